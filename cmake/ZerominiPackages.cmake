@@ -1,0 +1,31 @@
+# Finds what there is and says what is absent; nothing is ever downloaded.
+
+find_package(absl REQUIRED)
+find_package(Threads REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(spdlog REQUIRED)
+
+# zeromini_optional(<option> <found-variable> <package> [args...])
+macro(zeromini_optional option found package)
+  set(${found} FALSE)
+  if(${option} STREQUAL "ON")
+    find_package(${package} REQUIRED ${ARGN})
+    set(${found} TRUE)
+  elseif(${option} STREQUAL "AUTO")
+    find_package(${package} QUIET ${ARGN})
+    if(${package}_FOUND)
+      set(${found} TRUE)
+    endif()
+  endif()
+  if(NOT ${found})
+    message(STATUS "zeromini: built without ${package} (${option}=${${option}})")
+  endif()
+endmacro()
+
+zeromini_optional(ZEROMINI_WITH_MPI ZEROMINI_HAS_MPI MPI COMPONENTS C)
+zeromini_optional(ZEROMINI_WITH_TORCH ZEROMINI_HAS_TORCH Torch)
+
+if(ZEROMINI_WITH_CUDA)
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+endif()

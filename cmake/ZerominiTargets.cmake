@@ -1,0 +1,45 @@
+# The only place where compiler flags are spelled.
+
+add_library(zeromini_flags INTERFACE)
+target_compile_features(zeromini_flags INTERFACE cxx_std_20)
+target_compile_options(zeromini_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wnon-virtual-dtor>
+  # The same bits on every machine: no fused multiply-add behind our back.
+  $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>
+  $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${ZEROMINI_WERROR}>>:-Werror>)
+
+# zeromini_leaf(<folder> <sources>...): a leaf sees include/ and itself.
+function(zeromini_leaf name)
+  add_library(zeromini_${name} OBJECT ${ARGN})
+  target_include_directories(zeromini_${name}
+    PRIVATE ${PROJECT_SOURCE_DIR}
+    PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)
+  target_link_libraries(zeromini_${name}
+    PUBLIC absl::status absl::statusor absl::span absl::time
+    PRIVATE zeromini_flags absl::strings absl::str_format)
+endfunction()
+
+# zeromini_unit_test(<path> <leaves>...): tests one leaf through its own headers.
+function(zeromini_unit_test path)
+  string(REPLACE "/" "." name ${path})
+  add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/${path}.cc)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  foreach(leaf ${ARGN})
+    target_link_libraries(${name} PRIVATE zeromini_${leaf})
+  endforeach()
+  target_link_libraries(${name} PRIVATE
+    zeromini_flags absl::strings absl::str_format GTest::gmock_main)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 120)
+endfunction()
+
+# zeromini_api_test(<path>): links the library and sees only what users see.
+function(zeromini_api_test path)
+  string(REPLACE "/" "." name ${path})
+  add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/${path}.cc)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_link_libraries(${name} PRIVATE
+    zeromini::zeromini zeromini_flags absl::strings GTest::gmock_main ${ARGN})
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS ranks TIMEOUT 300)
+endfunction()

@@ -1,0 +1,83 @@
+// ParamSpec: everything the optimizer knows of one parameter tensor, and
+// BlockRule: which of its rows share an Adam-mini second-moment scalar.
+
+#ifndef ZEROMINI_PARAM_SPEC_H_
+#define ZEROMINI_PARAM_SPEC_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "zeromini/types.h"
+
+namespace zeromini {
+
+// A tensor is a stack of rows: dimension 0 of a matrix [out, in] (one row per
+// output neuron or token), dimensions 0 and 1 of a stack of matrices
+// (ParamSpec::slices). A 1-D tensor is one row.
+struct BlockSegment {
+  int64_t rows = 0;            // Consecutive rows of this segment.
+  int64_t rows_per_block = 1;  // Divides `rows`; they share one scalar.
+};
+
+struct BlockRule {
+  enum class Kind {
+    kAuto,     // From the name tables; else a warning names what was chosen.
+    kElement,  // No sharing: ordinary Adam, v per element (biases).
+    kRows,     // One scalar per row (value, projections, MLP, embeddings).
+    kHeads,    // One scalar per rows_per_head rows (query, key).
+    kWhole,    // One scalar for the tensor, or for each slice (norms).
+    kFused,    // `segments`, repeated until the rows of a slice are used up.
+  };
+  Kind kind = Kind::kAuto;
+  int64_t rows_per_head = 0;           // kHeads only: the head dimension.
+  std::vector<BlockSegment> segments;  // kFused only.
+
+  static BlockRule Element() { return {Kind::kElement, 0, {}}; }
+  static BlockRule Rows() { return {Kind::kRows, 0, {}}; }
+  static BlockRule Whole() { return {Kind::kWhole, 0, {}}; }
+  static BlockRule Heads(int64_t rows_per_head) {
+    return {Kind::kHeads, rows_per_head, {}};
+  }
+  static BlockRule Fused(std::vector<BlockSegment> segments) {
+    return {Kind::kFused, 0, std::move(segments)};
+  }
+};
+
+struct ParamSpec {
+  std::string name;            // Unique, not empty.
+  std::vector<int64_t> shape;  // Row-major, positive. [slices, out, in] if
+                               // slices > 1.
+
+  // Leading dimension that only stacks tensors of one kind: llm.c's [L, ...]
+  // layers, the experts of [E, out, in]. 1 if the tensor is not a stack.
+  // Checked against shape[0]. The name tables set it for 3-D experts.
+  int64_t slices = 1;
+
+  // True for [in, out] storage (HF Conv1D, column-major weights), where an
+  // output neuron is a column. Needs a matrix or a stack of matrices.
+  bool output_is_last = false;
+
+  // Trailing rows that only pad the vocabulary. They get no gradient and stay
+  // out of block means.
+  int64_t padding_rows = 0;
+
+  DType dtype = DType::kFloat32;  // Of weights and gradients.
+  BlockRule rule;
+  int layer = -1;  // Transformer layer; -1: from the name, if it has one.
+  int gather_group = -1;  // ZeRO-3: gathered together. -1: as `layer`.
+  int group = 0;          // Index into OptimizerOptions::groups.
+  bool frozen = false;    // Never updated; takes no state and no bandwidth.
+
+  // Name of an earlier parameter whose storage this one shares (tied embedding
+  // and head). It must have that one's shape. Its gradient is added there; it
+  // has no state and no weight decay of its own.
+  std::string tied_to;
+
+  // External memory only: the full tensor, on every rank. Not owned.
+  void* data = nullptr;
+};
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_PARAM_SPEC_H_

@@ -1,0 +1,188 @@
+// Plan: which rank owns which rows, as data. Pure arithmetic: needs no group
+// and no device, depends on global shapes only, equal on every rank.
+
+#ifndef ZEROMINI_PLAN_H_
+#define ZEROMINI_PLAN_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "zeromini/param_spec.h"
+
+namespace zeromini {
+
+enum class Algorithm { kAdamW, kAdamMini };
+const char* AlgorithmName(Algorithm algorithm);  // "adamw", "adam-mini".
+absl::StatusOr<Algorithm> ParseAlgorithm(absl::string_view name);
+
+// Facts of the model that names alone cannot tell. 0: unknown.
+struct ModelShape {
+  int64_t hidden = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;  // 0: as heads.
+  int64_t head_dim = 0;  // 0: hidden / heads.
+};
+
+// How a parameter of BlockRule::kAuto finds its class.
+enum class Naming {
+  kZeromini,  // Our tables, by model family, from explicit head dimensions.
+  kOfficial,  // Substrings and dim*dim/n_heads, as Adam-mini 1.1.1 does.
+};
+
+enum class ValueBlocks { kRows, kWhole };  // The value projection's blocks.
+
+struct PlanOptions {
+  Algorithm algorithm = Algorithm::kAdamMini;
+  int ranks = 1;
+  int stage = 1;  // 1, 2 or 3; at 3 a bucket never crosses a gather group.
+  ModelShape model;
+  Naming naming = Naming::kZeromini;
+  ValueBlocks value_blocks = ValueBlocks::kRows;
+
+  // Soft upper limit of a bucket in bytes on the wire (fp32), before a bucket
+  // grows to two layers because one layer would split heads or pad too much. A
+  // larger single tensor is its own bucket. 0: no limit but two layers.
+  int64_t bucket_bytes = 0;
+
+  // A bucket is cut in place if that pads no more than this.
+  double max_in_place_padding = 0.005;
+};
+
+// A class a parameter was given. Roles decide blocks and weight decay.
+enum class Role {
+  kEmbedding,
+  kOutput,
+  kQuery,
+  kKey,
+  kValue,
+  kFusedQkv,
+  kAttentionOutput,
+  kMlp,
+  kNorm,
+  kBias,
+  kOther,
+};
+const char* RoleName(Role role);
+
+// A resolved parameter: `rows` rows of `row_elements`, contiguous once
+// transposed tensors are packed row by row.
+struct PlannedParam {
+  std::string name;
+  std::vector<int64_t> shape;
+  int64_t rows = 0;
+  int64_t row_elements = 0;
+  bool transposed = false;     // ParamSpec::output_is_last.
+  bool element_state = false;  // v per element; no blocks.
+  // Blocks, repeated to cover `rows`; empty if element_state.
+  std::vector<BlockSegment> blocks;
+  // What one rank must own whole, repeated likewise: a row or an element for
+  // AdamW, a block for Adam-mini, the tensor for a matrix method.
+  std::vector<BlockSegment> units;
+  // Elements of one row in each place. They differ from row_elements only for
+  // methods that send or keep a projection of the gradient; then units must be
+  // uniform and these are per unit row, exact over whole units.
+  int64_t wire_row_elements = 0;
+  int64_t state_row_elements = 0;
+  int64_t padding_rows = 0;
+  Role role = Role::kOther;
+  std::string chosen_by;  // "rule", a table's name, "official", "default".
+  bool decays = true;     // Weight decay applies unless the group says else.
+  bool frozen = false;
+  int tied_to = -1;  // Index of the parameter that owns the storage.
+  int group = 0;
+  int layer = -1;
+  int gather_group = -1;
+  int bucket = -1;           // -1 if frozen or tied.
+  int64_t blocks_total = 0;  // Second moments; elements if element_state.
+};
+
+// Consecutive rows of one parameter inside one rank's segment of a bucket.
+struct Run {
+  int param = 0;
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  // Offsets into the rank's segment, in elements: weights, gradient on the
+  // wire, momentum. Equal unless the method projects.
+  int64_t offset = 0;
+  int64_t wire_offset = 0;
+  int64_t state_offset = 0;
+};
+
+struct BucketPlan {
+  std::vector<int> params;  // In forward order.
+  bool in_place = true;     // The flat bucket is the params' own storage.
+  int64_t elements = 0;     // Payload, without padding.
+  int64_t wire_elements = 0;
+  // One rank's segment, padding included, equal on all ranks.
+  int64_t segment = 0;
+  int64_t wire_segment = 0;
+  int64_t state_segment = 0;
+  std::vector<std::vector<Run>> runs;  // Per rank, by offset.
+  // In place only: where params[i] begins in the flat bucket.
+  std::vector<int64_t> param_offset;
+};
+
+// A block that no rank owns whole; its partial sums ride in the step's scalar
+// exchange.
+struct SplitBlock {
+  int param = 0;
+  int64_t block = 0;  // Index within the parameter.
+};
+
+struct Plan {
+  PlanOptions options;
+  std::vector<PlannedParam> params;  // One per ParamSpec, in its order.
+  std::vector<BucketPlan> buckets;   // In forward order; gradients leave in
+                                     // reverse.
+  std::vector<SplitBlock> split_blocks;
+  std::vector<std::string> warnings;  // One per parameter that matched nothing.
+  uint64_t hash = 0;  // Of everything above; equal on all ranks.
+
+  // Fraction of bucket elements that is padding: sum(ranks*segment)/payload-1.
+  double PaddingFraction() const;
+  // Largest rank's elements over the mean, minus 1; padding not counted.
+  double Imbalance() const;
+  // Fraction of elements in buckets that are cut in place.
+  double InPlaceFraction() const;
+  int64_t LargestBucketBytes() const;  // fp32, padding included.
+
+  std::string ToTable() const;  // For people: one line a bucket, then totals.
+  std::string ToJson() const;   // All of it, for machines.
+};
+
+// InvalidArgument, naming the parameter, for: an empty or duplicate name, a
+// non-positive or over-large shape, a rule that does not fit the shape, a tie
+// to an unknown, later or differently shaped parameter, ranks < 1, stage not in
+// 1..3.
+absl::StatusOr<Plan> MakePlan(absl::Span<const ParamSpec> params,
+                              const PlanOptions& options);
+
+// Blocks of a run, merged where neighbours are of equal size.
+struct BlockSpan {
+  int64_t first_row = 0;       // Of the parameter.
+  int64_t first_block = 0;     // Of the parameter.
+  int64_t blocks = 0;          // At least partly in the run.
+  int64_t rows_per_block = 0;  // Rows present here (all, unless split).
+  int64_t block_elements = 0;  // Of a whole block, padding rows left out.
+  bool split = false;          // Then blocks == 1.
+};
+std::vector<BlockSpan> SpansOf(const PlannedParam& param, const Run& run);
+
+// Known models for planning: "llama-2-7b", "llama-2-13b", "llama-3-8b",
+// "llama-3-70b", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl". The params
+// carry HF names, in forward order, with null data.
+struct ModelPreset {
+  std::string name;
+  ModelShape shape;
+  std::vector<ParamSpec> params;
+};
+absl::StatusOr<ModelPreset> FindPreset(absl::string_view name);
+std::vector<std::string> PresetNames();
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_PLAN_H_

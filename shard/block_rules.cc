@@ -1,0 +1,185 @@
+#include "shard/block_rules.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini {
+namespace {
+
+// Beyond this, bytes of all ranks' segments could overflow an int64_t.
+constexpr int64_t kMaxElements = int64_t{1} << 48;
+
+absl::Status Refuse(const ParamSpec& spec, const std::string& why) {
+  return absl::InvalidArgumentError(absl::StrCat(Describe(spec), ": ", why));
+}
+
+absl::Status CheckShape(const ParamSpec& spec) {
+  int64_t elements = 1;
+  for (int64_t size : spec.shape) {
+    if (size <= 0) return Refuse(spec, "every dimension must be positive");
+    if (size > kMaxElements / elements) {
+      return Refuse(spec, "has more than 2^48 elements");
+    }
+    elements *= size;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<BlockSegment>> BlocksOf(const ParamSpec& spec,
+                                                   const BlockRule& rule,
+                                                   const RowGeometry& rows) {
+  switch (rule.kind) {
+    case BlockRule::Kind::kRows:
+      return std::vector<BlockSegment>{{rows.rows, 1}};
+    case BlockRule::Kind::kWhole:
+      return std::vector<BlockSegment>{{rows.rows, rows.rows}};
+    case BlockRule::Kind::kHeads:
+      if (rule.rows_per_head <= 0 || rows.rows % rule.rows_per_head != 0) {
+        return Refuse(spec, absl::StrCat(rows.rows, " rows are no multiple of ",
+                                         rule.rows_per_head, " rows per head"));
+      }
+      return std::vector<BlockSegment>{{rows.rows, rule.rows_per_head}};
+    case BlockRule::Kind::kFused:
+      break;
+    case BlockRule::Kind::kAuto:
+    case BlockRule::Kind::kElement:
+      return std::vector<BlockSegment>{};
+  }
+  int64_t period = 0;
+  for (const BlockSegment& segment : rule.segments) {
+    if (segment.rows <= 0 || segment.rows_per_block <= 0 ||
+        segment.rows % segment.rows_per_block != 0) {
+      return Refuse(spec, absl::StrCat("a fused segment of ", segment.rows,
+                                       " rows cannot have blocks of ",
+                                       segment.rows_per_block));
+    }
+    period += segment.rows;
+  }
+  if (period == 0 || rows.rows % period != 0) {
+    return Refuse(spec, absl::StrCat(rows.rows, " rows are no multiple of ",
+                                     period, " rows of fused segments"));
+  }
+  return rule.segments;
+}
+
+int64_t CountBlocks(const PlannedParam& param) {
+  if (param.element_state) return param.rows * param.row_elements;
+  int64_t period = 0;
+  int64_t blocks = 0;
+  for (const BlockSegment& segment : param.blocks) {
+    period += segment.rows;
+    blocks += segment.rows / segment.rows_per_block;
+  }
+  return period == 0 ? 0 : param.rows / period * blocks;
+}
+
+absl::StatusOr<BlockChoice> Choose(const PlanOptions& options,
+                                   ParamSpec& spec) {
+  const BlockRule explicit_rule = spec.rule;
+  const bool is_explicit = explicit_rule.kind != BlockRule::Kind::kAuto;
+  PlanOptions names = options;
+  // What needs no blocks must not fail for want of a head dimension.
+  if (is_explicit || spec.frozen) names.algorithm = Algorithm::kAdamW;
+  ZEROMINI_ASSIGN_OR_RETURN(BlockChoice choice,
+                            names.naming == Naming::kOfficial
+                                ? ChooseAsOfficial(names, spec)
+                                : ChooseByTables(names, spec));
+  if (!is_explicit) return choice;
+  choice.rule = explicit_rule;
+  choice.chosen_by = "rule";
+  choice.warnings.clear();
+  return choice;
+}
+
+absl::Status SetBlocks(const ParamSpec& spec, const BlockChoice& choice,
+                       Algorithm algorithm, RowGeometry geometry,
+                       PlannedParam* param) {
+  ZEROMINI_ASSIGN_OR_RETURN(param->blocks,
+                            BlocksOf(spec, choice.rule, geometry));
+  param->element_state = algorithm == Algorithm::kAdamW ||
+                         choice.rule.kind == BlockRule::Kind::kElement;
+  if (param->element_state || spec.frozen) param->blocks.clear();
+  if (param->element_state && !geometry.matrix) {
+    geometry.rows *= geometry.row_elements;
+    geometry.row_elements = 1;
+  }
+  param->rows = geometry.slices * geometry.rows;
+  param->row_elements = geometry.row_elements;
+  param->wire_row_elements = param->row_elements;
+  param->state_row_elements = param->row_elements;
+  param->units = param->blocks;
+  if (param->units.empty()) param->units = {{param->rows, 1}};
+  param->blocks_total = spec.frozen ? 0 : CountBlocks(*param);
+  if (spec.padding_rows < 0 ||
+      (spec.padding_rows > 0 &&
+       (spec.padding_rows >= param->rows || geometry.slices > 1))) {
+    return Refuse(spec, absl::StrCat("padding_rows is ", spec.padding_rows,
+                                     " of ", param->rows, " rows"));
+  }
+  param->padding_rows = spec.padding_rows;
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string Describe(const ParamSpec& spec) {
+  return absl::StrCat(spec.name, " [", absl::StrJoin(spec.shape, ", "), "]");
+}
+
+absl::StatusOr<RowGeometry> GeometryOf(const ParamSpec& spec) {
+  ZEROMINI_RETURN_IF_ERROR(CheckShape(spec));
+  RowGeometry geometry;
+  size_t first = 0;
+  geometry.slices = spec.slices;
+  if (spec.slices < 1) return Refuse(spec, "slices must be at least 1");
+  if (spec.slices > 1) {
+    if (spec.shape.size() < 2 || spec.shape[0] != spec.slices) {
+      return Refuse(spec, absl::StrCat("is no stack of ", spec.slices,
+                                       " slices along dimension 0"));
+    }
+    first = 1;
+  }
+  const size_t dims = spec.shape.size() - first;
+  geometry.matrix = dims >= 2;
+  if (spec.output_is_last && dims != 2) {
+    return Refuse(spec, "output_is_last needs a matrix or a stack of them");
+  }
+  int64_t elements = 1;
+  for (size_t i = first; i < spec.shape.size(); ++i) elements *= spec.shape[i];
+  if (geometry.matrix) {
+    geometry.rows = spec.output_is_last ? spec.shape.back() : spec.shape[first];
+  }
+  geometry.row_elements = elements / geometry.rows;
+  return geometry;
+}
+
+absl::StatusOr<PlannedParam> ResolveParam(const ParamSpec& original,
+                                          const PlanOptions& options,
+                                          std::vector<std::string>* warnings) {
+  ParamSpec spec = original;
+  ZEROMINI_RETURN_IF_ERROR(GeometryOf(spec).status());
+  ZEROMINI_ASSIGN_OR_RETURN(BlockChoice choice, Choose(options, spec));
+  ZEROMINI_ASSIGN_OR_RETURN(RowGeometry geometry, GeometryOf(spec));
+  PlannedParam param;
+  param.name = spec.name;
+  param.shape = spec.shape;
+  param.transposed = spec.output_is_last;
+  param.role = choice.role;
+  param.chosen_by = choice.chosen_by;
+  param.decays = choice.decays;
+  param.frozen = spec.frozen;
+  param.group = spec.group;
+  ZEROMINI_RETURN_IF_ERROR(
+      SetBlocks(spec, choice, options.algorithm, geometry, &param));
+  if (!spec.frozen) {
+    for (std::string& warning : choice.warnings) {
+      warnings->push_back(std::move(warning));
+    }
+  }
+  return param;
+}
+
+}  // namespace zeromini

@@ -1,0 +1,65 @@
+// Bucket layout: which rank owns which rows of one bucket, in place or packed.
+
+#ifndef ZEROMINI_SHARD_BUCKET_LAYOUT_H_
+#define ZEROMINI_SHARD_BUCKET_LAYOUT_H_
+
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "shard/stretch.h"
+#include "zeromini/plan.h"
+
+namespace zeromini {
+
+// A bucket's layout, with positions in the bucket for parameters. `plan.params`
+// is empty.
+struct BucketLayout {
+  BucketPlan plan;
+  std::vector<SplitBlock> splits;
+
+  double PaddingFraction() const;
+};
+
+// Contiguous cuts at multiples of the segment, all on unit edges, in the
+// smallest of the segments tried up to `largest_segment`. Nothing if none fits.
+struct InPlaceCuts {
+  int64_t segment = 0;
+  std::vector<int64_t> param_offset;
+};
+std::optional<InPlaceCuts> CutInPlace(
+    absl::Span<const PlannedParam* const> params,
+    const std::vector<Stretch>& stretches, int ranks, int64_t largest_segment);
+
+// Rows of a stretch that one rank owns.
+struct PackedPiece {
+  int param = 0;
+  int64_t first_row = 0;
+  int64_t rows = 0;
+};
+struct Packing {
+  int64_t segment = 0;
+  std::vector<std::vector<PackedPiece>> pieces;  // Per rank, by param and row.
+};
+// Units assigned freely. Always succeeds; a rank may own nothing.
+Packing PackUnits(const std::vector<Stretch>& stretches, int ranks);
+
+// Remembers layouts by the shapes and units in the bucket, since the layers of
+// a model are alike.
+class LayoutCache {
+ public:
+  explicit LayoutCache(const PlanOptions& options) : options_(options) {}
+
+  // The reference lives as long as the cache.
+  const BucketLayout& LayoutOf(absl::Span<const PlannedParam* const> params);
+
+ private:
+  PlanOptions options_;
+  std::map<std::vector<int64_t>, BucketLayout> layouts_;
+};
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_SHARD_BUCKET_LAYOUT_H_

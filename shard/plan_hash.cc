@@ -1,0 +1,89 @@
+#include <cstring>
+
+#include "shard/planner.h"
+
+namespace zeromini {
+namespace {
+
+// FNV-1a over 64-bit words.
+class Hasher {
+ public:
+  void AddWord(uint64_t word) { hash_ = (hash_ ^ word) * 0x100000001b3; }
+  template <typename... Words>
+  void AddAll(Words... words) {
+    (AddWord(static_cast<uint64_t>(words)), ...);
+  }
+  void Add(const std::string& text) {
+    AddAll(text.size());
+    for (char c : text) AddAll(static_cast<unsigned char>(c));
+  }
+  void Add(double number) {
+    uint64_t bits = 0;
+    std::memcpy(&bits, &number, sizeof(bits));
+    AddWord(bits);
+  }
+  void Add(const std::vector<BlockSegment>& segments) {
+    AddAll(segments.size());
+    for (const BlockSegment& s : segments) AddAll(s.rows, s.rows_per_block);
+  }
+  uint64_t hash() const { return hash_; }
+
+ private:
+  uint64_t hash_ = 0xcbf29ce484222325;
+};
+
+void AddOptions(const PlanOptions& options, Hasher& hasher) {
+  hasher.AddAll(options.algorithm, options.ranks, options.stage,
+                options.model.hidden, options.model.heads,
+                options.model.kv_heads, options.model.head_dim, options.naming,
+                options.value_blocks, options.bucket_bytes);
+  hasher.Add(options.max_in_place_padding);
+}
+
+void AddParam(const PlannedParam& param, Hasher& hasher) {
+  hasher.Add(param.name);
+  hasher.AddAll(param.shape.size());
+  for (int64_t size : param.shape) hasher.AddAll(size);
+  hasher.AddAll(param.rows, param.row_elements, param.transposed,
+                param.element_state);
+  hasher.Add(param.blocks);
+  hasher.Add(param.units);
+  hasher.AddAll(param.wire_row_elements, param.state_row_elements,
+                param.padding_rows, param.role, param.decays, param.frozen,
+                param.tied_to, param.group, param.layer, param.gather_group,
+                param.bucket, param.blocks_total);
+  hasher.Add(param.chosen_by);
+}
+
+void AddBucket(const BucketPlan& bucket, Hasher& hasher) {
+  hasher.AddAll(bucket.params.size());
+  for (int param : bucket.params) hasher.AddAll(param);
+  hasher.AddAll(bucket.in_place, bucket.elements, bucket.wire_elements,
+                bucket.segment, bucket.wire_segment, bucket.state_segment);
+  for (const std::vector<Run>& runs : bucket.runs) {
+    hasher.AddAll(runs.size());
+    for (const Run& run : runs) {
+      hasher.AddAll(run.param, run.first_row, run.rows, run.offset,
+                    run.wire_offset, run.state_offset);
+    }
+  }
+  for (int64_t offset : bucket.param_offset) hasher.AddAll(offset);
+}
+
+}  // namespace
+
+uint64_t HashOf(const Plan& plan) {
+  Hasher hasher;
+  AddOptions(plan.options, hasher);
+  hasher.AddAll(plan.params.size(), plan.buckets.size(),
+                plan.split_blocks.size(), plan.warnings.size());
+  for (const PlannedParam& param : plan.params) AddParam(param, hasher);
+  for (const BucketPlan& bucket : plan.buckets) AddBucket(bucket, hasher);
+  for (const SplitBlock& split : plan.split_blocks) {
+    hasher.AddAll(split.param, split.block);
+  }
+  for (const std::string& warning : plan.warnings) hasher.Add(warning);
+  return hasher.hash();
+}
+
+}  // namespace zeromini

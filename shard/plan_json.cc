@@ -1,0 +1,114 @@
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_format.h"
+#include "zeromini/plan.h"
+
+namespace zeromini {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json SegmentsToJson(const std::vector<BlockSegment>& segments) {
+  Json list = Json::array();
+  for (const BlockSegment& segment : segments) {
+    list.push_back({segment.rows, segment.rows_per_block});
+  }
+  return list;
+}
+
+Json OptionsToJson(const PlanOptions& options) {
+  Json json;
+  json["optimizer"] = AlgorithmName(options.algorithm);
+  json["ranks"] = options.ranks;
+  json["stage"] = options.stage;
+  json["naming"] =
+      options.naming == Naming::kOfficial ? "official" : "zeromini";
+  json["value_blocks"] =
+      options.value_blocks == ValueBlocks::kWhole ? "whole" : "rows";
+  json["bucket_bytes"] = options.bucket_bytes;
+  json["max_in_place_padding"] = options.max_in_place_padding;
+  json["model"] = {{"hidden", options.model.hidden},
+                   {"heads", options.model.heads},
+                   {"kv_heads", options.model.kv_heads},
+                   {"head_dim", options.model.head_dim}};
+  return json;
+}
+
+Json ParamToJson(const PlannedParam& param) {
+  Json json;
+  json["name"] = param.name;
+  json["shape"] = param.shape;
+  json["rows"] = param.rows;
+  json["row_elements"] = param.row_elements;
+  json["transposed"] = param.transposed;
+  json["element_state"] = param.element_state;
+  json["blocks"] = SegmentsToJson(param.blocks);
+  json["units"] = SegmentsToJson(param.units);
+  json["wire_row_elements"] = param.wire_row_elements;
+  json["state_row_elements"] = param.state_row_elements;
+  json["padding_rows"] = param.padding_rows;
+  json["role"] = RoleName(param.role);
+  json["chosen_by"] = param.chosen_by;
+  json["decays"] = param.decays;
+  json["frozen"] = param.frozen;
+  json["tied_to"] = param.tied_to;
+  json["group"] = param.group;
+  json["layer"] = param.layer;
+  json["gather_group"] = param.gather_group;
+  json["bucket"] = param.bucket;
+  json["blocks_total"] = param.blocks_total;
+  return json;
+}
+
+Json BucketToJson(const BucketPlan& bucket) {
+  Json json;
+  json["params"] = bucket.params;
+  json["in_place"] = bucket.in_place;
+  json["elements"] = bucket.elements;
+  json["wire_elements"] = bucket.wire_elements;
+  json["segment"] = bucket.segment;
+  json["wire_segment"] = bucket.wire_segment;
+  json["state_segment"] = bucket.state_segment;
+  json["param_offset"] = bucket.param_offset;
+  // [param, first_row, rows, offset, wire_offset, state_offset] each.
+  json["runs"] = Json::array();
+  for (const std::vector<Run>& runs : bucket.runs) {
+    Json list = Json::array();
+    for (const Run& run : runs) {
+      list.push_back({run.param, run.first_row, run.rows, run.offset,
+                      run.wire_offset, run.state_offset});
+    }
+    json["runs"].push_back(std::move(list));
+  }
+  return json;
+}
+
+}  // namespace
+
+std::string Plan::ToJson() const {
+  Json json;
+  json["options"] = OptionsToJson(options);
+  json["padding_fraction"] = PaddingFraction();
+  json["imbalance"] = Imbalance();
+  json["in_place_fraction"] = InPlaceFraction();
+  json["largest_bucket_bytes"] = LargestBucketBytes();
+  json["params"] = Json::array();
+  for (const PlannedParam& param : params) {
+    json["params"].push_back(ParamToJson(param));
+  }
+  json["buckets"] = Json::array();
+  for (const BucketPlan& bucket : buckets) {
+    json["buckets"].push_back(BucketToJson(bucket));
+  }
+  json["split_blocks"] = Json::array();
+  for (const SplitBlock& split : split_blocks) {
+    json["split_blocks"].push_back({split.param, split.block});
+  }
+  json["warnings"] = warnings;
+  // 64 bits do not survive every JSON reader as a number.
+  json["hash"] = absl::StrFormat("%016x", hash);
+  // Names are bytes; a name that is no UTF-8 must not throw here.
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace zeromini

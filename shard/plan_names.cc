@@ -1,0 +1,48 @@
+#include "absl/strings/str_cat.h"
+#include "zeromini/internal/check.h"
+#include "zeromini/plan.h"
+
+namespace zeromini {
+
+const char* AlgorithmName(Algorithm algorithm) {
+  return algorithm == Algorithm::kAdamW ? "adamw" : "adam-mini";
+}
+
+absl::StatusOr<Algorithm> ParseAlgorithm(absl::string_view name) {
+  for (Algorithm algorithm : {Algorithm::kAdamW, Algorithm::kAdamMini}) {
+    if (name == AlgorithmName(algorithm)) return algorithm;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "unknown optimizer \"", name, "\"; known: adam-mini, adamw"));
+}
+
+const char* RoleName(Role role) {
+  switch (role) {
+    case Role::kEmbedding:
+      return "embedding";
+    case Role::kOutput:
+      return "output";
+    case Role::kQuery:
+      return "query";
+    case Role::kKey:
+      return "key";
+    case Role::kValue:
+      return "value";
+    case Role::kFusedQkv:
+      return "fused-qkv";
+    case Role::kAttentionOutput:
+      return "attention-output";
+    case Role::kMlp:
+      return "mlp";
+    case Role::kNorm:
+      return "norm";
+    case Role::kBias:
+      return "bias";
+    case Role::kOther:
+      return "other";
+  }
+  ZEROMINI_CHECK(false);
+  return "";
+}
+
+}  // namespace zeromini

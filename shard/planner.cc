@@ -1,0 +1,106 @@
+#include "shard/planner.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "shard/bucket_grouping.h"
+#include "shard/bucket_layout.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini {
+namespace {
+
+absl::Status CheckOptions(const PlanOptions& options) {
+  if (options.ranks < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a plan needs at least one rank, got ", options.ranks));
+  }
+  if (options.stage < 1 || options.stage > 3) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("ZeRO stage must be 1, 2 or 3, got ", options.stage));
+  }
+  if (options.bucket_bytes < 0 || !(options.max_in_place_padding >= 0)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "bucket_bytes ", options.bucket_bytes, " and max_in_place_padding ",
+        options.max_in_place_padding, " must not be negative"));
+  }
+  return absl::OkStatus();
+}
+
+bool Covers(const std::vector<BlockSegment>& pattern, int64_t rows) {
+  int64_t period = 0;
+  for (const BlockSegment& segment : pattern) {
+    if (segment.rows <= 0 || segment.rows_per_block <= 0 ||
+        segment.rows % segment.rows_per_block != 0) {
+      return false;
+    }
+    period += segment.rows;
+  }
+  return period > 0 && rows % period == 0;
+}
+
+absl::Status CheckParam(const PlannedParam& param) {
+  const bool sizes = param.rows > 0 && param.row_elements > 0 &&
+                     param.wire_row_elements >= 0 &&
+                     param.state_row_elements >= 0;
+  const bool blocks = param.blocks.empty() || Covers(param.blocks, param.rows);
+  if (sizes && blocks && Covers(param.units, param.rows)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(param.name, ": units or blocks do not cover its ",
+                   param.rows, " rows of ", param.row_elements));
+}
+
+void AddBucket(const std::vector<int>& indices, LayoutCache& layouts,
+               Plan* plan) {
+  std::vector<const PlannedParam*> pointers;
+  const int bucket = static_cast<int>(plan->buckets.size());
+  for (int index : indices) {
+    plan->params[index].bucket = bucket;
+    pointers.push_back(&plan->params[index]);
+  }
+  const BucketLayout& layout = layouts.LayoutOf(pointers);
+  plan->buckets.push_back(layout.plan);
+  plan->buckets.back().params = indices;
+  for (std::vector<Run>& runs : plan->buckets.back().runs) {
+    for (Run& run : runs) run.param = indices[run.param];
+  }
+  for (const SplitBlock& split : layout.splits) {
+    plan->split_blocks.push_back({indices[split.param], split.block});
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<Plan> MakePlanFor(std::vector<PlannedParam> params,
+                                 const PlanOptions& options) {
+  ZEROMINI_RETURN_IF_ERROR(CheckOptions(options));
+  for (const PlannedParam& param : params) {
+    ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
+  }
+  Plan plan;
+  plan.options = options;
+  plan.params = std::move(params);
+  LayoutCache layouts(options);
+  for (const std::vector<int>& indices :
+       GroupIntoBuckets(plan.params, options, layouts)) {
+    AddBucket(indices, layouts, &plan);
+  }
+  plan.hash = HashOf(plan);
+  return plan;
+}
+
+absl::StatusOr<Plan> MakePlan(absl::Span<const ParamSpec> specs,
+                              const PlanOptions& options) {
+  ZEROMINI_RETURN_IF_ERROR(CheckOptions(options));
+  std::vector<std::string> warnings;
+  ZEROMINI_ASSIGN_OR_RETURN(std::vector<PlannedParam> params,
+                            ResolveParams(specs, options, &warnings));
+  ZEROMINI_ASSIGN_OR_RETURN(Plan plan, MakePlanFor(std::move(params), options));
+  plan.warnings = std::move(warnings);
+  plan.hash = HashOf(plan);
+  return plan;
+}
+
+}  // namespace zeromini

@@ -1,0 +1,41 @@
+// Stretches: a bucket's parameters as sequences of equal units, the form that
+// layouts work on.
+
+#ifndef ZEROMINI_SHARD_STRETCH_H_
+#define ZEROMINI_SHARD_STRETCH_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "zeromini/plan.h"
+
+namespace zeromini {
+
+// `units` consecutive units of `unit_rows` rows of one parameter.
+struct Stretch {
+  int param = 0;  // Position in the bucket.
+  int64_t first_row = 0;
+  int64_t unit_rows = 1;
+  int64_t units = 0;
+  int64_t unit_elements = 0;
+};
+
+// Units of a block larger than bucket elements / ranks become pieces at row
+// edges, about equal and no larger than that: the only blocks that may be
+// split. In order of parameter and row.
+std::vector<Stretch> StretchesOf(absl::Span<const PlannedParam* const> params,
+                                 int ranks);
+
+// Where a row lies in a repeated pattern.
+struct BlockPlace {
+  int64_t block = 0;      // Index within the parameter.
+  int64_t first_row = 0;  // Of the block.
+  int64_t rows = 0;       // Of the block.
+  int64_t run_end = 0;    // Row where blocks of other size begin.
+};
+BlockPlace PlaceOf(absl::Span<const BlockSegment> pattern, int64_t row);
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_SHARD_STRETCH_H_

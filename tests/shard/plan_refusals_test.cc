@@ -1,0 +1,91 @@
+// What MakePlan refuses, and the name it gives.
+
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/status_matchers.h"
+#include "zeromini/plan.h"
+
+namespace zeromini {
+namespace {
+
+using ::testing::HasSubstr;
+
+ParamSpec Spec(std::string name, std::vector<int64_t> shape,
+               BlockRule rule = BlockRule::Rows()) {
+  ParamSpec spec;
+  spec.name = std::move(name);
+  spec.shape = std::move(shape);
+  spec.rule = std::move(rule);
+  return spec;
+}
+
+void ExpectRefused(const std::vector<ParamSpec>& specs,
+                   const std::string& message, PlanOptions options = {}) {
+  EXPECT_THAT(MakePlan(specs, options),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(message)));
+}
+
+TEST(PlanRefusalsTest, RefusesEmptyAndRepeatedNames) {
+  ExpectRefused({Spec("a", {2}), Spec("", {2})}, "parameter 1 has an empty");
+  ExpectRefused({Spec("a", {2}), Spec("a", {3})}, "repeats the name \"a\"");
+}
+
+TEST(PlanRefusalsTest, RefusesShapesThatHoldNothingOrTooMuch) {
+  ExpectRefused({Spec("w", {4, 0})}, "w [4, 0]");
+  ExpectRefused({Spec("w", {4, -1})}, "w [4, -1]");
+  ExpectRefused({Spec("w", {int64_t{1} << 40, int64_t{1} << 40})}, "2^48");
+}
+
+TEST(PlanRefusalsTest, RefusesRulesThatDoNotFit) {
+  ExpectRefused({Spec("w", {10, 4}, BlockRule::Heads(4))}, "w [10, 4]");
+  ExpectRefused({Spec("w", {10, 4}, BlockRule::Heads(0))}, "w [10, 4]");
+  ExpectRefused({Spec("w", {10, 4}, BlockRule::Fused({{6, 4}, {4, 1}}))},
+                "w [10, 4]");
+  ExpectRefused({Spec("w", {10, 4}, BlockRule::Fused({{3, 3}}))}, "w [10, 4]");
+  ExpectRefused({Spec("w", {10, 4}, BlockRule::Fused({}))}, "w [10, 4]");
+}
+
+TEST(PlanRefusalsTest, RefusesStacksAndOrientationsThatDoNotFit) {
+  ParamSpec stack = Spec("w", {3, 4, 5});
+  stack.slices = 4;
+  ExpectRefused({stack}, "stack of 4");
+  ParamSpec vector = Spec("w", {8});
+  vector.output_is_last = true;
+  ExpectRefused({vector}, "output_is_last");
+  ParamSpec padded = Spec("w", {8, 4});
+  padded.padding_rows = 8;
+  ExpectRefused({padded}, "padding_rows is 8 of 8");
+}
+
+TEST(PlanRefusalsTest, RefusesTiesToUnknownLaterOrDifferentTensors) {
+  ParamSpec head = Spec("head", {8, 4});
+  head.tied_to = "wte";
+  ExpectRefused({head}, "no earlier parameter");
+  ExpectRefused({head, Spec("wte", {8, 4})}, "no earlier parameter");
+  ExpectRefused({Spec("wte", {9, 4}), head}, "another shape");
+}
+
+TEST(PlanRefusalsTest, RefusesGroupsAndStagesThatDoNotExist) {
+  PlanOptions options;
+  options.ranks = 0;
+  ExpectRefused({Spec("w", {4})}, "got 0", options);
+  options.ranks = 1;
+  options.stage = 4;
+  ExpectRefused({Spec("w", {4})}, "got 4", options);
+}
+
+TEST(PlanRefusalsTest, NamesKnownAlgorithmsAndModels) {
+  EXPECT_THAT(ParseAlgorithm("sgd"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("adam-mini, adamw")));
+  ASSERT_OK_AND_ASSIGN(const Algorithm algorithm, ParseAlgorithm("adam-mini"));
+  EXPECT_EQ(algorithm, Algorithm::kAdamMini);
+  EXPECT_THAT(FindPreset("llama-9"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("llama-2-7b")));
+}
+
+}  // namespace
+}  // namespace zeromini

@@ -1,0 +1,355 @@
+// Layouts: properties that every plan has.
+
+#include "zeromini/plan.h"
+
+#include <algorithm>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "shard/planner.h"
+#include "tests/support/status_matchers.h"
+
+namespace zeromini {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+constexpr int kRankCounts[] = {1, 2, 3, 5, 7, 8, 13, 64};
+
+ParamSpec Spec(std::string name, std::vector<int64_t> shape, BlockRule rule) {
+  ParamSpec spec;
+  spec.name = std::move(name);
+  spec.shape = std::move(shape);
+  spec.rule = std::move(rule);
+  return spec;
+}
+
+// Rows in a segment, in order, without overlap and inside it.
+void CheckSegment(const Plan& plan, const BucketPlan& bucket, int rank) {
+  Run end;
+  for (const Run& run : bucket.runs[rank]) {
+    const PlannedParam& param = plan.params[run.param];
+    ASSERT_GT(run.rows, 0);
+    ASSERT_GE(run.offset, end.offset);
+    ASSERT_GE(run.wire_offset, end.wire_offset);
+    ASSERT_GE(run.state_offset, end.state_offset);
+    end.offset = run.offset + run.rows * param.row_elements;
+    end.wire_offset = run.wire_offset + run.rows * param.wire_row_elements;
+    end.state_offset = run.state_offset + run.rows * param.state_row_elements;
+  }
+  EXPECT_LE(end.offset, bucket.segment);
+  EXPECT_LE(end.wire_offset, bucket.wire_segment);
+  EXPECT_LE(end.state_offset, bucket.state_segment);
+}
+
+// Every row of the parameter has one owner.
+void CheckCoverage(const Plan& plan, int index) {
+  const PlannedParam& param = plan.params[index];
+  std::vector<char> owners(param.rows, 0);
+  for (const auto& runs : plan.buckets[param.bucket].runs) {
+    for (const Run& run : runs) {
+      if (run.param != index) continue;
+      for (int64_t r = 0; r < run.rows; ++r) ++owners.at(run.first_row + r);
+    }
+  }
+  EXPECT_TRUE(std::all_of(owners.begin(), owners.end(), [](char n) {
+    return n == 1;
+  })) << param.name;
+}
+
+// In place, a row's place in the flat bucket follows from param_offset.
+void CheckInPlace(const Plan& plan, const BucketPlan& bucket) {
+  if (!bucket.in_place) return;
+  ASSERT_THAT(bucket.param_offset, SizeIs(bucket.params.size()));
+  for (size_t rank = 0; rank < bucket.runs.size(); ++rank) {
+    for (const Run& run : bucket.runs[rank]) {
+      const auto at =
+          std::find(bucket.params.begin(), bucket.params.end(), run.param);
+      const PlannedParam& param = plan.params[run.param];
+      EXPECT_FALSE(param.transposed);
+      EXPECT_EQ(bucket.param_offset[at - bucket.params.begin()] +
+                    run.first_row * param.row_elements,
+                static_cast<int64_t>(rank) * bucket.segment + run.offset);
+    }
+  }
+}
+
+// Blocks are cut only if listed, and listed only if larger than their share.
+void CheckSplits(const Plan& plan) {
+  std::set<std::pair<int, int64_t>> cut;
+  for (const BucketPlan& bucket : plan.buckets) {
+    const int64_t share =
+        (bucket.elements + plan.options.ranks - 1) / plan.options.ranks;
+    for (const auto& runs : bucket.runs) {
+      for (const Run& run : runs) {
+        for (const BlockSpan& span : SpansOf(plan.params[run.param], run)) {
+          if (!span.split) continue;
+          cut.insert({run.param, span.first_block});
+          EXPECT_GT(span.block_elements, share);
+        }
+      }
+    }
+  }
+  std::set<std::pair<int, int64_t>> listed;
+  for (const SplitBlock& split : plan.split_blocks) {
+    EXPECT_TRUE(listed.insert({split.param, split.block}).second);
+  }
+  EXPECT_EQ(cut, listed);
+}
+
+void CheckPlan(const Plan& plan) {
+  for (const BucketPlan& bucket : plan.buckets) {
+    ASSERT_THAT(bucket.runs, SizeIs(plan.options.ranks));
+    for (int rank = 0; rank < plan.options.ranks; ++rank) {
+      CheckSegment(plan, bucket, rank);
+    }
+    CheckInPlace(plan, bucket);
+  }
+  for (size_t i = 0; i < plan.params.size(); ++i) {
+    if (plan.params[i].bucket >= 0) CheckCoverage(plan, static_cast<int>(i));
+  }
+  CheckSplits(plan);
+}
+
+ParamSpec RandomSpec(std::mt19937& random, int index) {
+  const auto below = [&](int n) { return static_cast<int64_t>(random() % n); };
+  const int64_t heads = 1 + below(6);
+  const int64_t head_rows = 1 + below(9);
+  const int64_t columns = 1 + below(40);
+  const std::string name = absl::StrCat("layers.", index / 6, ".tensor", index);
+  switch (below(7)) {
+    case 0:
+      return Spec(name, {1 + below(50)}, BlockRule::Element());
+    case 1:
+      return Spec(name, {1 + below(50)}, BlockRule::Whole());
+    case 2:
+      return Spec(name, {heads * head_rows, columns},
+                  BlockRule::Heads(head_rows));
+    case 3:
+      return Spec(name, {1 + below(30), columns}, BlockRule::Whole());
+    case 4:
+      return Spec(
+          name, {3 * heads * head_rows, columns},
+          BlockRule::Fused({{head_rows, head_rows}, {2 * head_rows, 1}}));
+    case 5: {
+      ParamSpec spec = Spec(name, {columns, 1 + below(60)}, BlockRule::Rows());
+      spec.output_is_last = true;
+      return spec;
+    }
+    default:
+      return Spec(name, {1 + below(200), columns}, BlockRule::Rows());
+  }
+}
+
+TEST(PlanTest, OwnsEveryRowOnceInRandomModels) {
+  std::mt19937 random(20240624);
+  for (int model = 0; model < 60; ++model) {
+    std::vector<ParamSpec> specs;
+    const int tensors = 1 + static_cast<int>(random() % 20);
+    for (int i = 0; i < tensors; ++i) specs.push_back(RandomSpec(random, i));
+    PlanOptions options;
+    options.stage = 1 + model % 3;
+    options.bucket_bytes = model % 4 == 0 ? 4096 : 0;
+    if (model % 5 == 0) options.algorithm = Algorithm::kAdamW;
+    for (int ranks : kRankCounts) {
+      SCOPED_TRACE(absl::StrCat("model ", model, ", ranks ", ranks));
+      options.ranks = ranks;
+      ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(specs, options));
+      CheckPlan(plan);
+      ASSERT_OK_AND_ASSIGN(const Plan again, MakePlan(specs, options));
+      EXPECT_EQ(plan.ToJson(), again.ToJson());
+    }
+  }
+}
+
+TEST(PlanTest, OwnsEveryRowOnceInLlama2) {
+  ASSERT_OK_AND_ASSIGN(const ModelPreset preset, FindPreset("llama-2-7b"));
+  PlanOptions options;
+  options.model = preset.shape;
+  for (int ranks : {7, 386, 387}) {
+    options.ranks = ranks;
+    ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(preset.params, options));
+    CheckPlan(plan);
+  }
+}
+
+TEST(PlanTest, HashesEverythingThatRanksMustAgreeOn) {
+  const std::vector<ParamSpec> specs = {Spec("a", {8, 4}, BlockRule::Rows()),
+                                        Spec("b", {4}, BlockRule::Whole())};
+  PlanOptions options;
+  options.ranks = 2;
+  ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(specs, options));
+  std::set<uint64_t> hashes = {plan.hash};
+  std::vector<ParamSpec> other = specs;
+  other[1].name = "c";
+  ASSERT_OK_AND_ASSIGN(const Plan renamed, MakePlan(other, options));
+  EXPECT_TRUE(hashes.insert(renamed.hash).second);
+  other = specs;
+  other[0].shape = {4, 8};
+  ASSERT_OK_AND_ASSIGN(const Plan reshaped, MakePlan(other, options));
+  EXPECT_TRUE(hashes.insert(reshaped.hash).second);
+  other = specs;
+  other[1].group = 1;
+  ASSERT_OK_AND_ASSIGN(const Plan regrouped, MakePlan(other, options));
+  EXPECT_TRUE(hashes.insert(regrouped.hash).second);
+  options.stage = 2;
+  ASSERT_OK_AND_ASSIGN(const Plan restaged, MakePlan(specs, options));
+  EXPECT_TRUE(hashes.insert(restaged.hash).second);
+}
+
+TEST(PlanTest, LeavesRanksWithoutUnitsEmpty) {
+  PlanOptions options;
+  options.ranks = 8;
+  ASSERT_OK_AND_ASSIGN(
+      const Plan plan,
+      MakePlan({Spec("w", {3, 4}, BlockRule::Rows())}, options));
+  CheckPlan(plan);
+  EXPECT_EQ(plan.buckets[0].segment, 4);
+  EXPECT_THAT(plan.buckets[0].runs[7], IsEmpty());
+}
+
+TEST(PlanTest, SplitsABlockLargerThanItsShareEvenlyAtRows) {
+  PlanOptions options;
+  options.ranks = 4;
+  ASSERT_OK_AND_ASSIGN(
+      const Plan plan,
+      MakePlan({Spec("w", {16, 4}, BlockRule::Whole())}, options));
+  CheckPlan(plan);
+  EXPECT_EQ(plan.buckets[0].segment, 16);
+  ASSERT_THAT(plan.split_blocks, SizeIs(1));
+  const std::vector<BlockSpan> spans =
+      SpansOf(plan.params[0], plan.buckets[0].runs[2].at(0));
+  ASSERT_THAT(spans, SizeIs(1));
+  EXPECT_TRUE(spans[0].split);
+  EXPECT_EQ(spans[0].first_row, 8);
+  EXPECT_EQ(spans[0].rows_per_block, 4);
+  EXPECT_EQ(spans[0].block_elements, 64);
+}
+
+TEST(PlanTest, PacksTransposedParameters) {
+  ParamSpec spec = Spec("w", {4, 8}, BlockRule::Rows());
+  spec.output_is_last = true;
+  PlanOptions options;
+  options.ranks = 2;
+  ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan({spec}, options));
+  EXPECT_FALSE(plan.buckets[0].in_place);
+  EXPECT_EQ(plan.params[0].rows, 8);
+  EXPECT_EQ(plan.buckets[0].segment, 16);
+}
+
+TEST(PlanTest, GrowsToTwoLayersRatherThanSplitAHead) {
+  std::vector<ParamSpec> specs;
+  for (int layer = 0; layer < 4; ++layer) {
+    const std::string prefix = absl::StrCat("layers.", layer, ".");
+    specs.push_back(Spec(prefix + "q", {64, 64}, BlockRule::Heads(16)));
+    specs.push_back(Spec(prefix + "w", {64, 64}, BlockRule::Rows()));
+  }
+  PlanOptions options;
+  options.ranks = 12;
+  ASSERT_OK_AND_ASSIGN(const Plan two, MakePlan(specs, options));
+  EXPECT_THAT(two.buckets, SizeIs(2));
+  EXPECT_THAT(two.split_blocks, IsEmpty());
+  options.stage = 3;
+  ASSERT_OK_AND_ASSIGN(const Plan one, MakePlan(specs, options));
+  EXPECT_THAT(one.buckets, SizeIs(4));
+  EXPECT_THAT(one.split_blocks, SizeIs(16));
+  for (ParamSpec& spec : specs) spec.gather_group = 0;
+  ASSERT_OK_AND_ASSIGN(const Plan grouped, MakePlan(specs, options));
+  EXPECT_THAT(grouped.buckets, SizeIs(1));
+}
+
+TEST(PlanTest, CutsALayerAtTensorEdgesWhenBytesSaySo) {
+  std::vector<ParamSpec> specs;
+  for (int i = 0; i < 4; ++i) {
+    specs.push_back(
+        Spec(absl::StrCat("layers.0.w", i), {8, 8}, BlockRule::Rows()));
+  }
+  PlanOptions options;
+  options.ranks = 2;
+  options.bucket_bytes = 2 * 64 * 4;
+  ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(specs, options));
+  ASSERT_THAT(plan.buckets, SizeIs(2));
+  EXPECT_THAT(plan.buckets[0].params, ElementsAre(0, 1));
+}
+
+TEST(PlanTest, PlansUnitsThatTravelAndRestSmaller) {
+  PlannedParam projected;
+  projected.name = "projected";
+  projected.shape = {64, 32};
+  projected.rows = 64;
+  projected.row_elements = 32;
+  projected.blocks = {{64, 1}};
+  projected.units = {{64, 4}};
+  projected.wire_row_elements = 8;
+  projected.state_row_elements = 16;
+  PlannedParam plain = projected;
+  plain.name = "plain";
+  plain.units = {{64, 1}};
+  plain.wire_row_elements = plain.state_row_elements = 32;
+  PlanOptions options;
+  for (int ranks : kRankCounts) {
+    options.ranks = ranks;
+    ASSERT_OK_AND_ASSIGN(const Plan plan,
+                         MakePlanFor({projected, plain, projected}, options));
+    CheckPlan(plan);
+    ASSERT_THAT(plan.buckets, SizeIs(1));
+    const BucketPlan& bucket = plan.buckets[0];
+    EXPECT_FALSE(bucket.in_place);
+    EXPECT_EQ(bucket.elements, 3 * 64 * 32);
+    EXPECT_EQ(bucket.wire_elements, 64 * (8 + 32 + 8));
+    EXPECT_LE(bucket.wire_segment, bucket.segment);
+    for (const auto& runs : bucket.runs) {
+      for (const zeromini::Run& run : runs) {
+        if (run.param == 1) continue;
+        EXPECT_EQ(run.first_row % 4, 0);
+        EXPECT_EQ(run.rows % 4, 0);
+      }
+    }
+  }
+  options.ranks = 1;
+  ASSERT_OK_AND_ASSIGN(const Plan plan,
+                       MakePlanFor({projected, plain, projected}, options));
+  EXPECT_THAT(plan.split_blocks, IsEmpty());
+  EXPECT_EQ(plan.buckets[0].wire_segment, plan.buckets[0].wire_elements);
+  EXPECT_EQ(plan.buckets[0].runs[0].at(1).offset, 64 * 32);
+  EXPECT_EQ(plan.buckets[0].runs[0].at(1).wire_offset, 64 * 8);
+  EXPECT_EQ(plan.buckets[0].runs[0].at(1).state_offset, 64 * 16);
+}
+
+TEST(SpansTest, MergesBlocksOfOneSizeAndLeavesPaddingOut) {
+  PlannedParam param;
+  param.rows = 24;
+  param.row_elements = 2;
+  param.blocks = {{4, 4}, {4, 1}};
+  zeromini::Run run;
+  run.first_row = 4;
+  run.rows = 16;  // 4 rows, a block, 4 rows, a block.
+  std::vector<BlockSpan> spans = SpansOf(param, run);
+  ASSERT_THAT(spans, SizeIs(4));
+  EXPECT_EQ(spans[0].first_block, 1);
+  EXPECT_EQ(spans[0].blocks, 4);
+  EXPECT_EQ(spans[1].first_row, 8);
+  EXPECT_EQ(spans[1].first_block, 5);
+  EXPECT_EQ(spans[1].rows_per_block, 4);
+  EXPECT_EQ(spans[3].first_block, 10);
+
+  param.blocks = {{24, 8}};
+  param.padding_rows = 6;
+  run.first_row = 0;
+  run.rows = 24;
+  spans = SpansOf(param, run);
+  ASSERT_THAT(spans, SizeIs(2));
+  EXPECT_EQ(spans[0].blocks, 2);
+  EXPECT_EQ(spans[0].block_elements, 16);
+  EXPECT_EQ(spans[1].block_elements, 2 * 2);
+}
+
+}  // namespace
+}  // namespace zeromini
