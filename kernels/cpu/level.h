@@ -1,0 +1,67 @@
+// What the code of one x86-64 level exports, and what it takes from outside.
+//
+// lane_kernels.inc is compiled once per level, each time in a namespace of its
+// own: an inline function shared by two levels would be merged by the linker,
+// and a plain x86-64 processor would then run AVX-512 code. For the same reason
+// that file calls nothing inline from elsewhere, only what is declared here.
+
+#ifndef ZEROMINI_KERNELS_CPU_LEVEL_H_
+#define ZEROMINI_KERNELS_CPU_LEVEL_H_
+
+#include <cstdint>
+
+#include "kernels/exact_sum.h"
+#include "zeromini/kernels.h"
+
+namespace zeromini {
+
+namespace level_base {
+const KernelTable& Kernels();
+}
+namespace level_v3 {
+const KernelTable& Kernels();
+}
+namespace level_v4 {
+const KernelTable& Kernels();
+}
+
+// A level, best first in the list that AttainableLevels() returns.
+struct Level {
+  const char* name;         // "x86-64-v4".
+  const char* description;  // "x86-64-v4 (AVX-512)".
+  const KernelTable& (*kernels)();
+};
+
+struct LevelList {
+  const Level* levels;
+  int count;  // At least one.
+};
+
+// The levels this processor can run.
+LevelList AttainableLevels();
+
+// The factors of one step, in double; each kernel rounds what it uses.
+struct UpdateFactors {
+  explicit UpdateFactors(const StepScalars& scalars);
+
+  // The step of one block: its second moment after this update, as stored, and
+  // what the momentum is multiplied with.
+  void UpdateBlock(double block_sum, int64_t block_elements,
+                   float* second_moment, float* step) const;
+
+  double decay;            // 1 - lr*wd
+  double momentum_weight;  // 1 - beta1
+  double beta2;
+  double square_weight;    // 1 - beta2
+  double scale;            // Of the gradient.
+  double step;             // lr / (1 - beta1^t)
+  double root_correction;  // 1 / sqrt(1 - beta2^t)
+  double epsilon;
+};
+
+// Not per level: a copy is bound by memory.
+void CopyOnCpu(const CopyArgs& args, Stream stream);
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_KERNELS_CPU_LEVEL_H_

@@ -1,0 +1,8 @@
+#include "kernels/cpu/level.h"
+
+namespace zeromini::level_base {
+
+constexpr int kVectorBytes = 16;
+#include "kernels/cpu/lane_kernels.inc"
+
+}  // namespace zeromini::level_base

@@ -1,0 +1,8 @@
+#include "kernels/cpu/level.h"
+
+namespace zeromini::level_v3 {
+
+constexpr int kVectorBytes = 32;
+#include "kernels/cpu/lane_kernels.inc"
+
+}  // namespace zeromini::level_v3

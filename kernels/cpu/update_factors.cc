@@ -1,0 +1,42 @@
+#include <cmath>
+
+#include "kernels/cpu/level.h"
+
+namespace zeromini {
+namespace {
+
+// std::pow picks its code by processor, so its last bit may differ.
+double IntegerPower(double base, int64_t exponent) {
+  double result = 1;
+  for (; exponent > 0; exponent >>= 1) {
+    if (exponent & 1) result *= base;
+    base *= base;
+  }
+  return result;
+}
+
+}  // namespace
+
+UpdateFactors::UpdateFactors(const StepScalars& scalars)
+    : decay(1 - scalars.learning_rate * scalars.weight_decay),
+      momentum_weight(1 - scalars.beta1),
+      beta2(scalars.beta2),
+      square_weight(1 - scalars.beta2),
+      scale(scalars.gradient_scale),
+      step(scalars.learning_rate /
+           (1 - IntegerPower(scalars.beta1, scalars.step))),
+      root_correction(1 /
+                      std::sqrt(1 - IntegerPower(scalars.beta2, scalars.step))),
+      epsilon(scalars.epsilon) {}
+
+void UpdateFactors::UpdateBlock(double block_sum, int64_t block_elements,
+                                float* second_moment, float* block_step) const {
+  const double mean =
+      block_sum * (scale * scale) / static_cast<double>(block_elements);
+  const double updated = beta2 * *second_moment + square_weight * mean;
+  *second_moment = static_cast<float>(updated);
+  const double root = std::sqrt(static_cast<double>(*second_moment));
+  *block_step = static_cast<float>(step / (root * root_correction + epsilon));
+}
+
+}  // namespace zeromini

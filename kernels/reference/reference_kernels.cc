@@ -1,0 +1,101 @@
+#include <cmath>
+
+#include "zeromini/kernels.h"
+
+namespace zeromini {
+namespace {
+
+double SumOfSquares(const float* in, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(in[i]) * in[i];
+  return sum;
+}
+
+void RowSums(const RowSumsArgs& args, Stream) {
+  for (int64_t r = 0; r < args.rows; ++r) {
+    args.row_sums[r] =
+        SumOfSquares(args.gradient + r * args.row_elements, args.row_elements);
+  }
+}
+
+void UpdateBlock(const AdamMiniArgs& args, int64_t block, double block_sum) {
+  const StepScalars& s = args.scalars;
+  const double t = static_cast<double>(s.step);
+  const double mean = block_sum * s.gradient_scale * s.gradient_scale /
+                      static_cast<double>(args.block_elements);
+  const double v = s.beta2 * args.second_moment[block] + (1 - s.beta2) * mean;
+  args.second_moment[block] = static_cast<float>(v);
+  const double h =
+      std::sqrt(v) / std::sqrt(1 - std::pow(s.beta2, t)) + s.epsilon;
+  const double step = s.learning_rate / (1 - std::pow(s.beta1, t)) / h;
+  const int64_t n = args.block_rows * args.row_elements;
+  for (int64_t i = block * n; i < (block + 1) * n; ++i) {
+    const double m = args.momentum[i];
+    const double g = s.gradient_scale * args.gradient[i];
+    const double moved = m + (1 - s.beta1) * (g - m);
+    const double decayed =
+        args.parameter[i] * (1 - s.learning_rate * s.weight_decay);
+    args.momentum[i] = static_cast<float>(moved);
+    args.parameter[i] = static_cast<float>(decayed - step * moved);
+  }
+}
+
+void AdamMiniStep(const AdamMiniArgs& args, Stream) {
+  for (int64_t b = 0; b < args.blocks; ++b) {
+    UpdateBlock(args, b, args.block_sums[b]);
+  }
+}
+
+void AdamMiniFused(const AdamMiniArgs& args, Stream) {
+  const int64_t n = args.block_rows * args.row_elements;
+  for (int64_t b = 0; b < args.blocks; ++b) {
+    UpdateBlock(args, b, SumOfSquares(args.gradient + b * n, n));
+  }
+}
+
+void AdamW(const AdamWArgs& args, Stream) {
+  const StepScalars& s = args.scalars;
+  const double t = static_cast<double>(s.step);
+  const double correction1 = 1 - std::pow(s.beta1, t);
+  const double correction2 = 1 - std::pow(s.beta2, t);
+  for (int64_t i = 0; i < args.elements; ++i) {
+    const double g = s.gradient_scale * args.gradient[i];
+    double p = args.parameter[i];
+    double m = args.momentum[i];
+    double v = args.second_moment[i];
+    p *= 1 - s.learning_rate * s.weight_decay;
+    m += (1 - s.beta1) * (g - m);
+    v = s.beta2 * v + (1 - s.beta2) * g * g;
+    p -= s.learning_rate / correction1 * m /
+         (std::sqrt(v) / std::sqrt(correction2) + s.epsilon);
+    args.parameter[i] = static_cast<float>(p);
+    args.momentum[i] = static_cast<float>(m);
+    args.second_moment[i] = static_cast<float>(v);
+  }
+}
+
+void Copy(const CopyArgs& args, Stream) {
+  for (int64_t r = 0; r < args.rows; ++r) {
+    for (int64_t c = 0; c < args.columns; ++c) {
+      const int64_t to =
+          args.transpose ? c * args.out_stride + r : r * args.out_stride + c;
+      args.out[to] = args.in[r * args.in_stride + c];
+    }
+  }
+}
+
+void Accumulate(const AccumulateArgs& args, Stream) {
+  for (int64_t i = 0; i < args.elements; ++i) {
+    args.sum[i] =
+        static_cast<float>(static_cast<double>(args.sum[i]) + args.addend[i]);
+  }
+}
+
+constexpr KernelTable kTable = {
+    "reference", RowSums, AdamMiniStep, AdamMiniFused, AdamW, Copy, Accumulate};
+
+}  // namespace
+
+const KernelTable& ReferenceKernels() { return kTable; }
+
+}  // namespace zeromini

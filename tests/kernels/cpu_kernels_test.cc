@@ -1,0 +1,247 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/exact_sum.h"
+#include "tests/kernels/inputs.h"
+#include "zeromini/kernels.h"
+
+namespace zeromini {
+namespace {
+
+constexpr double kUlp = 1.0 / (1 << 24);  // Of a float's rounding, relative.
+const int64_t kSizes[] = {1, 3, 15, 16, 17, 31, 32, 33, 1000, 4096 + 5};
+const char* const kLevelNames[] = {"portable", "x86-64", "x86-64-v3",
+                                   "x86-64-v4"};
+
+std::vector<const KernelTable*> AttainableTables() {
+  std::vector<const KernelTable*> tables;
+  for (const char* name : kLevelNames) {
+    if (const KernelTable* table = CpuKernelsAt(name)) tables.push_back(table);
+  }
+  return tables;
+}
+
+void FillBlockSums(Problem& problem) {
+  CpuKernels().row_sums(problem.row_sums_args(), Stream{});
+  for (int64_t b = 0; b < problem.blocks; ++b) {
+    problem.block_sums[b] = BlockSum(
+        problem.row_sums.data() + b * problem.block_rows, problem.block_rows);
+  }
+}
+
+double DecayedLearningRate(const StepScalars& s) {
+  return s.learning_rate / (1 - std::pow(s.beta1, s.step));
+}
+
+// The bound we state: the momentum within 4 roundings of its terms, a weight
+// within 6 roundings of itself and of its update's terms.
+void ExpectNear(const Problem& actual, const Problem& expected,
+                const Problem& before, bool v_per_element) {
+  const StepScalars& s = before.scalars;
+  const int64_t block = before.block_rows * before.row_elements;
+  for (int64_t i = 0; i < before.elements(); ++i) {
+    const double v = expected.second_moment[v_per_element ? i : i / block];
+    const double h = std::sqrt(v / (1 - std::pow(s.beta2, s.step))) + s.epsilon;
+    const double terms = std::abs(before.momentum[i]) +
+                         s.gradient_scale * std::abs(before.gradient[i]);
+    ASSERT_NEAR(actual.momentum[i], expected.momentum[i], 4 * kUlp * terms);
+    ASSERT_NEAR(actual.parameter[i], expected.parameter[i],
+                6 * kUlp *
+                    (std::abs(before.parameter[i]) +
+                     DecayedLearningRate(s) * terms / h))
+        << i;
+  }
+  const int64_t scalars = v_per_element ? before.elements() : before.blocks;
+  for (int64_t i = 0; i < scalars; ++i) {
+    const double v = expected.second_moment[i];
+    ASSERT_NEAR(actual.second_moment[i], v, 4 * kUlp * v);
+  }
+}
+
+TEST(CpuKernelsTest, RowSumsAreWithinTwoToMinusFiftyPerElementOfReference) {
+  for (int64_t n : kSizes) {
+    Problem problem(1, 3, n);
+    CpuKernels().row_sums(problem.row_sums_args(), Stream{});
+    const std::vector<double> sums = problem.row_sums;
+    ReferenceKernels().row_sums(problem.row_sums_args(), Stream{});
+    for (int r = 0; r < 3; ++r) {
+      const double expected = problem.row_sums[r];
+      EXPECT_NEAR(sums[r], expected, std::ldexp(n * expected, -52)) << n;
+    }
+  }
+}
+
+TEST(CpuKernelsTest, AdamMiniStepIsNearReference) {
+  for (int64_t n : kSizes) {
+    Problem before(3, 2, n);
+    FillBlockSums(before);
+    Problem actual = before;
+    Problem expected = before;
+    CpuKernels().adam_mini_step(actual.adam_mini_args(), Stream{});
+    ReferenceKernels().adam_mini_step(expected.adam_mini_args(), Stream{});
+    ExpectNear(actual, expected, before, false);
+  }
+}
+
+TEST(CpuKernelsTest, AdamWIsNearReference) {
+  for (int64_t n : kSizes) {
+    const Problem before(1, 1, n);
+    Problem actual = before;
+    Problem expected = before;
+    CpuKernels().adamw(actual.adamw_args(), Stream{});
+    ReferenceKernels().adamw(expected.adamw_args(), Stream{});
+    ExpectNear(actual, expected, before, true);
+  }
+}
+
+TEST(CpuKernelsTest, FusedHasTheBitsOfSumsThenStep) {
+  for (int64_t n : kSizes) {
+    for (int64_t rows : {1, 2, 5}) {
+      for (int64_t blocks : {1, 2, 3}) {
+        Problem stepped(blocks, rows, n);
+        FillBlockSums(stepped);
+        Problem fused(blocks, rows, n);
+        CpuKernels().adam_mini_step(stepped.adam_mini_args(), Stream{});
+        CpuKernels().adam_mini_fused(fused.adam_mini_args(), Stream{});
+        EXPECT_EQ(fused.parameter, stepped.parameter) << rows << "x" << n;
+        EXPECT_EQ(fused.momentum, stepped.momentum) << rows << "x" << n;
+        EXPECT_EQ(fused.second_moment, stepped.second_moment) << n;
+      }
+    }
+  }
+}
+
+TEST(CpuKernelsTest, MomentsOfASplitBlockUseTheWholeBlocksCount) {
+  Problem problem(1, 2, 8);
+  problem.block_sums[0] = 64;
+  problem.second_moment[0] = 0;
+  AdamMiniArgs args = problem.adam_mini_args();
+  args.block_elements = 32;  // Twice what this shard holds.
+  args.scalars.gradient_scale = 1;
+  CpuKernels().adam_mini_step(args, Stream{});
+  EXPECT_FLOAT_EQ(problem.second_moment[0], 0.05 * 64 / 32);
+}
+
+TEST(CpuKernelsTest, EveryLevelHasTheBitsOfTheLowest) {
+  const std::vector<const KernelTable*> tables = AttainableTables();
+  ASSERT_FALSE(tables.empty());
+  for (int64_t n : kSizes) {
+    Problem before(3, 2, n);
+    for (size_t level = 1; level < tables.size(); ++level) {
+      Problem low = before;
+      Problem high = before;
+      tables[0]->row_sums(low.row_sums_args(), Stream{});
+      tables[level]->row_sums(high.row_sums_args(), Stream{});
+      EXPECT_EQ(low.row_sums, high.row_sums) << n;
+      tables[0]->adam_mini_fused(low.adam_mini_args(), Stream{});
+      tables[level]->adam_mini_fused(high.adam_mini_args(), Stream{});
+      EXPECT_EQ(low.parameter, high.parameter) << n;
+      EXPECT_EQ(low.momentum, high.momentum) << n;
+      tables[0]->adamw(low.adamw_args(), Stream{});
+      tables[level]->adamw(high.adamw_args(), Stream{});
+      EXPECT_EQ(low.parameter, high.parameter) << n;
+      EXPECT_EQ(low.second_moment, high.second_moment) << n;
+    }
+  }
+}
+
+TEST(CpuKernelsTest, AZeroRowIsOnlyDecayed) {
+  Problem problem(2, 1, 37);
+  for (int64_t i = 0; i < 37; ++i) {
+    problem.gradient[i] = 0;
+    problem.momentum[i] = 0;
+  }
+  problem.second_moment[0] = 0;
+  const Problem before = problem;
+  CpuKernels().adam_mini_fused(problem.adam_mini_args(), Stream{});
+  const float decay = static_cast<float>(1 - 3e-3 * 0.1);
+  for (int64_t i = 0; i < 37; ++i) {
+    EXPECT_EQ(problem.parameter[i], before.parameter[i] * decay);
+    EXPECT_EQ(problem.momentum[i], 0);
+  }
+  EXPECT_EQ(problem.second_moment[0], 0);
+}
+
+TEST(CpuKernelsTest, WithoutDecayAZeroRowDoesNotMove) {
+  Problem problem(1, 1, 37);
+  problem.scalars.weight_decay = 0;
+  for (int64_t i = 0; i < 37; ++i) {
+    problem.gradient[i] = 0;
+    problem.momentum[i] = 0;
+  }
+  const Problem before = problem;
+  CpuKernels().adam_mini_fused(problem.adam_mini_args(), Stream{});
+  EXPECT_EQ(problem.parameter, before.parameter);
+}
+
+TEST(CpuKernelsTest, ANonFiniteGradientSpoilsItsOwnRowSumOnly) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (float bad : {infinity, -infinity, std::nanf("")}) {
+    for (int64_t at : {0, 15, 16, 36}) {
+      Problem problem(1, 3, 37);
+      problem.gradient[37 + at] = bad;
+      CpuKernels().row_sums(problem.row_sums_args(), Stream{});
+      EXPECT_TRUE(std::isfinite(problem.row_sums[0])) << bad << " at " << at;
+      EXPECT_FALSE(std::isfinite(problem.row_sums[1])) << bad << " at " << at;
+      EXPECT_TRUE(std::isfinite(problem.row_sums[2])) << bad << " at " << at;
+    }
+  }
+}
+
+TEST(CpuKernelsTest, TheLargestGradientsHaveAFiniteRowSum) {
+  Problem problem(1, 1, 1000);
+  const float largest = std::numeric_limits<float>::max();
+  for (int64_t i = 0; i < 1000; ++i) problem.gradient[i] = largest;
+  CpuKernels().row_sums(problem.row_sums_args(), Stream{});
+  EXPECT_TRUE(std::isfinite(problem.row_sums[0]));
+}
+
+TEST(CpuKernelsTest, AccumulateAddsElementByElement) {
+  for (int64_t n : kSizes) {
+    UnalignedFloats sum(1, n);
+    const UnalignedFloats addend(2, n);
+    const UnalignedFloats before = sum;
+    CpuKernels().accumulate({sum.data(), addend.data(), n}, Stream{});
+    for (int64_t i = 0; i < n; ++i) {
+      ASSERT_EQ(sum[i], before[i] + addend[i]) << i;
+    }
+  }
+}
+
+TEST(CpuKernelsTest, CopyAgreesWithReferenceAndLeavesTheGapsAlone) {
+  const int64_t shapes[][2] = {{1, 1}, {3, 5}, {32, 32}, {33, 65}, {100, 7}};
+  for (const auto& [rows, columns] : shapes) {
+    for (bool transpose : {false, true}) {
+      for (int64_t gap : {0, 3}) {
+        const int64_t out_stride = (transpose ? rows : columns) + gap;
+        const UnalignedFloats in(1, rows * (columns + gap));
+        UnalignedFloats out(2, (transpose ? columns : rows) * out_stride);
+        UnalignedFloats expected = out;
+        CopyArgs args = {in.data(),     out.data(), rows,     columns,
+                         columns + gap, out_stride, transpose};
+        CpuKernels().copy(args, Stream{});
+        args.out = expected.data();
+        ReferenceKernels().copy(args, Stream{});
+        EXPECT_EQ(out, expected) << rows << "x" << columns << " " << gap;
+      }
+    }
+  }
+}
+
+TEST(CpuKernelsTest, TheChosenLevelIsTheBestAttainable) {
+  const std::string level = CpuLevel();
+  EXPECT_EQ(CpuKernelsAt(level.substr(0, level.find(' ')).c_str()),
+            &CpuKernels());
+  EXPECT_EQ(AttainableTables().back(), &CpuKernels());
+}
+
+TEST(CpuKernelsTest, AnUnknownLevelHasNoTable) {
+  EXPECT_EQ(CpuKernelsAt("x86-64-v9"), nullptr);
+}
+
+}  // namespace
+}  // namespace zeromini
