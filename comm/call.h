@@ -1,0 +1,66 @@
+// What one rank asks of its group: compared between the ranks, so that a rank
+// that does something else is named instead of corrupting a sum.
+
+#ifndef ZEROMINI_COMM_CALL_H_
+#define ZEROMINI_COMM_CALL_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "zeromini/communicator.h"
+
+namespace zeromini {
+
+enum class Collective : int32_t {
+  kReduceScatter,
+  kAllGather,
+  kAllReduce,
+  kBroadcast,
+  kBarrier,
+  kSplit,
+};
+
+// The part of a call that all ranks must agree on. Travels between ranks as
+// plain bytes, hence the fixed widths.
+struct Signature {
+  Collective collective = Collective::kBarrier;
+  int32_t dtype = 0;      // A DType.
+  int32_t reduce_op = 0;  // A ReduceOp.
+  int32_t root = 0;
+  int32_t purpose = static_cast<int32_t>(Purpose::kControl);
+  int32_t bucket = -1;
+  int64_t count = 0;  // As the caller gave it: a segment's or the whole's.
+
+  bool operator==(const Signature&) const = default;
+};
+
+struct Call {
+  Signature signature;
+  const void* in = nullptr;
+  void* out = nullptr;
+
+  DType dtype() const { return static_cast<DType>(signature.dtype); }
+  ReduceOp reduce_op() const {
+    return static_cast<ReduceOp>(signature.reduce_op);
+  }
+};
+
+// "reduce-scatter of gradients, bucket 3, 1024 x fp32".
+std::string Describe(const Signature& signature);
+
+// "rank 2", "ranks 1, 2 and 5".
+std::string DescribeRanks(absl::Span<const int> ranks);
+
+// InvalidArgument for a negative count, a root outside the group or a missing
+// buffer.
+absl::Status CheckCall(const Call& call, int rank, int size);
+
+// By rank. InvalidArgument that names the first two ranks that disagree, the
+// same words on every rank.
+absl::Status CheckAgreement(absl::Span<const Signature> by_rank);
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_COMM_CALL_H_

@@ -1,0 +1,181 @@
+#include "comm/queued_communicator.h"
+
+#include <atomic>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "comm/enqueue.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini {
+namespace {
+
+using Pending = std::shared_ptr<std::atomic<int64_t>>;
+
+// Lives in the closure of one exchange. A closure that a failed stream drops
+// unrun would leave the peers waiting, so it breaks the group.
+class Ticket {
+ public:
+  Ticket(std::shared_ptr<Endpoint> endpoint, Call call, Pending pending)
+      : endpoint_(std::move(endpoint)), call_(call), pending_(pending) {
+    ++*pending_;
+  }
+  Ticket(const Ticket&) = delete;
+  Ticket& operator=(const Ticket&) = delete;
+
+  ~Ticket() {
+    if (!started_) {
+      endpoint_->Break(absl::AbortedError(absl::StrCat(
+          endpoint_->backend(), ": the stream of rank ", endpoint_->rank(),
+          " had failed before ", Describe(call_.signature))));
+    }
+    --*pending_;
+  }
+
+  absl::Status Run() {
+    started_ = true;
+    absl::Status status = endpoint_->Run(call_);
+    if (!status.ok()) endpoint_->Break(status);
+    return status;
+  }
+
+ private:
+  std::shared_ptr<Endpoint> endpoint_;
+  const Call call_;
+  Pending pending_;
+  bool started_ = false;
+};
+
+class QueuedCommunicator : public Communicator {
+ public:
+  QueuedCommunicator(std::shared_ptr<Endpoint> endpoint,
+                     std::shared_ptr<HostStream> stream)
+      : endpoint_(std::move(endpoint)), stream_(std::move(stream)) {}
+
+  ~QueuedCommunicator() override {
+    if (*pending_ == 0) return;
+    endpoint_->Break(absl::CancelledError(
+        absl::StrCat(endpoint_->backend(), ": rank ", endpoint_->rank(),
+                     " destroyed its communicator with exchanges pending")));
+  }
+
+  int rank() const override { return endpoint_->rank(); }
+  int size() const override { return endpoint_->size(); }
+  const char* backend() const override { return endpoint_->backend(); }
+  Stream stream() const override { return Stream{stream_.get()}; }
+  absl::Duration timeout() const override { return endpoint_->timeout(); }
+
+  absl::Status ReduceScatter(const void* in, void* out, int64_t count,
+                             DType dtype, Exchange exchange) override {
+    Call call{Sign(Collective::kReduceScatter, count, dtype, exchange), in,
+              out};
+    return Submit(call);
+  }
+
+  absl::Status AllGather(const void* in, void* out, int64_t count, DType dtype,
+                         Exchange exchange) override {
+    Call call{Sign(Collective::kAllGather, count, dtype, exchange), in, out};
+    return Submit(call);
+  }
+
+  absl::Status AllReduce(void* data, int64_t count, DType dtype, ReduceOp op,
+                         Exchange exchange) override {
+    Call call{Sign(Collective::kAllReduce, count, dtype, exchange), data, data};
+    call.signature.reduce_op = static_cast<int32_t>(op);
+    return Submit(call);
+  }
+
+  absl::Status Broadcast(void* data, int64_t bytes, int root,
+                         Exchange exchange) override {
+    Call call{Sign(Collective::kBroadcast, bytes, DType::kByte, exchange), data,
+              data};
+    call.signature.root = root;
+    return Submit(call);
+  }
+
+  absl::Status Barrier() override {
+    ZEROMINI_RETURN_IF_ERROR(Usable());
+    return Wait(Task(Call{}));
+  }
+
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color,
+                                                      int key) override {
+    ZEROMINI_RETURN_IF_ERROR(Usable());
+    std::shared_ptr<Endpoint> child;
+    ZEROMINI_RETURN_IF_ERROR(Wait([this, color, key, &child]() {
+      auto made = endpoint_->Split(color, key);
+      if (made.ok()) child = *std::move(made);
+      return made.status();
+    }));
+    if (child == nullptr) return nullptr;
+    return MakeQueuedCommunicator(std::move(child), stream_);
+  }
+
+  void Abort(absl::Status why) override {
+    endpoint_->Break(why);
+    if (stream_ != nullptr) stream_->Poison(std::move(why));
+  }
+
+  absl::Status Close() override {
+    absl::Status status = Barrier();
+    if (!closed_.exchange(true) && status.ok()) {
+      status = Wait([endpoint = endpoint_] { return endpoint->Free(); });
+    }
+    return status;
+  }
+
+ private:
+  static Signature Sign(Collective collective, int64_t count, DType dtype,
+                        const Exchange& exchange) {
+    Signature signature;
+    signature.collective = collective;
+    signature.dtype = static_cast<int32_t>(dtype);
+    signature.purpose = static_cast<int32_t>(exchange.purpose);
+    signature.bucket = exchange.bucket;
+    signature.count = count;
+    return signature;
+  }
+
+  absl::Status Usable() const {
+    ZEROMINI_RETURN_IF_ERROR(endpoint_->error());
+    if (closed_) return absl::FailedPreconditionError("the group is closed");
+    return absl::OkStatus();
+  }
+
+  absl::Status Submit(const Call& call) {
+    ZEROMINI_RETURN_IF_ERROR(Usable());
+    absl::Status status = CheckCall(call, rank(), size());
+    if (!status.ok()) {
+      endpoint_->Break(status);
+      return status;
+    }
+    return EnqueueOn(stream_.get(), Task(call));
+  }
+
+  // A failure before the task's turn comes breaks the group as well.
+  absl::Status Wait(std::function<absl::Status()> task) {
+    absl::Status status = RunOnAndWait(stream_.get(), std::move(task));
+    if (!status.ok()) endpoint_->Break(status);
+    return status;
+  }
+
+  std::function<absl::Status()> Task(const Call& call) {
+    auto ticket = std::make_shared<Ticket>(endpoint_, call, pending_);
+    return [ticket = std::move(ticket)] { return ticket->Run(); };
+  }
+
+  const std::shared_ptr<Endpoint> endpoint_;
+  const std::shared_ptr<HostStream> stream_;
+  const Pending pending_ = std::make_shared<std::atomic<int64_t>>(0);
+  std::atomic<bool> closed_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> MakeQueuedCommunicator(
+    std::shared_ptr<Endpoint> endpoint, std::shared_ptr<HostStream> stream) {
+  return std::make_unique<QueuedCommunicator>(std::move(endpoint),
+                                              std::move(stream));
+}
+
+}  // namespace zeromini

@@ -1,0 +1,91 @@
+// Communicator: moves tensors between the ranks of one group.
+
+#ifndef ZEROMINI_COMMUNICATOR_H_
+#define ZEROMINI_COMMUNICATOR_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "zeromini/stream.h"
+#include "zeromini/types.h"
+
+namespace zeromini {
+
+// Says what an exchange is for: counters and error messages read it, the
+// exchange itself does not depend on it.
+struct Exchange {
+  Purpose purpose = Purpose::kControl;
+  int bucket = -1;      // Which bucket, or -1.
+  int64_t padding = 0;  // Elements, of all size() segments, that are padding.
+};
+
+// Every call but Abort() is collective: all ranks make the same calls in the
+// same order. A call enqueues on stream() and returns; it returns an error at
+// once if it can tell (bad argument, broken group), and otherwise the error
+// appears on the stream. After an error the group is broken: each later call,
+// on every rank, reports the first error instead of waiting for a peer that
+// will not come. Every wait has a deadline, given when the group was made.
+//
+// Buffers must stay valid until the stream has passed the call. Sums add the
+// ranks' contributions in rank order in the given dtype, on every backend that
+// says deterministic().
+class Communicator {
+ public:
+  virtual ~Communicator() = default;  // Never communicates.
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual const char* backend() const = 0;  // "threads", "mpi", "self", ...
+
+  // Where this group's exchanges run; null means on the caller's own thread.
+  // Groups made by Split() share it, so a rank's exchanges have one order.
+  virtual Stream stream() const = 0;
+
+  // False when exchanges run on the caller's thread and thus hide nothing.
+  virtual bool overlaps() const { return stream().native != nullptr; }
+
+  // How long a wait inside an exchange lasts before the group breaks.
+  virtual absl::Duration timeout() const = 0;
+
+  // `in` holds size() segments of `count` elements; the sum of segment rank()
+  // over the ranks goes to `out`, which may be that very segment of `in`. The
+  // other segments of `in` are not changed. Sends (size-1)*count elements.
+  virtual absl::Status ReduceScatter(const void* in, void* out, int64_t count,
+                                     DType dtype, Exchange exchange) = 0;
+
+  // `out` holds size() segments of `count`; `in` is this rank's, and may be
+  // that very segment of `out`. Sends (size-1)*count elements.
+  virtual absl::Status AllGather(const void* in, void* out, int64_t count,
+                                 DType dtype, Exchange exchange) = 0;
+
+  // In place. Sends at most 2*(size-1)/size*count elements, rounded up to whole
+  // segments; small ones (<= 64 KiB) may send (size-1)*count.
+  virtual absl::Status AllReduce(void* data, int64_t count, DType dtype,
+                                 ReduceOp op, Exchange exchange) = 0;
+
+  // The root sends at most (size-1)*bytes.
+  virtual absl::Status Broadcast(void* data, int64_t bytes, int root,
+                                 Exchange exchange) = 0;
+
+  // Returns once every rank has called it. Waits for stream() first.
+  virtual absl::Status Barrier() = 0;
+
+  // Ranks of equal `color` form a group, ordered by (key, rank). A negative
+  // color makes no group and returns null. Blocks until all ranks have called.
+  virtual absl::StatusOr<std::unique_ptr<Communicator>> Split(int color,
+                                                              int key) = 0;
+
+  // Breaks the group from any thread; wakes this rank's waits, and those of
+  // peers in the same process. `why` becomes the error that later calls report.
+  virtual void Abort(absl::Status why) = 0;
+
+  // Collective; frees what the backend duplicated. The group is closed after.
+  virtual absl::Status Close() = 0;
+};
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_COMMUNICATOR_H_

@@ -1,0 +1,80 @@
+// Ways to make a group of ranks. mpi.h wraps a trainer's own MPI_Comm.
+
+#ifndef ZEROMINI_GROUP_H_
+#define ZEROMINI_GROUP_H_
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "zeromini/communicator.h"
+
+namespace zeromini {
+
+struct GroupOptions {
+  // The longest any wait inside an exchange may take. A peer may lawfully be
+  // this late (first-step compilation, data loading), so it is generous.
+  absl::Duration timeout = absl::Minutes(10);
+
+  // Makes each rank's communication stream. Tests put delayed streams here;
+  // null means HostStream::Create.
+  std::function<std::unique_ptr<HostStream>(int rank)> make_stream;
+};
+
+// A group of one. Exchanges are copies on the caller's thread.
+std::unique_ptr<Communicator> Self();
+
+// `size` ranks in this process: element r is rank r's, to be used from a thread
+// of its own. This backend is the definition of correct for all others.
+// InvalidArgument if size < 1.
+absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> ThreadGroup(
+    int size, const GroupOptions& options = {});
+
+// What a rank has sent, by purpose. An exchange of n bytes in size() segments
+// counts (size-1)/size*n, what a bandwidth-optimal algorithm sends per rank.
+struct TrafficCount {
+  int64_t calls = 0;
+  int64_t bytes = 0;          // Payload and padding together.
+  int64_t padding_bytes = 0;  // The part of `bytes` that is padding.
+};
+using Traffic = std::array<TrafficCount, kPurposes>;  // By int(Purpose).
+
+// Counts what passes through it. Host integers only: costs no synchronisation.
+class CountingCommunicator : public Communicator {
+ public:
+  virtual Traffic traffic() const = 0;  // Any thread. Since creation.
+
+  // `group` must outlive the result. Close() and Abort() pass through.
+  static std::unique_ptr<CountingCommunicator> Wrap(Communicator& group);
+};
+
+// A process that was started by mpirun or srun and has not initialised MPI
+// itself. Destroying it finalises MPI; close all its groups before.
+class MpiSession {
+ public:
+  virtual ~MpiSession() = default;
+
+  // MPI_Init_thread(MULTIPLE). Unimplemented if built without MPI,
+  // FailedPrecondition if MPI is already initialised (then use WrapMpi).
+  static absl::StatusOr<std::unique_ptr<MpiSession>> Start();
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  // Collective. A group over MPI_COMM_WORLD.
+  virtual absl::StatusOr<std::unique_ptr<Communicator>> World(
+      const GroupOptions& options = {}) = 0;
+};
+
+// "Open MPI 4.1.4", or why MPI is absent. `available` may be null.
+std::string MpiDescription(bool* available);
+std::string NcclDescription(bool* available);
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_GROUP_H_

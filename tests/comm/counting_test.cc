@@ -1,0 +1,71 @@
+#include <vector>
+
+#include "tests/comm/conformance.h"
+#include "tests/support/run_ranks.h"
+#include "tests/support/status_matchers.h"
+
+namespace zeromini {
+namespace {
+
+const TrafficCount& Of(const Traffic& traffic, Purpose purpose) {
+  return traffic[static_cast<int>(purpose)];
+}
+
+TEST(CountingCommunicatorTest, CountsWhatABandwidthOptimalExchangeSends) {
+  for (int size : {1, 2, 3, 5, 8}) {
+    RunRanks(size, [size](int, Communicator& group) {
+      auto counting = CountingCommunicator::Wrap(group);
+      std::vector<float> data(40 * size);
+      std::vector<float> own(40);
+      const int64_t others = size - 1;
+
+      EXPECT_OK(counting->ReduceScatter(data.data(), own.data(), 40,
+                                        DType::kFloat32,
+                                        {Purpose::kGradients, 0, 5 * size}));
+      EXPECT_OK(counting->AllGather(own.data(), data.data(), 40,
+                                    DType::kBFloat16,
+                                    {Purpose::kWeights, 0, 3}));
+      EXPECT_OK(counting->AllReduce(data.data(), 10 * size, DType::kFloat32,
+                                    ReduceOp::kSum, {Purpose::kScalars}));
+      EXPECT_OK(
+          counting->Broadcast(data.data(), 7 * size, 0, {Purpose::kState}));
+      EXPECT_OK(conformance::Drain(*counting));
+
+      const Traffic traffic = counting->traffic();
+      EXPECT_EQ(Of(traffic, Purpose::kGradients).calls, 1);
+      EXPECT_EQ(Of(traffic, Purpose::kGradients).bytes, others * 40 * 4);
+      EXPECT_EQ(Of(traffic, Purpose::kGradients).padding_bytes, others * 5 * 4);
+      EXPECT_EQ(Of(traffic, Purpose::kWeights).bytes, others * 40 * 2);
+      EXPECT_EQ(Of(traffic, Purpose::kWeights).padding_bytes,
+                others * 3 * 2 / size);
+      EXPECT_EQ(Of(traffic, Purpose::kScalars).bytes, 2 * others * 10 * 4);
+      EXPECT_EQ(Of(traffic, Purpose::kState).bytes, others * 7);
+      EXPECT_EQ(Of(traffic, Purpose::kControl).calls, 0);
+    });
+  }
+}
+
+TEST(CountingCommunicatorTest, ASplitGroupAddsToTheSameTotals) {
+  RunRanks(4, [](int rank, Communicator& group) {
+    auto counting = CountingCommunicator::Wrap(group);
+    ASSERT_OK_AND_ASSIGN(auto pair, counting->Split(rank % 2, 0));
+    std::vector<float> data(8);
+    const std::vector<float> own(4);
+    EXPECT_OK(pair->AllGather(own.data(), data.data(), 4, DType::kFloat32,
+                              {Purpose::kWeights}));
+    EXPECT_OK(conformance::Drain(*pair));
+    EXPECT_EQ(Of(counting->traffic(), Purpose::kWeights).bytes, 4 * 4);
+    ASSERT_OK_AND_ASSIGN(auto none, counting->Split(-1, 0));
+    EXPECT_EQ(none, nullptr);
+  });
+}
+
+TEST(CountingCommunicatorTest, ARefusedCallCountsNothing) {
+  auto self = Self();
+  auto counting = CountingCommunicator::Wrap(*self);
+  EXPECT_FALSE(counting->Broadcast(nullptr, 4, 0, {Purpose::kState}).ok());
+  EXPECT_EQ(Of(counting->traffic(), Purpose::kState).calls, 0);
+}
+
+}  // namespace
+}  // namespace zeromini

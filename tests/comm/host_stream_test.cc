@@ -1,0 +1,201 @@
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "comm/enqueue.h"
+#include "tests/support/delayed_stream.h"
+#include "tests/support/status_matchers.h"
+#include "zeromini/stream.h"
+
+namespace zeromini {
+namespace {
+
+absl::Time Soon() { return absl::Now() + absl::Seconds(30); }
+
+// Holds a stream until released.
+class Gate {
+ public:
+  std::function<absl::Status()> Task() {
+    return [this] {
+      while (!open_) std::this_thread::yield();
+      return absl::OkStatus();
+    };
+  }
+  void Open() { open_ = true; }
+
+ private:
+  std::atomic<bool> open_ = false;
+};
+
+// Returns when the worker is, most likely, waiting for `event`.
+void WaitInside(HostStream& stream, std::shared_ptr<HostEvent> event) {
+  auto reached = stream.Record();
+  stream.WaitFor(std::move(event));
+  EXPECT_OK(reached->Wait(Soon()));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+}
+
+TEST(HostStreamTest, RunsTasksInTheOrderTheyWereEnqueued) {
+  auto stream = HostStream::Create("a-name-longer-than-the-kernel-allows");
+  std::vector<int> order;
+  for (int i = 0; i < 100; ++i) {
+    stream->Enqueue([&order, i] {
+      order.push_back(i);
+      return absl::OkStatus();
+    });
+  }
+  EXPECT_OK(stream->Record()->Wait(Soon()));
+  ASSERT_EQ(order.size(), 100u);
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(order[i], i);
+}
+
+TEST(HostStreamTest, AnEventIsDoneOnlyAfterTheTasksBeforeIt) {
+  Gate gate;
+  auto stream = HostStream::Create("test");
+  stream->Enqueue(gate.Task());
+  auto event = stream->Record();
+  EXPECT_FALSE(event->done());
+  EXPECT_THAT(event->Wait(absl::Now() + absl::Milliseconds(5)),
+              StatusIs(absl::StatusCode::kDeadlineExceeded));
+  gate.Open();
+  EXPECT_OK(event->Wait(absl::InfiniteFuture()));
+  EXPECT_TRUE(event->done());
+}
+
+TEST(HostStreamTest, TheFirstErrorStaysAndLaterTasksAreDropped) {
+  auto stream = HostStream::Create("test");
+  std::atomic<bool> ran = false;
+  auto before = stream->Record();
+  stream->Enqueue([] { return absl::DataLossError("first"); });
+  stream->Enqueue([&ran] {
+    ran = true;
+    return absl::InternalError("second");
+  });
+  EXPECT_OK(before->Wait(Soon()));
+  const auto first = StatusIs(absl::StatusCode::kDataLoss, "first");
+  EXPECT_THAT(stream->Record()->Wait(Soon()), first);
+  stream->Poison(absl::AbortedError("third"));
+  stream->Enqueue([&ran] {
+    ran = true;
+    return absl::OkStatus();
+  });
+  EXPECT_THAT(stream->Record()->Wait(Soon()), first);
+  EXPECT_FALSE(ran);
+}
+
+TEST(HostStreamTest, PoisonDropsWhatIsQueuedButNotWhatRuns) {
+  Gate gate;
+  std::atomic<bool> started = false;
+  std::atomic<bool> ran = false;
+  auto stream = HostStream::Create("test");
+  stream->Enqueue([&, hold = gate.Task()] {
+    started = true;
+    return hold();
+  });
+  stream->Enqueue([&ran] {
+    ran = true;
+    return absl::OkStatus();
+  });
+  auto event = stream->Record();
+  while (!started) std::this_thread::yield();
+  stream->Poison(absl::AbortedError("stop"));
+  EXPECT_FALSE(event->done()) << "the first task still runs";
+  gate.Open();
+  EXPECT_THAT(event->Wait(Soon()), StatusIs(absl::StatusCode::kAborted));
+  EXPECT_FALSE(ran);
+}
+
+TEST(HostStreamTest, WaitsForAnotherStreamAndInheritsItsError) {
+  Gate gate;
+  auto first = HostStream::Create("first");
+  auto second = HostStream::Create("second");
+  first->Enqueue(gate.Task());
+  std::atomic<bool> ran = false;
+  second->WaitFor(first->Record());
+  second->Enqueue([&ran] {
+    ran = true;
+    return absl::OkStatus();
+  });
+  auto event = second->Record();
+  EXPECT_FALSE(event->done());
+  EXPECT_FALSE(ran);
+  // Carries the very code that a wait uses for "not yet".
+  first->Poison(absl::DeadlineExceededError("a peer did not come"));
+  gate.Open();
+  second->WaitFor(first->Record());
+  EXPECT_THAT(
+      second->Record()->Wait(Soon()),
+      StatusIs(absl::StatusCode::kDeadlineExceeded, "a peer did not come"));
+}
+
+TEST(HostStreamTest, PoisonInterruptsAWaitForAnEventThatNeverComes) {
+  Gate gate;
+  auto never = HostStream::Create("never");
+  never->Enqueue(gate.Task());
+  auto stream = HostStream::Create("test");
+  WaitInside(*stream, never->Record());
+  auto event = stream->Record();
+  stream->Poison(absl::AbortedError("stop"));
+  EXPECT_THAT(event->Wait(Soon()), StatusIs(absl::StatusCode::kAborted));
+  gate.Open();
+}
+
+TEST(HostStreamTest, DestroyingAStreamFinishesItsEventsEvenWhileItWaits) {
+  Gate gate;
+  auto never = HostStream::Create("never");
+  never->Enqueue(gate.Task());
+  auto stream = HostStream::Create("test");
+  WaitInside(*stream, never->Record());
+  auto event = stream->Record();
+  stream.reset();
+  EXPECT_THAT(event->Wait(Soon()), StatusIs(absl::StatusCode::kCancelled));
+  gate.Open();
+}
+
+TEST(HostStreamTest, DroppedTasksMayUseTheStreamWhenTheyAreDestroyed) {
+  struct Recorder {
+    HostStream* stream;
+    ~Recorder() { stream->Record(); }
+  };
+  auto stream = HostStream::Create("test");
+  stream->Poison(absl::AbortedError("stop"));
+  stream->Enqueue([held = std::make_shared<Recorder>(Recorder{stream.get()})] {
+    return absl::OkStatus();
+  });
+  EXPECT_THAT(stream->Record()->Wait(Soon()),
+              StatusIs(absl::StatusCode::kAborted));
+}
+
+TEST(EnqueueTest, TheNullStreamRunsTheTaskHere) {
+  const auto self = std::this_thread::get_id();
+  EXPECT_THAT(EnqueueOn(nullptr,
+                        [self] {
+                          EXPECT_EQ(std::this_thread::get_id(), self);
+                          return absl::NotFoundError("x");
+                        }),
+              StatusIs(absl::StatusCode::kNotFound));
+  auto stream = HostStream::Create("test");
+  EXPECT_THAT(RunOnAndWait(stream.get(),
+                           [self] {
+                             EXPECT_NE(std::this_thread::get_id(), self);
+                             return absl::NotFoundError("x");
+                           }),
+              StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST(DelayedStreamTest, KeepsTheOrder) {
+  DelayedStream stream(5, std::chrono::microseconds(2000));
+  std::vector<int> order;
+  for (int i = 0; i < 20; ++i) {
+    stream.Enqueue([&order, i] {
+      order.push_back(i);
+      return absl::OkStatus();
+    });
+  }
+  EXPECT_OK(stream.Record()->Wait(Soon()));
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(order[i], i);
+}
+
+}  // namespace
+}  // namespace zeromini

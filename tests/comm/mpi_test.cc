@@ -1,0 +1,111 @@
+#include "zeromini/mpi.h"
+
+#include <vector>
+
+#include "tests/comm/conformance.h"
+#include "tests/support/delayed_stream.h"
+#include "tests/support/mpi_session.h"
+#include "tests/support/status_matchers.h"
+
+namespace zeromini {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+void OnTheWorld(void (*check)(Communicator&),
+                absl::Duration timeout = absl::Seconds(30)) {
+  GroupOptions options;
+  options.timeout = timeout;
+  ASSERT_OK_AND_ASSIGN(auto group, TestSession().World(options));
+  check(*group);
+}
+
+TEST(MpiTest, ReduceScatterSumsInRankOrder) {
+  OnTheWorld(conformance::ReduceScatterSumsInRankOrder);
+}
+TEST(MpiTest, ReduceScatterInPlaceLeavesOtherSegmentsAlone) {
+  OnTheWorld(conformance::ReduceScatterInPlaceLeavesOtherSegmentsAlone);
+}
+TEST(MpiTest, AllGatherPutsEverySegmentInPlace) {
+  OnTheWorld(conformance::AllGatherPutsEverySegmentInPlace);
+}
+TEST(MpiTest, AllReduceFoldsInRankOrder) {
+  OnTheWorld(conformance::AllReduceFoldsInRankOrder);
+}
+TEST(MpiTest, BroadcastReachesAllFromAnyRoot) {
+  OnTheWorld(conformance::BroadcastReachesAllFromAnyRoot);
+}
+TEST(MpiTest, ManyExchangesKeepTheirOrder) {
+  OnTheWorld(conformance::ManyExchangesKeepTheirOrder);
+}
+TEST(MpiTest, SplitGroupsByColorAndOrdersByKey) {
+  OnTheWorld(conformance::SplitGroupsByColorAndOrdersByKey);
+}
+TEST(MpiTest, EmptyExchangesTouchNothing) {
+  OnTheWorld(conformance::EmptyExchangesTouchNothing);
+}
+TEST(MpiTest, DifferentCallsAreNamedOnEveryRank) {
+  if (TestSession().size() == 1) return;
+  OnTheWorld(conformance::DifferentCallsAreNamedOnEveryRank);
+}
+TEST(MpiTest, AnAbsentRankIsNamedByAllOthers) {
+  if (TestSession().size() == 1) return;
+  OnTheWorld(conformance::AnAbsentRankIsNamedByAllOthers,
+             absl::Milliseconds(500));
+}
+TEST(MpiTest, AnAbortEndsTheWaitOfItsRank) {
+  if (TestSession().size() == 1) return;
+  OnTheWorld(conformance::AnAbortEndsTheWaitOfItsRank);
+}
+
+TEST(MpiTest, LateStreamsChangeNoBit) {
+  GroupOptions options;
+  options.make_stream =
+      DelayedStream::Factory(7, std::chrono::microseconds(3000));
+  ASSERT_OK_AND_ASSIGN(auto group, TestSession().World(options));
+  conformance::ReduceScatterSumsInRankOrder(*group);
+  conformance::ManyExchangesKeepTheirOrder(*group);
+  conformance::SplitGroupsByColorAndOrdersByKey(*group);
+}
+
+TEST(MpiTest, WrapsATrainersCommunicatorAndLeavesItInWorkingOrder) {
+  const int rank = TestSession().rank();
+  MPI_Comm reversed = MPI_COMM_NULL;
+  MPI_Comm_split(MPI_COMM_WORLD, 0, -rank, &reversed);
+  ASSERT_OK_AND_ASSIGN(auto group, WrapMpi(reversed));
+  EXPECT_EQ(group->rank(), TestSession().size() - 1 - rank);
+  EXPECT_TRUE(group->overlaps()) << "the session asked for THREAD_MULTIPLE";
+  EXPECT_OK(group->Close());
+  EXPECT_EQ(MPI_Barrier(reversed), MPI_SUCCESS);
+  EXPECT_EQ(MPI_Comm_free(&reversed), MPI_SUCCESS);
+  EXPECT_THAT(group->Barrier(),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+}
+
+TEST(MpiTest, RefusesAForeignHandleAndANullCommunicator) {
+  const char foreign[3] = {};
+  EXPECT_THAT(
+      internal::WrapMpiHandle(foreign, 3, {}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("another MPI")));
+  EXPECT_THAT(
+      WrapMpi(MPI_COMM_NULL),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("MPI_COMM_NULL")));
+}
+
+TEST(MpiTest, ASecondSessionIsRefused) {
+  EXPECT_THAT(MpiSession::Start(),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+}
+
+TEST(MpiTest, DescribesTheLibraryWithoutItsBuildNotes) {
+  bool available = false;
+  const std::string text = MpiDescription(&available);
+  EXPECT_TRUE(available);
+  EXPECT_THAT(text, Not(HasSubstr(",")));
+  EXPECT_THAT(text, Not(HasSubstr("\n")));
+  EXPECT_THAT(text, HasSubstr("."));
+}
+
+}  // namespace
+}  // namespace zeromini

@@ -1,0 +1,213 @@
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "comm/half.h"
+#include "comm/rank_order_reduce.h"
+#include "tests/comm/conformance.h"
+#include "tests/support/delayed_stream.h"
+#include "tests/support/run_ranks.h"
+#include "tests/support/status_matchers.h"
+
+namespace zeromini {
+namespace {
+
+using ::testing::HasSubstr;
+
+GroupOptions Impatient() {
+  GroupOptions options;
+  options.timeout = absl::Milliseconds(150);
+  return options;
+}
+
+void OnEachRank(int size, void (*check)(Communicator&),
+                const GroupOptions& options = TestGroupOptions()) {
+  RunRanks(
+      size, [check](int, Communicator& group) { check(group); }, options);
+}
+
+class ThreadGroupTest : public testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(Ranks, ThreadGroupTest, testing::Values(1, 2, 3, 5, 8),
+                         testing::PrintToStringParamName());
+
+TEST_P(ThreadGroupTest, ReduceScatterSumsInRankOrder) {
+  OnEachRank(GetParam(), conformance::ReduceScatterSumsInRankOrder);
+}
+TEST_P(ThreadGroupTest, ReduceScatterInPlaceLeavesOtherSegmentsAlone) {
+  OnEachRank(GetParam(),
+             conformance::ReduceScatterInPlaceLeavesOtherSegmentsAlone);
+}
+TEST_P(ThreadGroupTest, AllGatherPutsEverySegmentInPlace) {
+  OnEachRank(GetParam(), conformance::AllGatherPutsEverySegmentInPlace);
+}
+TEST_P(ThreadGroupTest, AllReduceFoldsInRankOrder) {
+  OnEachRank(GetParam(), conformance::AllReduceFoldsInRankOrder);
+}
+TEST_P(ThreadGroupTest, BroadcastReachesAllFromAnyRoot) {
+  OnEachRank(GetParam(), conformance::BroadcastReachesAllFromAnyRoot);
+}
+TEST_P(ThreadGroupTest, ManyExchangesKeepTheirOrder) {
+  OnEachRank(GetParam(), conformance::ManyExchangesKeepTheirOrder);
+}
+TEST_P(ThreadGroupTest, SplitGroupsByColorAndOrdersByKey) {
+  OnEachRank(GetParam(), conformance::SplitGroupsByColorAndOrdersByKey);
+}
+TEST_P(ThreadGroupTest, EmptyExchangesTouchNothing) {
+  OnEachRank(GetParam(), conformance::EmptyExchangesTouchNothing);
+}
+
+TEST_P(ThreadGroupTest, LateStreamsChangeNoBit) {
+  GroupOptions options = TestGroupOptions();
+  options.make_stream =
+      DelayedStream::Factory(41, std::chrono::microseconds(3000));
+  OnEachRank(GetParam(), conformance::ReduceScatterSumsInRankOrder, options);
+  OnEachRank(GetParam(), conformance::ManyExchangesKeepTheirOrder, options);
+  OnEachRank(GetParam(), conformance::SplitGroupsByColorAndOrdersByKey,
+             options);
+}
+
+TEST_P(ThreadGroupTest, DifferentCallsAreNamedOnEveryRank) {
+  if (GetParam() == 1) return;
+  OnEachRank(GetParam(), conformance::DifferentCallsAreNamedOnEveryRank);
+}
+TEST_P(ThreadGroupTest, AnAbsentRankIsNamedByAllOthers) {
+  if (GetParam() == 1) return;
+  OnEachRank(GetParam(), conformance::AnAbsentRankIsNamedByAllOthers,
+             Impatient());
+}
+TEST_P(ThreadGroupTest, AnAbortEndsTheWaitOfItsRank) {
+  if (GetParam() == 1) return;
+  OnEachRank(GetParam(), conformance::AnAbortEndsTheWaitOfItsRank);
+}
+
+TEST_P(ThreadGroupTest, AnAbortEndsTheWaitsOfAllRanks) {
+  RunRanks(GetParam() + 1, [](int rank, Communicator& group) {
+    if (rank == 0) {
+      group.Abort(absl::CancelledError("enough"));
+      return;
+    }
+    EXPECT_THAT(group.Barrier(),
+                StatusIs(absl::StatusCode::kCancelled, "enough"));
+  });
+}
+
+TEST(ThreadGroupErrorsTest, RefusesAGroupWithoutRanks) {
+  EXPECT_THAT(ThreadGroup(0),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("got 0")));
+}
+
+TEST(ThreadGroupErrorsTest, ABadArgumentIsReportedAtOnceAndFreesThePeers) {
+  RunRanks(3, [](int rank, Communicator& group) {
+    float value = 0;
+    const int64_t count = rank == 2 ? -4 : 1;
+    absl::Status status =
+        group.AllReduce(&value, count, DType::kFloat32, ReduceOp::kSum, {});
+    if (rank == 2) {
+      EXPECT_FALSE(status.ok());
+    }
+    status.Update(conformance::Drain(group));
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument,
+                                 HasSubstr("negative count")));
+  });
+}
+
+TEST(ThreadGroupErrorsTest, RefusesARootOutsideTheGroupAndNullBuffers) {
+  RunRanks(1, [](int, Communicator& group) {
+    char byte = 0;
+    EXPECT_THAT(group.Broadcast(&byte, 1, 1, {}),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("the group has 1 ranks")));
+  });
+  RunRanks(1, [](int, Communicator& group) {
+    EXPECT_THAT(
+        group.Broadcast(nullptr, 1, 0, {}),
+        StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("null buffer")));
+  });
+}
+
+TEST(ThreadGroupErrorsTest,
+     AFailedStreamFreesThePeersInsteadOfLettingThemWait) {
+  RunRanks(3, [](int rank, Communicator& group) {
+    if (rank == 1) {
+      HostStream::From(group.stream())
+          ->Poison(absl::DataLossError("a kernel failed"));
+    }
+    absl::Status status = group.Barrier();
+    if (rank == 1) {
+      EXPECT_THAT(status, StatusIs(absl::StatusCode::kDataLoss));
+    } else {
+      EXPECT_THAT(status, StatusIs(absl::StatusCode::kAborted,
+                                   HasSubstr("stream of rank 1")));
+    }
+  });
+}
+
+TEST(ThreadGroupErrorsTest, DestroyingARankWithPendingExchangesFreesThePeers) {
+  ASSERT_OK_AND_ASSIGN(auto group, ThreadGroup(2, TestGroupOptions()));
+  std::vector<float> data(2);
+  EXPECT_OK(
+      group[0]->AllReduce(data.data(), 2, DType::kFloat32, ReduceOp::kSum, {}));
+  group[0].reset();
+  EXPECT_THAT(group[1]->Barrier(), StatusIs(absl::StatusCode::kCancelled,
+                                            HasSubstr("rank 0 destroyed")));
+}
+
+TEST(ThreadGroupErrorsTest, BreakingASplitGroupBreaksItsParent) {
+  RunRanks(4, [](int rank, Communicator& group) {
+    ASSERT_OK_AND_ASSIGN(auto pair, group.Split(rank / 2, 0));
+    if (rank == 3) pair->Abort(absl::CancelledError("pair 1 is gone"));
+    EXPECT_THAT(group.Barrier(),
+                StatusIs(absl::StatusCode::kCancelled, "pair 1 is gone"));
+  });
+}
+
+TEST(ThreadGroupErrorsTest, AClosedGroupRefusesFurtherCalls) {
+  RunRanks(2, [](int, Communicator& group) {
+    EXPECT_OK(group.Close());
+    EXPECT_THAT(group.Barrier(),
+                StatusIs(absl::StatusCode::kFailedPrecondition));
+  });
+}
+
+TEST(SelfTest, CopiesOnTheCallersThread) {
+  auto self = Self();
+  EXPECT_FALSE(self->overlaps());
+  conformance::ReduceScatterSumsInRankOrder(*self);
+  conformance::AllGatherPutsEverySegmentInPlace(*self);
+  conformance::AllReduceFoldsInRankOrder(*self);
+  conformance::BroadcastReachesAllFromAnyRoot(*self);
+  conformance::SplitGroupsByColorAndOrdersByKey(*self);
+  conformance::EmptyExchangesTouchNothing(*self);
+}
+
+TEST(RankOrderReduceTest, ANotANumberWinsOverEveryMaximumAndMinimum) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (ReduceOp op : {ReduceOp::kMax, ReduceOp::kMin}) {
+    const float a[] = {nan, 1, 2};
+    const float b[] = {5, nan, 3};
+    float out[3];
+    ReduceInRankOrder({a, b}, out, 3, DType::kFloat32, op);
+    EXPECT_TRUE(std::isnan(out[0]) && std::isnan(out[1]));
+    EXPECT_EQ(out[2], op == ReduceOp::kMax ? 3 : 2);
+  }
+}
+
+TEST(HalfTest, EveryFloat16SurvivesTheRoundTripAndTiesGoToEven) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const uint16_t half = static_cast<uint16_t>(bits);
+    const float wide = FromFloat16(half);
+    if (wide != wide) continue;
+    ASSERT_EQ(ToFloat16(wide), half) << bits;
+    ASSERT_EQ(ToBFloat16(FromBFloat16(half)) & 0x7f80, half & 0x7f80) << bits;
+  }
+  EXPECT_EQ(ToFloat16(1.0f + 1.0f / 2048), 0x3c00);
+  EXPECT_EQ(ToFloat16(1.0f + 3.0f / 2048), 0x3c02);
+  EXPECT_EQ(ToFloat16(65520.0f), 0x7c00);
+  EXPECT_EQ(ToFloat16(65519.0f), 0x7bff);
+  EXPECT_EQ(ToBFloat16(1.0f + 1.0f / 256), 0x3f80);
+  EXPECT_EQ(ToBFloat16(1.0f + 3.0f / 256), 0x3f82);
+}
+
+}  // namespace
+}  // namespace zeromini

@@ -1,0 +1,224 @@
+// A tiny model with one parameter of every kind, and gradients whose sums over
+// ranks are exact in any order, so that results may be compared bit for bit.
+
+#ifndef ZEROMINI_TESTS_SUPPORT_EXACT_TRAINING_H_
+#define ZEROMINI_TESTS_SUPPORT_EXACT_TRAINING_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "support/run_ranks.h"
+#include "support/status_matchers.h"
+#include "zeromini/optimizer.h"
+
+namespace zeromini {
+
+inline uint64_t Mix(uint64_t x) {  // splitmix64
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+inline ParamSpec Spec(std::string name, std::vector<int64_t> shape,
+                      BlockRule rule, int layer) {
+  ParamSpec spec;
+  spec.name = std::move(name);
+  spec.shape = std::move(shape);
+  spec.rule = std::move(rule);
+  spec.layer = layer;
+  return spec;
+}
+
+// Heads, rows, whole blocks, elements, columns, fused rows, a stack, a frozen
+// and a tied tensor, in three layers' buckets and what is outside of layers.
+inline std::vector<ParamSpec> EveryKindOfParam() {
+  std::vector<ParamSpec> specs;
+  specs.push_back(Spec("embedding", {11, 8}, BlockRule::Rows(), -1));
+  for (int layer = 0; layer < 3; ++layer) {
+    const std::string prefix = "layer" + std::to_string(layer) + ".";
+    auto add = [&](const char* name, std::vector<int64_t> shape,
+                   BlockRule rule) -> ParamSpec& {
+      specs.push_back(Spec(prefix + name, shape, rule, layer));
+      return specs.back();
+    };
+    add("wq", {16, 8}, BlockRule::Heads(4));
+    add("wk", {8, 8}, BlockRule::Heads(4));
+    add("wv", {8, 8}, BlockRule::Whole());
+    add("columns", {8, 6}, BlockRule::Rows()).output_is_last = true;
+    add("fused", {12, 8}, BlockRule::Fused({{4, 2}, {2, 1}}));
+    add("stack", {2, 5, 8}, BlockRule::Whole()).slices = 2;
+    add("norm", {8}, BlockRule::Whole());
+    add("bias", {7}, BlockRule::Element());
+  }
+  specs.push_back(Spec("frozen", {3, 4}, BlockRule::Rows(), -1));
+  specs.back().frozen = true;
+  specs.push_back(Spec("head", {11, 8}, BlockRule::Rows(), -1));
+  specs.back().tied_to = "embedding";
+  return specs;
+}
+
+inline int64_t Elements(const ParamSpec& spec) {
+  int64_t elements = 1;
+  for (int64_t d : spec.shape) elements *= d;
+  return elements;
+}
+
+inline float InitialWeight(int param, int64_t i) {
+  return float(int64_t(Mix(param * 1000003u + i) % 4001) - 2000) / 4096;
+}
+
+// Part of element i's gradient that rank `rank` of `ranks` contributes: a
+// multiple of 2^-12, below 2^-1, so up to 2^11 of them add exactly.
+inline float GradientPart(int param, int64_t i, int step, int rank, int ranks) {
+  const uint64_t key = Mix((param * 977u + step) * 1000003u + i);
+  const int64_t full = int64_t(key % 2001) - 1000;
+  int64_t mine = full;
+  int64_t dealt = 0;
+  for (int r = 1; r < ranks; ++r) {
+    const int64_t part = int64_t(Mix(key + r) % 401) - 200;
+    if (r == rank) return float(part) / 4096;
+    dealt += part;
+  }
+  return float(mine - dealt) / 4096;
+}
+
+struct TrainingCase {
+  OptimizerOptions options;
+  std::vector<ParamSpec> specs = EveryKindOfParam();
+  int ranks = 1;
+  int steps = 4;
+  double learning_rate = 0.01;
+  GroupOptions group = TestGroupOptions();
+  // Changes this rank's gradient before it is given; false: it is not given.
+  std::function<bool(int param, int step, int rank, std::vector<float>*)> edit;
+};
+
+struct TrainingResult {
+  std::vector<std::vector<float>> weights;  // Per parameter, after the last.
+  std::vector<Optimizer::ParamState> states;
+  std::vector<double> norms;  // Per step.
+};
+
+inline OptimizerOptions ExactOptions() {
+  OptimizerOptions options;
+  options.reduction = Reduction::kSum;
+  return options;
+}
+
+// One rank's memory of the model.
+class Replica {
+ public:
+  explicit Replica(const std::vector<ParamSpec>& specs) : specs_(specs) {
+    for (size_t p = 0; p < specs_.size(); ++p) {
+      weights_.emplace_back(Elements(specs_[p]));
+      Fill(int(p), weights_[p].data());
+    }
+    for (size_t p = 0; p < specs_.size(); ++p) specs_[p].data = Home(int(p));
+  }
+
+  const std::vector<ParamSpec>& specs() const { return specs_; }
+  float* Home(int p) {
+    for (size_t q = 0; q < specs_.size(); ++q) {
+      if (specs_[q].name == specs_[p].tied_to) return weights_[q].data();
+    }
+    return weights_[p].data();
+  }
+  void Fill(int p, float* weights) const {
+    for (int64_t i = 0; i < Elements(specs_[p]); ++i) {
+      weights[i] = InitialWeight(p, i);
+    }
+  }
+
+ private:
+  std::vector<ParamSpec> specs_;
+  std::vector<std::vector<float>> weights_;
+};
+
+using MakeOptimizer = std::function<absl::StatusOr<std::unique_ptr<Optimizer>>(
+    const OptimizerOptions&, absl::Span<const ParamSpec>, Communicator&)>;
+
+// Gives the gradients of `step`, last parameter first; each micro-step brings
+// the same ones.
+inline absl::Status GiveGradients(const TrainingCase& c, Optimizer& optimizer,
+                                  int step, int rank) {
+  for (int micro = 0; micro < c.options.micro_steps; ++micro) {
+    for (int p = int(c.specs.size()) - 1; p >= 0; --p) {
+      if (c.specs[p].frozen) continue;
+      std::vector<float> gradient(Elements(c.specs[p]));
+      for (size_t i = 0; i < gradient.size(); ++i) {
+        gradient[i] = GradientPart(p, int64_t(i), step, rank, c.ranks);
+      }
+      if (c.edit && !c.edit(p, step, rank, &gradient)) continue;
+      absl::Status given = optimizer.GradReady(p, gradient.data());
+      if (!given.ok()) return given;
+    }
+  }
+  return absl::OkStatus();
+}
+
+// One rank's part of the case.
+inline void TrainRank(const TrainingCase& c, int rank, Communicator& group,
+                      const MakeOptimizer& make, TrainingResult* result) {
+  Replica replica(c.specs);
+  ASSERT_OK_AND_ASSIGN(auto optimizer, make(c.options, replica.specs(), group));
+  const bool flat = c.options.memory == MemoryForm::kFlat;
+  for (int p = 0; flat && p < int(c.specs.size()); ++p) {
+    if (c.specs[p].tied_to.empty()) replica.Fill(p, optimizer->ParamData(p));
+  }
+  for (int step = 1; step <= c.steps; ++step) {
+    ASSERT_OK(GiveGradients(c, *optimizer, step, rank));
+    StepOptions options;
+    options.learning_rate = c.learning_rate;
+    ASSERT_OK_AND_ASSIGN(StepReport report, optimizer->Step(options));
+    result->norms.push_back(report.grad_norm);
+  }
+  for (int p = 0; p < int(c.specs.size()); ++p) {
+    const float* weights = flat ? optimizer->ParamData(p) : replica.Home(p);
+    result->weights.emplace_back(weights, weights + Elements(c.specs[p]));
+    result->states.emplace_back();
+    if (c.specs[p].frozen || !c.specs[p].tied_to.empty()) continue;
+    ASSERT_OK_AND_ASSIGN(result->states.back(),
+                         optimizer->ConsolidatedState(p));
+  }
+  ASSERT_OK(optimizer->Close());
+}
+
+// Runs the case on threads; rank 0's result, after checking that all ranks
+// have the same weights.
+inline TrainingResult Train(const TrainingCase& c,
+                            const MakeOptimizer& make = Optimizer::Create) {
+  std::vector<TrainingResult> results(c.ranks);
+  RunRanks(
+      c.ranks,
+      [&](int rank, Communicator& group) {
+        TrainRank(c, rank, group, make, &results[rank]);
+      },
+      c.group);
+  for (int rank = 1; rank < c.ranks; ++rank) {
+    EXPECT_EQ(results[rank].weights, results[0].weights) << "rank " << rank;
+  }
+  return results[0];
+}
+
+// Equal to the bit, with the first difference named.
+inline void ExpectSameTraining(const TrainingCase& c, const TrainingResult& a,
+                               const TrainingResult& b) {
+  ASSERT_EQ(a.weights.size(), c.specs.size());
+  ASSERT_EQ(b.weights.size(), c.specs.size());
+  for (size_t p = 0; p < c.specs.size(); ++p) {
+    EXPECT_EQ(a.weights[p], b.weights[p]) << c.specs[p].name;
+    EXPECT_EQ(a.states[p].momentum, b.states[p].momentum) << c.specs[p].name;
+    EXPECT_EQ(a.states[p].second_moment, b.states[p].second_moment)
+        << c.specs[p].name;
+    EXPECT_EQ(a.states[p].steps, b.states[p].steps) << c.specs[p].name;
+  }
+}
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_TESTS_SUPPORT_EXACT_TRAINING_H_
