@@ -1,0 +1,361 @@
+/* C API of zeromini: optimizer.h and the groups, one to one, in C99.
+ *
+ * (1) Handles are opaque. Whoever creates one destroys it, with the destroy
+ *     function of its type, which accepts NULL. What a handle was made from
+ *     (an optimizer's group, a group's MPI session) must outlive it.
+ * (2) A call that can fail takes `char** error` last. It returns a handle, NULL
+ *     on failure, or a zeromini_code, which is 0 on success. On success *error
+ *     is left alone; on failure it becomes a message that zeromini_free()
+ *     releases. `error` may be NULL.
+ * (3) Structs begin with struct_size. Fill one with its init function, giving
+ *     sizeof; then set what differs. A library that is newer than the program
+ *     thus knows what the program knows, and adds defaults for the rest.
+ * (4) Strings and arrays that a program passes are copied before the call
+ *     returns, except tensors. Tensors belong to the program.
+ * (5) A stream is a `void*`: a zeromini_stream, or NULL for the calling thread.
+ * (6) "Collective" calls must be made by every rank of the group, in the same
+ *     order. Threads: as the C++ type of the same name; grad_ready and
+ *     wait_param may be called from any thread, group_abort at any time.
+ */
+
+#ifndef ZEROMINI_C_H_
+#define ZEROMINI_C_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The codes of absl::Status that zeromini uses. */
+typedef enum zeromini_code {
+  ZEROMINI_OK = 0,
+  ZEROMINI_CANCELLED = 1,
+  ZEROMINI_UNKNOWN = 2,
+  ZEROMINI_INVALID_ARGUMENT = 3,
+  ZEROMINI_DEADLINE_EXCEEDED = 4,
+  ZEROMINI_NOT_FOUND = 5,
+  ZEROMINI_FAILED_PRECONDITION = 9,
+  ZEROMINI_ABORTED = 10,
+  ZEROMINI_OUT_OF_RANGE = 11,
+  ZEROMINI_UNIMPLEMENTED = 12,
+  ZEROMINI_INTERNAL = 13,
+  ZEROMINI_UNAVAILABLE = 14,
+  ZEROMINI_DATA_LOSS = 15
+} zeromini_code;
+
+typedef enum zeromini_dtype {
+  ZEROMINI_FLOAT32 = 0,
+  ZEROMINI_BFLOAT16 = 1,
+  ZEROMINI_FLOAT16 = 2,
+  ZEROMINI_INT64 = 3,
+  ZEROMINI_BYTE = 4
+} zeromini_dtype;
+
+typedef enum zeromini_reduce_op {
+  ZEROMINI_SUM = 0,
+  ZEROMINI_MAX = 1,
+  ZEROMINI_MIN = 2
+} zeromini_reduce_op;
+
+typedef struct zeromini_stream zeromini_stream;
+typedef struct zeromini_group zeromini_group;
+typedef struct zeromini_mpi_session zeromini_mpi_session;
+typedef struct zeromini_optimizer zeromini_optimizer;
+
+const char* zeromini_version(void); /* "0.1.0" */
+void zeromini_free(void* memory);   /* Error messages and other strings. */
+
+/* ---- Streams: in-order queues of work on a thread of their own. ---- */
+
+zeromini_stream* zeromini_stream_create(const char* name);
+void zeromini_stream_destroy(
+    zeromini_stream* stream); /* Runs what is queued. */
+
+/* Later. A task that returns nonzero poisons the stream: the rest is dropped.
+ */
+void zeromini_stream_enqueue(zeromini_stream* stream, int (*task)(void*),
+                             void* context);
+
+/* Waits for all that is queued now; the stream's error, or a deadline. */
+zeromini_code zeromini_stream_wait(zeromini_stream* stream,
+                                   double timeout_seconds, char** error);
+
+/* ---- Groups of ranks (communicator.h, group.h, mpi.h). ---- */
+
+/* A group of one. */
+zeromini_group* zeromini_self(void);
+
+/* `size` ranks in this process: groups[r] is rank r's, for a thread of its own.
+ * `timeout_seconds`, here and below, is the longest any wait inside an exchange
+ * may take; 0 takes the default, ten minutes. */
+zeromini_code zeromini_thread_group(int size, double timeout_seconds,
+                                    zeromini_group** groups, char** error);
+
+/* Collective over the trainer's own communicator, which is duplicated and never
+ * freed or used itself: zeromini_wrap_mpi(&comm, sizeof comm, 0, &error). */
+zeromini_group* zeromini_wrap_mpi(const void* mpi_comm, size_t bytes,
+                                  double timeout_seconds, char** error);
+
+/* For a program that does not initialise MPI itself. Destroying the session
+ * finalises MPI; close its groups before. */
+zeromini_mpi_session* zeromini_mpi_session_start(char** error);
+int zeromini_mpi_session_rank(const zeromini_mpi_session* session);
+int zeromini_mpi_session_size(const zeromini_mpi_session* session);
+zeromini_group* zeromini_mpi_session_world(zeromini_mpi_session* session,
+                                           double timeout_seconds,
+                                           char** error); /* Collective. */
+void zeromini_mpi_session_destroy(zeromini_mpi_session* session);
+
+int zeromini_group_rank(const zeromini_group* group);
+int zeromini_group_size(const zeromini_group* group);
+const char* zeromini_group_backend(const zeromini_group* group);
+int zeromini_group_overlaps(const zeromini_group* group); /* 0 or 1. */
+double zeromini_group_timeout(const zeromini_group* group);
+
+/* Collective. Each returns once this rank's part is done. all_reduce works in
+ * place; reduce_scatter takes size*count elements to `count`, all_gather
+ * `count` to size*count. */
+zeromini_code zeromini_all_reduce(zeromini_group* group, void* data,
+                                  int64_t count, zeromini_dtype dtype,
+                                  zeromini_reduce_op op, char** error);
+zeromini_code zeromini_reduce_scatter(zeromini_group* group, const void* in,
+                                      void* out, int64_t count,
+                                      zeromini_dtype dtype, char** error);
+zeromini_code zeromini_all_gather(zeromini_group* group, const void* in,
+                                  void* out, int64_t count,
+                                  zeromini_dtype dtype, char** error);
+zeromini_code zeromini_broadcast(zeromini_group* group, void* data,
+                                 int64_t bytes, int root, char** error);
+zeromini_code zeromini_barrier(zeromini_group* group, char** error);
+
+/* Collective. Ranks of equal `color`, ordered by (key, rank). A negative color
+ * gives OK and a NULL group. */
+zeromini_code zeromini_group_split(zeromini_group* group, int color, int key,
+                                   zeromini_group** part, char** error);
+
+/* Any thread. Breaks the group; `why` is what later calls report. */
+void zeromini_group_abort(zeromini_group* group, const char* why);
+zeromini_code zeromini_group_close(zeromini_group* group,
+                                   char** error);   /* Collective. */
+void zeromini_group_destroy(zeromini_group* group); /* Never communicates. */
+
+/* ---- Parameters (param_spec.h). ---- */
+
+typedef enum zeromini_rule_kind {
+  ZEROMINI_RULE_AUTO = 0,    /* By name; a warning says what was chosen. */
+  ZEROMINI_RULE_ELEMENT = 1, /* Ordinary Adam (biases). */
+  ZEROMINI_RULE_ROWS = 2,    /* One scalar per row. */
+  ZEROMINI_RULE_HEADS = 3,   /* One per rows_per_head rows. */
+  ZEROMINI_RULE_WHOLE = 4,   /* One for the tensor (norms). */
+  ZEROMINI_RULE_FUSED = 5    /* By `segments`, repeated. */
+} zeromini_rule_kind;
+
+typedef struct zeromini_segment {
+  int64_t rows;
+  int64_t rows_per_block;
+} zeromini_segment;
+
+typedef struct zeromini_param {
+  size_t struct_size;
+  const char* name;
+  const int64_t* shape;
+  int dims;
+  int output_is_last; /* 0 or 1. */
+  int64_t slices;
+  int64_t padding_rows;
+  zeromini_dtype dtype;
+  zeromini_rule_kind rule;
+  int64_t rows_per_head;
+  const zeromini_segment* segments;
+  int num_segments;
+  int layer;
+  int gather_group;
+  int group;
+  int frozen;          /* 0 or 1. */
+  const char* tied_to; /* NULL: not tied. */
+  void* data;          /* External memory only. */
+} zeromini_param;
+
+void zeromini_param_init(zeromini_param* param, size_t struct_size);
+
+/* ---- Options (options.h, plan.h). ---- */
+
+typedef enum zeromini_algorithm {
+  ZEROMINI_ADAMW = 0,
+  ZEROMINI_ADAM_MINI = 1
+} zeromini_algorithm;
+typedef enum zeromini_reduction {
+  ZEROMINI_REDUCE_MEAN = 0,
+  ZEROMINI_REDUCE_SUM = 1
+} zeromini_reduction;
+typedef enum zeromini_on_bad_gradient { /* Absent, or not finite. */
+                                        ZEROMINI_FAIL = 0,
+                                        ZEROMINI_SKIP = 1
+} zeromini_on_bad_gradient;
+typedef enum zeromini_memory_form {
+  ZEROMINI_MEMORY_EXTERNAL = 0,
+  ZEROMINI_MEMORY_FLAT = 1
+} zeromini_memory_form;
+typedef enum zeromini_naming {
+  ZEROMINI_NAMING_OWN = 0,
+  ZEROMINI_NAMING_OFFICIAL = 1
+} zeromini_naming;
+typedef enum zeromini_value_blocks {
+  ZEROMINI_VALUE_ROWS = 0,
+  ZEROMINI_VALUE_WHOLE = 1
+} zeromini_value_blocks;
+
+typedef struct zeromini_hyper { /* ParamGroup */
+  size_t struct_size;
+  const char* name;
+  double learning_rate_scale;
+  double weight_decay;
+  double beta1;
+  double beta2;
+  double epsilon;
+  int decay_norms_and_biases; /* 0 or 1. */
+} zeromini_hyper;
+
+void zeromini_hyper_init(zeromini_hyper* hyper, size_t struct_size);
+
+typedef struct zeromini_options {
+  size_t struct_size;
+  zeromini_algorithm algorithm;
+  int stage;
+  const zeromini_hyper* groups; /* NULL: one group of defaults. */
+  int num_groups;
+  zeromini_reduction reduction;
+  double max_grad_norm;
+  int check_finite; /* 0 or 1. */
+  zeromini_on_bad_gradient non_finite;
+  zeromini_on_bad_gradient absent_gradients;
+  int micro_steps;
+  zeromini_memory_form memory;
+  int64_t hidden; /* ModelShape; 0: unknown. */
+  int64_t heads;
+  int64_t kv_heads;
+  int64_t head_dim;
+  zeromini_naming naming;
+  zeromini_value_blocks value_blocks;
+  int64_t bucket_bytes;
+  const char* kernels; /* "cpu" or "reference". */
+} zeromini_options;
+
+void zeromini_options_init(zeromini_options* options, size_t struct_size);
+
+/* ---- The optimizer (optimizer.h). ---- */
+
+/* Bytes and calls by purpose: 0 gradients, 1 weights, 2 scalars, 3 state,
+ * 4 control. */
+#define ZEROMINI_PURPOSES 5
+typedef struct zeromini_traffic {
+  int64_t calls[ZEROMINI_PURPOSES];
+  int64_t bytes[ZEROMINI_PURPOSES];
+  int64_t padding_bytes[ZEROMINI_PURPOSES];
+} zeromini_traffic;
+
+typedef struct zeromini_step_options {
+  size_t struct_size;
+  double learning_rate;
+  int wait; /* 1: weights are in place when step returns. */
+} zeromini_step_options;
+
+void zeromini_step_options_init(zeromini_step_options* options,
+                                size_t struct_size);
+
+typedef struct zeromini_step_report {
+  size_t struct_size;
+  int64_t step;
+  int skipped;
+  double grad_norm;
+  double clip_scale;
+  int64_t absent_params;
+  zeromini_traffic traffic;
+  double seconds_total;
+  double seconds_exposed_gradients;
+  double seconds_scalars;
+  double seconds_update;
+  double seconds_exposed_weights;
+  char skipped_because[256]; /* Cut to fit; empty unless skipped. */
+} zeromini_step_report;
+
+void zeromini_step_report_init(zeromini_step_report* report,
+                               size_t struct_size);
+
+typedef struct zeromini_memory_report {
+  size_t struct_size;
+  int64_t weights;
+  int64_t gradients;
+  int64_t momentum;
+  int64_t second_moment;
+  int64_t master;
+  int64_t statistics;
+  int64_t buckets;
+  int64_t peak;
+} zeromini_memory_report;
+
+void zeromini_memory_report_init(zeromini_memory_report* report,
+                                 size_t struct_size);
+
+/* Collective. */
+zeromini_optimizer* zeromini_optimizer_create(const zeromini_options* options,
+                                              const zeromini_param* params,
+                                              int num_params,
+                                              zeromini_group* group,
+                                              char** error);
+
+/* Flat memory: where the tensors live; NULL otherwise or for a bad index. */
+float* zeromini_param_data(zeromini_optimizer* optimizer, int param);
+float* zeromini_grad_data(zeromini_optimizer* optimizer, int param);
+
+zeromini_code zeromini_grad_ready(zeromini_optimizer* optimizer, int param,
+                                  const float* grad, void* stream,
+                                  char** error);
+
+/* Collective. `report` may be NULL. */
+zeromini_code zeromini_step(zeromini_optimizer* optimizer,
+                            const zeromini_step_options* options,
+                            zeromini_step_report* report, char** error);
+
+zeromini_code zeromini_wait_param(zeromini_optimizer* optimizer, int param,
+                                  void* stream, char** error);
+zeromini_code zeromini_wait_all(zeromini_optimizer* optimizer, char** error);
+zeromini_code zeromini_broadcast_params(zeromini_optimizer* optimizer,
+                                        char** error); /* Collective. */
+
+/* How many floats consolidated_state writes; 0 for a bad index. */
+int64_t zeromini_momentum_count(const zeromini_optimizer* optimizer, int param);
+int64_t zeromini_second_moment_count(const zeromini_optimizer* optimizer,
+                                     int param);
+
+/* Collective; a state event. `momentum` and `second_moment` have room for the
+ * counts above. Any of the three may be NULL. */
+zeromini_code zeromini_consolidated_state(zeromini_optimizer* optimizer,
+                                          int param, float* momentum,
+                                          float* second_moment, int64_t* steps,
+                                          char** error);
+
+zeromini_code zeromini_set_group(zeromini_optimizer* optimizer, int group,
+                                 const zeromini_hyper* hyper, char** error);
+
+/* The plan, for people and for machines; zeromini_free() releases them. */
+char* zeromini_plan_table(const zeromini_optimizer* optimizer);
+char* zeromini_plan_json(const zeromini_optimizer* optimizer);
+uint64_t zeromini_plan_hash(const zeromini_optimizer* optimizer);
+
+void zeromini_memory(const zeromini_optimizer* optimizer,
+                     zeromini_memory_report* report);
+void zeromini_optimizer_traffic(const zeromini_optimizer* optimizer,
+                                zeromini_traffic* traffic);
+
+zeromini_code zeromini_optimizer_close(zeromini_optimizer* optimizer,
+                                       char** error); /* Collective. */
+void zeromini_optimizer_destroy(zeromini_optimizer* optimizer);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* ZEROMINI_C_H_ */

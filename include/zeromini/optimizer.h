@@ -1,0 +1,129 @@
+// Optimizer: one rank's share of a ZeRO-sharded optimizer.
+//
+//   auto optimizer = Optimizer::Create(options, params, group);
+//   // In the backward hook of parameter i, in any order:
+//   status = (*optimizer)->GradReady(i, grad);
+//   // After backward:
+//   auto report = (*optimizer)->Step({.learning_rate = 3e-4});
+
+#ifndef ZEROMINI_OPTIMIZER_H_
+#define ZEROMINI_OPTIMIZER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "zeromini/communicator.h"
+#include "zeromini/group.h"
+#include "zeromini/memory_report.h"
+#include "zeromini/options.h"
+#include "zeromini/param_spec.h"
+#include "zeromini/plan.h"
+#include "zeromini/stream.h"
+
+namespace zeromini {
+
+struct StepOptions {
+  double learning_rate = 0;  // Times each group's learning_rate_scale.
+
+  // False: return once everything is enqueued; WaitParam() or WaitAll() before
+  // reading weights, and before the next GradReady().
+  bool wait = true;
+};
+
+struct StepReport {
+  int64_t step = 0;             // Optimizer steps taken, skipped ones left out.
+  bool skipped = false;         // A gradient was not finite; nothing changed.
+  std::string skipped_because;  // Names the tensor; empty unless skipped.
+
+  // Global L2 norm of the reduced gradient, before clipping; NaN if neither
+  // clipping nor the finite check is on, since then nothing computes it.
+  double grad_norm = 0;
+  double clip_scale = 1;  // What the gradient was multiplied by.
+  int64_t absent_params = 0;
+  Traffic traffic;  // Since the last report: what this rank sent.
+
+  // Of this rank, in this step. Exchanges that ran under backward or under a
+  // kernel cost nothing here; `exposed` is what Step() waited for.
+  double seconds_total = 0;
+  double seconds_exposed_gradients = 0;
+  double seconds_scalars = 0;
+  double seconds_update = 0;           // In kernels.
+  double seconds_exposed_weights = 0;  // 0 if wait was false.
+};
+
+// Not thread-safe, except GradReady() and WaitParam(), which any thread may
+// call between steps.
+class Optimizer {
+ public:
+  virtual ~Optimizer() = default;  // Never communicates. Waits for own threads.
+
+  // Collective. `group` must outlive the optimizer. Plans, compares the plan
+  // across ranks, allocates. Bad arguments on any rank, or ranks that disagree,
+  // give every rank the same InvalidArgument, which names rank and parameter.
+  static absl::StatusOr<std::unique_ptr<Optimizer>> Create(
+      const OptimizerOptions& options, absl::Span<const ParamSpec> params,
+      Communicator& group);
+
+  // Flat memory only: where the caller's tensor lives, for the life of the
+  // optimizer; null otherwise. The caller writes initial weights there. The
+  // gradient pointer is null unless stage == 1 (at 2 no full gradient is kept).
+  virtual float* ParamData(int param) = 0;
+  virtual float* GradData(int param) = 0;
+
+  // Gradient of parameter `param` for this micro-step, full and unreduced,
+  // shaped like the parameter, on this rank. Any order, any thread; exchanges
+  // leave in one bucket order on all ranks. With a null `stream` the gradient
+  // has been read when the call returns. Null `grad`: it is at GradData(),
+  // where the caller adds up its micro-steps; Step() leaves nothing of use
+  // there.
+  //
+  // FailedPrecondition if it has been given already; InvalidArgument for a bad
+  // index or a frozen parameter.
+  virtual absl::Status GradReady(int param, const float* grad,
+                                 Stream stream = {}) = 0;
+
+  // Collective. Closes the last micro-step, updates, gathers. Weights change
+  // only here: until backward ends it may read them. On an error that is no
+  // broken group (absent or non-finite gradient), weights and state are those
+  // of the last step, this step's gradients are dropped, and training may go
+  // on. Sends what CountingCommunicator documents: gradients once per exchange
+  // and weights once, plus 8 bytes per parameter and 160 per split block.
+  virtual absl::StatusOr<StepReport> Step(const StepOptions& options) = 0;
+
+  // Blocks until the last Step() has put the new weights of `param` in place.
+  virtual absl::Status WaitParam(int param, Stream stream = {}) = 0;
+  virtual absl::Status WaitAll() = 0;
+
+  // Collective. Makes every rank's weights equal to rank 0's. Once, after
+  // initialisation with a seed that differs by rank, or after loading on one.
+  virtual absl::Status BroadcastParams() = 0;
+
+  // Collective; a state event. The full momentum in the parameter's shape and
+  // the second moments ([blocks] or the parameter's shape) on every rank.
+  struct ParamState {
+    std::vector<float> momentum;
+    std::vector<float> second_moment;
+    int64_t steps = 0;
+  };
+  virtual absl::StatusOr<ParamState> ConsolidatedState(int param) = 0;
+
+  // Between steps. Index as in OptimizerOptions::groups.
+  virtual absl::Status SetGroup(int group, const ParamGroup& hyper) = 0;
+
+  virtual const zeromini::Plan& plan() const = 0;
+  virtual MemoryReport Memory() const = 0;  // Counted, not estimated.
+  virtual Traffic traffic() const = 0;      // Since Create().
+
+  // Collective. Ends outstanding work; later calls fail. The group stays open.
+  virtual absl::Status Close() = 0;
+};
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_OPTIMIZER_H_

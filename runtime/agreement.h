@@ -1,0 +1,37 @@
+// Agreement: makes a decision that each rank takes alone the group's own, so
+// that one rank's mistake is every rank's error and nobody waits.
+
+#ifndef ZEROMINI_RUNTIME_AGREEMENT_H_
+#define ZEROMINI_RUNTIME_AGREEMENT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "runtime/device.h"
+#include "zeromini/communicator.h"
+#include "zeromini/plan.h"
+
+namespace zeromini {
+
+// Waits for what was enqueued on the group's stream.
+absl::Status FinishExchange(Communicator& group, Device& device);
+
+// Collective. OK if `mine` is OK on all ranks; otherwise, on every rank, the
+// error of the first rank that has one, with the rank named.
+absl::Status AgreeOnStatus(const absl::Status& mine, Communicator& group,
+                           Device& device);
+
+// Collective. InvalidArgument on every rank, naming the first rank and the
+// first parameter that differ from rank 0, if plans or options differ.
+absl::Status AgreeOnPlan(const Plan& plan, uint64_t options_hash,
+                         Communicator& group, Device& device);
+
+// Collective. Which ranks pass true.
+absl::Status RanksWhere(bool here, Communicator& group, Device& device,
+                        std::vector<int>* ranks);
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_RUNTIME_AGREEMENT_H_

@@ -1,0 +1,238 @@
+#include "runtime/grad_bucket.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "zeromini/internal/check.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini {
+
+absl::StatusOr<std::unique_ptr<GradBucket>> GradBucket::Create(
+    const BucketContext& context, int bucket,
+    const std::vector<int>& contributions) {
+  auto result = std::unique_ptr<GradBucket>(new GradBucket(context, bucket));
+  const BucketPlan& layout = result->layout_;
+  for (int param : layout.params) {
+    Slot slot;
+    slot.param = param;
+    slot.contributions = contributions[param];
+    result->slots_.push_back(slot);
+  }
+  for (size_t rank = 0; rank < layout.runs.size(); ++rank) {
+    for (const Run& run : layout.runs[rank]) {
+      std::vector<Piece>& pieces = result->SlotOf(run.param).pieces;
+      const int64_t offset =
+          static_cast<int64_t>(rank) * layout.wire_segment + run.wire_offset;
+      const int64_t row_elements =
+          context.plan.params[run.param].wire_row_elements;
+      if (!pieces.empty()) {
+        Piece& last = pieces.back();
+        const bool joins =
+            last.rows.first + last.rows.count == run.first_row &&
+            last.wire_offset + last.rows.count * row_elements == offset;
+        if (joins) {
+          last.rows.count += run.rows;
+          continue;
+        }
+      }
+      pieces.push_back({offset, {run.first_row, run.rows}});
+    }
+  }
+  const int64_t segment_bytes = layout.wire_segment * int64_t{sizeof(float)};
+  if (context.stage == 1) {
+    result->wire_data_ = context.store.flat_gradients(bucket);
+    result->in_home_ = result->wire_data_ != nullptr;
+  }
+  // Micro-steps of stage 1 add up in a wire that lasts from the first to the
+  // last; all others are held only from arrival to exchange.
+  result->pooled_ =
+      context.stage == 2 || (!result->in_home_ && context.micro_steps == 1);
+  if (result->pooled_) {
+    ZEROMINI_ASSIGN_OR_RETURN(
+        result->shard_,
+        context.device.Allocate(segment_bytes, MemoryKind::kGradients));
+  } else if (!result->in_home_) {
+    ZEROMINI_ASSIGN_OR_RETURN(
+        result->wire_,
+        context.device.Allocate(segment_bytes * context.plan.options.ranks,
+                                MemoryKind::kGradients));
+    result->wire_data_ = Floats(result->wire_);
+  }
+  return result;
+}
+
+GradBucket::Slot& GradBucket::SlotOf(int param) {
+  const auto slot =
+      std::find_if(slots_.begin(), slots_.end(),
+                   [param](const Slot& s) { return s.param == param; });
+  ZEROMINI_CHECK(slot != slots_.end());
+  return *slot;
+}
+
+const GradBucket::Slot& GradBucket::SlotOf(int param) const {
+  return const_cast<GradBucket*>(this)->SlotOf(param);
+}
+
+absl::Status GradBucket::EnsureWire() {
+  if (wire_data_ != nullptr) return absl::OkStatus();
+  ZEROMINI_ASSIGN_OR_RETURN(WirePool::Lease lease, context_.pool.Take());
+  wire_ = std::move(lease.buffer);
+  wire_ready_ = std::move(lease.ready);
+  wire_data_ = Floats(wire_);
+  return absl::OkStatus();
+}
+
+absl::Status GradBucket::Pack(const Slot& slot, const float* source,
+                              bool accumulate, Stream stream) {
+  const PlannedParam& param = context_.plan.params[slot.param];
+  Buffer packed;
+  if (accumulate) {
+    int64_t rows = 0;
+    for (const Piece& piece : slot.pieces) {
+      rows = std::max(rows, piece.rows.count);
+    }
+    ZEROMINI_ASSIGN_OR_RETURN(
+        packed, context_.device.Allocate(
+                    rows * param.wire_row_elements * int64_t{sizeof(float)},
+                    MemoryKind::kBuckets));
+  }
+  context_.device.Submit(stream, [this, &slot, &param, source, packed,
+                                  wire = wire_data_](Stream on) {
+    const KernelTable& kernels = context_.device.kernels();
+    for (const Piece& piece : slot.pieces) {
+      float* place = wire + piece.wire_offset;
+      float* target = packed == nullptr ? place : Floats(packed);
+      context_.method.PackGradient(kernels, param, piece.rows, source, target,
+                                   on);
+      if (packed == nullptr) continue;
+      kernels.accumulate(
+          {place, target, piece.rows.count * param.wire_row_elements}, on);
+    }
+    return absl::OkStatus();
+  });
+  return absl::OkStatus();
+}
+
+absl::Status GradBucket::Add(int param, int given_as, const float* gradient,
+                             const float* home, Stream stream) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Slot& slot = SlotOf(param);
+  const int expected = slot.contributions * context_.micro_steps;
+  if (slot.arrived >= expected) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("gradient of '", context_.plan.params[given_as].name,
+                     "' has been given already: ", slot.arrived, " of ",
+                     expected, " in this step on rank ", context_.rank));
+  }
+  ZEROMINI_RETURN_IF_ERROR(EnsureWire());
+  Device& device = context_.device;
+  ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, wire_ready_));
+  ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, busy_));
+  // At home the caller accumulates, so what is there is the sum so far.
+  const bool at_home = gradient == nullptr || gradient == home;
+  if (!at_home || !in_home_) {
+    const float* source = gradient == nullptr ? home : gradient;
+    const bool accumulate = slot.touched && !at_home;
+    ZEROMINI_RETURN_IF_ERROR(Pack(slot, source, accumulate, stream));
+  }
+  slot.touched = true;
+  ++slot.arrived;
+  Event event = device.Record(stream);
+  if (event != nullptr) arrivals_.push_back(std::move(event));
+  return absl::OkStatus();
+}
+
+bool GradBucket::Ready(int number) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const int micro_steps =
+      context_.stage == 1 ? context_.micro_steps : number + 1;
+  return std::all_of(slots_.begin(), slots_.end(), [&](const Slot& slot) {
+    return slot.arrived >= slot.contributions * micro_steps;
+  });
+}
+
+void GradBucket::ZeroUntouched(Stream stream) {
+  for (const Slot& slot : slots_) {
+    if (slot.touched) continue;
+    const int64_t row_bytes =
+        context_.plan.params[slot.param].wire_row_elements *
+        int64_t{sizeof(float)};
+    for (const Piece& piece : slot.pieces) {
+      context_.device.Zero(wire_data_ + piece.wire_offset,
+                           piece.rows.count * row_bytes, stream);
+    }
+  }
+}
+
+absl::Status GradBucket::Fire(int number, Communicator& group) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  ZEROMINI_RETURN_IF_ERROR(EnsureWire());
+  Device& device = context_.device;
+  const Stream stream = group.stream();
+  for (const Event& arrival : arrivals_) {
+    ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, arrival));
+  }
+  ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, wire_ready_));
+  ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, busy_));
+  ZeroUntouched(stream);
+
+  const int64_t segment = layout_.wire_segment;
+  float* own = wire_data_ + context_.rank * segment;
+  const bool into_shard = pooled_ && number == 0;
+  const Exchange exchange = {Purpose::kGradients, bucket_,
+                             segment * group.size() - layout_.wire_elements};
+  ZEROMINI_RETURN_IF_ERROR(
+      group.ReduceScatter(wire_data_, into_shard ? Floats(shard_) : own,
+                          segment, DType::kFloat32, exchange));
+  Event landed = device.Record(stream);
+  ZEROMINI_RETURN_IF_ERROR(device.WaitFor(device.compute(), landed));
+  if (pooled_) {
+    if (!into_shard) {
+      device.Submit(device.compute(), [this, own, segment](Stream on) {
+        context_.device.kernels().accumulate({Floats(shard_), own, segment},
+                                             on);
+        return absl::OkStatus();
+      });
+      landed = device.Record(device.compute());
+    }
+    context_.pool.Give(std::move(wire_), std::move(landed));
+    wire_ = nullptr;
+    wire_data_ = nullptr;
+    wire_ready_ = nullptr;
+  }
+  arrivals_.clear();
+  for (Slot& slot : slots_) slot.touched = false;
+  return absl::OkStatus();
+}
+
+float* GradBucket::shard() const {
+  return pooled_ ? Floats(shard_)
+                 : wire_data_ + context_.rank * layout_.wire_segment;
+}
+
+int GradBucket::arrived(int param) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return SlotOf(param).arrived;
+}
+
+int GradBucket::expected(int param) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return SlotOf(param).contributions * context_.micro_steps;
+}
+
+void GradBucket::SetBusy(Event event) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  busy_ = std::move(event);
+}
+
+void GradBucket::Reset() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (Slot& slot : slots_) {
+    slot.arrived = 0;
+    slot.touched = false;
+  }
+}
+
+}  // namespace zeromini

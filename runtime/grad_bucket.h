@@ -1,0 +1,109 @@
+// GradBucket: collects one bucket's gradients, packs them where the plan says,
+// and sends them when the last has come.
+
+#ifndef ZEROMINI_RUNTIME_GRAD_BUCKET_H_
+#define ZEROMINI_RUNTIME_GRAD_BUCKET_H_
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "runtime/device.h"
+#include "runtime/method.h"
+#include "runtime/param_store.h"
+#include "runtime/wire_pool.h"
+#include "zeromini/communicator.h"
+#include "zeromini/plan.h"
+
+namespace zeromini {
+
+// What all buckets of an optimizer share. Outlived by its members.
+struct BucketContext {
+  const Plan& plan;
+  const Method& method;
+  const ParamStore& store;
+  Device& device;
+  WirePool& pool;
+  int rank;
+  int stage;
+  int micro_steps;
+};
+
+// Thread-safe, but Fire() and Reset() come from one thread at a time.
+class GradBucket {
+ public:
+  // `contributions[p]`: gradients per micro-step of parameter p, more than one
+  // if others are tied to it.
+  static absl::StatusOr<std::unique_ptr<GradBucket>> Create(
+      const BucketContext& context, int bucket,
+      const std::vector<int>& contributions);
+
+  // `param` owns its storage; `given_as` is the tied name it came by. Null
+  // `gradient`: at `home`, the flat memory that the caller accumulates in.
+  absl::Status Add(int param, int given_as, const float* gradient,
+                   const float* home, Stream stream);
+
+  // True once exchange `number` (0, or the micro-step at stage 2) has all.
+  bool Ready(int number) const;
+
+  // Enqueues exchange `number`; gradients that did not come count as zero.
+  absl::Status Fire(int number, Communicator& group);
+
+  // This rank's reduced segment, once the last exchange has landed.
+  float* shard() const;
+
+  int arrived(int param) const;
+  int expected(int param) const;
+
+  // Nothing may write gradients here before `event`.
+  void SetBusy(Event event);
+  void Reset();  // For the next step.
+
+ private:
+  struct Piece {  // Rows of a param that are one stretch of the wire.
+    int64_t wire_offset;
+    RowRange rows;
+  };
+  struct Slot {
+    int param = 0;
+    int contributions = 1;  // Per micro-step.
+    int arrived = 0;        // In this step.
+    bool touched = false;   // Since the last exchange.
+    std::vector<Piece> pieces;
+  };
+
+  GradBucket(const BucketContext& context, int bucket)
+      : context_(context),
+        layout_(context.plan.buckets[bucket]),
+        bucket_(bucket) {}
+
+  Slot& SlotOf(int param);
+  const Slot& SlotOf(int param) const;
+  absl::Status EnsureWire();
+  // Requires mutex_; `source` is read in `stream`'s order.
+  absl::Status Pack(const Slot& slot, const float* source, bool accumulate,
+                    Stream stream);
+  void ZeroUntouched(Stream stream);
+
+  const BucketContext context_;
+  const BucketPlan& layout_;
+  const int bucket_;
+  bool in_home_ = false;  // The wire is the caller's own flat gradients.
+  bool pooled_ = false;   // The wire is a pool's, the shard our own.
+
+  mutable std::mutex mutex_;
+  std::vector<Slot> slots_;
+  Buffer wire_;  // Pooled: null between exchanges.
+  float* wire_data_ = nullptr;
+  Buffer shard_;      // Stage 2 only.
+  Event wire_ready_;  // The pool's, until the first write has waited.
+  Event busy_;
+  std::vector<Event> arrivals_;
+};
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_RUNTIME_GRAD_BUCKET_H_

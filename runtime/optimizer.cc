@@ -1,0 +1,233 @@
+#include "zeromini/optimizer.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/agreement.h"
+#include "runtime/optimizer_parts.h"
+#include "runtime/option_checks.h"
+#include "runtime/state_gather.h"
+#include "runtime/step_pipeline.h"
+#include "spdlog/spdlog.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini {
+namespace {
+
+Traffic Difference(const Traffic& now, const Traffic& before) {
+  Traffic result = now;
+  for (int p = 0; p < kPurposes; ++p) {
+    result[p].calls -= before[p].calls;
+    result[p].bytes -= before[p].bytes;
+    result[p].padding_bytes -= before[p].padding_bytes;
+  }
+  return result;
+}
+
+PlanOptions PlanOptionsOf(const OptimizerOptions& options, int ranks) {
+  PlanOptions plan;
+  plan.algorithm = options.algorithm;
+  plan.ranks = ranks;
+  plan.stage = options.stage;
+  plan.model = options.model;
+  plan.naming = options.naming;
+  plan.value_blocks = options.value_blocks;
+  plan.bucket_bytes = options.bucket_bytes;
+  return plan;
+}
+
+class ShardedOptimizer : public Optimizer {
+ public:
+  ShardedOptimizer(const OptimizerOptions& options, Communicator& group,
+                   OptimizerParts parts)
+      : options_(options),
+        group_(CountingCommunicator::Wrap(group)),
+        parts_(std::move(parts)) {}
+
+  ~ShardedOptimizer() override {
+    // Streams may still use our buffers; their waits are bounded.
+    if (pipeline_ != nullptr) pipeline_->Drain().IgnoreError();
+  }
+
+  absl::Status Init(absl::Span<const ParamSpec> specs) {
+    ZEROMINI_RETURN_IF_ERROR(
+        AgreeOnStatus(PlanHere(specs), *group_, *parts_.device));
+    ZEROMINI_RETURN_IF_ERROR(
+        AgreeOnPlan(plan_, HashOptions(options_), *group_, *parts_.device));
+    if (group_->rank() == 0) {
+      for (const std::string& warning : plan_.warnings) {
+        spdlog::warn("zeromini: {}", warning);
+      }
+    }
+    return AgreeOnStatus(AllocateHere(specs), *group_, *parts_.device);
+  }
+
+  float* ParamData(int param) override {
+    return Flat(param) ? store_.weights(param) : nullptr;
+  }
+
+  float* GradData(int param) override {
+    return Flat(param) ? store_.gradients(param) : nullptr;
+  }
+
+  absl::Status GradReady(int param, const float* grad, Stream stream) override {
+    ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
+    const PlannedParam& planned = plan_.params[param];
+    if (planned.frozen) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "parameter '", planned.name, "' is frozen: it takes no gradient"));
+    }
+    const float* home = store_.gradients(param);
+    if (grad == nullptr && home == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "gradient of '", planned.name,
+          "' is null, and there is no GradData() with this memory and stage"));
+    }
+    return pipeline_->GradReady(param, grad, home, stream);
+  }
+
+  absl::StatusOr<StepReport> Step(const StepOptions& options) override {
+    ZEROMINI_RETURN_IF_ERROR(CheckOpen());
+    ZEROMINI_ASSIGN_OR_RETURN(StepReport report, pipeline_->Step(options));
+    const Traffic now = group_->traffic();
+    report.traffic = Difference(now, reported_);
+    reported_ = now;
+    return report;
+  }
+
+  absl::Status WaitParam(int param, Stream stream) override {
+    ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
+    return pipeline_->WaitParam(param, stream);
+  }
+
+  absl::Status WaitAll() override {
+    ZEROMINI_RETURN_IF_ERROR(CheckOpen());
+    return pipeline_->WaitAll();
+  }
+
+  absl::Status BroadcastParams() override {
+    ZEROMINI_RETURN_IF_ERROR(CheckOpen());
+    for (size_t p = 0; p < plan_.params.size(); ++p) {
+      const PlannedParam& param = plan_.params[p];
+      if (param.tied_to >= 0) continue;
+      ZEROMINI_RETURN_IF_ERROR(group_->Broadcast(
+          store_.weights(static_cast<int>(p)),
+          param.rows * param.row_elements * int64_t{sizeof(float)}, 0,
+          Exchange{Purpose::kWeights, param.bucket, 0}));
+    }
+    ZEROMINI_RETURN_IF_ERROR(FinishExchange(*group_, *parts_.device));
+    reported_ = group_->traffic();  // No part of any step.
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<ParamState> ConsolidatedState(int param) override {
+    ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
+    const PlannedParam& planned = plan_.params[param];
+    if (planned.bucket < 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "parameter '", planned.name, "' is ",
+          planned.frozen ? "frozen" : "tied", ": it has no state"));
+    }
+    ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitAll());
+    ZEROMINI_ASSIGN_OR_RETURN(
+        ParamState state,
+        GatherState(plan_, param, pipeline_->shard(planned.bucket), *group_,
+                    *parts_.device));
+    state.steps = pipeline_->steps(param);
+    return state;
+  }
+
+  absl::Status SetGroup(int group, const ParamGroup& hyper) override {
+    ZEROMINI_RETURN_IF_ERROR(CheckOpen());
+    if (group < 0 || group >= static_cast<int>(options_.groups.size())) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "there is no group ", group, " of ", options_.groups.size()));
+    }
+    ZEROMINI_RETURN_IF_ERROR(CheckGroup(hyper));
+    pipeline_->SetGroup(group, hyper);
+    return absl::OkStatus();
+  }
+
+  const zeromini::Plan& plan() const override { return plan_; }
+  MemoryReport Memory() const override { return parts_.device->Memory(); }
+  Traffic traffic() const override { return group_->traffic(); }
+
+  absl::Status Close() override {
+    ZEROMINI_RETURN_IF_ERROR(CheckOpen());
+    open_ = false;
+    return pipeline_->Drain();
+  }
+
+ private:
+  bool Flat(int param) const {
+    return options_.memory == MemoryForm::kFlat && param >= 0 &&
+           param < static_cast<int>(plan_.params.size());
+  }
+
+  absl::Status CheckOpen() const {
+    if (open_) return absl::OkStatus();
+    return absl::FailedPreconditionError("the optimizer has been closed");
+  }
+
+  absl::Status CheckParam(int param) const {
+    ZEROMINI_RETURN_IF_ERROR(CheckOpen());
+    if (param >= 0 && param < static_cast<int>(plan_.params.size())) {
+      return absl::OkStatus();
+    }
+    return absl::InvalidArgumentError(absl::StrCat(
+        "there is no parameter ", param, " of ", plan_.params.size()));
+  }
+
+  absl::Status PlanHere(absl::Span<const ParamSpec> specs) {
+    ZEROMINI_RETURN_IF_ERROR(CheckOptions(options_));
+    ZEROMINI_RETURN_IF_ERROR(CheckSpecs(specs, options_));
+    const PlanOptions plan_options = PlanOptionsOf(options_, group_->size());
+    ZEROMINI_ASSIGN_OR_RETURN(plan_, parts_.make_plan(specs, plan_options));
+    return absl::OkStatus();
+  }
+
+  absl::Status AllocateHere(absl::Span<const ParamSpec> specs) {
+    ZEROMINI_ASSIGN_OR_RETURN(
+        store_, ParamStore::Create(plan_, specs, options_, *parts_.device));
+    ZEROMINI_ASSIGN_OR_RETURN(
+        pipeline_, StepPipeline::Create(options_, plan_, store_, *parts_.method,
+                                        *parts_.device, *group_));
+    return absl::OkStatus();
+  }
+
+  const OptimizerOptions options_;
+  const std::unique_ptr<CountingCommunicator> group_;
+  OptimizerParts parts_;
+  zeromini::Plan plan_;
+  ParamStore store_;
+  std::unique_ptr<StepPipeline> pipeline_;
+  Traffic reported_ = {};
+  bool open_ = true;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Optimizer>> CreateOptimizer(
+    const OptimizerOptions& options, absl::Span<const ParamSpec> params,
+    Communicator& group, OptimizerParts parts) {
+  if (parts.device == nullptr) {
+    parts.device = MakeHostDevice(
+        options.kernels == "reference" ? ReferenceKernels() : CpuKernels(),
+        group.timeout(), nullptr);
+  }
+  if (parts.method == nullptr) parts.method = MakeAdamMethod();
+  if (parts.make_plan == nullptr) parts.make_plan = MakePlan;
+  auto optimizer =
+      std::make_unique<ShardedOptimizer>(options, group, std::move(parts));
+  ZEROMINI_RETURN_IF_ERROR(optimizer->Init(params));
+  return optimizer;
+}
+
+absl::StatusOr<std::unique_ptr<Optimizer>> Optimizer::Create(
+    const OptimizerOptions& options, absl::Span<const ParamSpec> params,
+    Communicator& group) {
+  return CreateOptimizer(options, params, group, OptimizerParts());
+}
+
+}  // namespace zeromini

@@ -1,0 +1,33 @@
+// How an Optimizer is put together, for tests that replace a part.
+
+#ifndef ZEROMINI_RUNTIME_OPTIMIZER_PARTS_H_
+#define ZEROMINI_RUNTIME_OPTIMIZER_PARTS_H_
+
+#include <functional>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "runtime/device.h"
+#include "runtime/method.h"
+#include "zeromini/optimizer.h"
+
+namespace zeromini {
+
+struct OptimizerParts {
+  std::unique_ptr<Device> device;  // Null: the host, with options.kernels.
+  std::unique_ptr<Method> method;  // Null: MakeAdamMethod().
+  // Null: MakePlan.
+  std::function<absl::StatusOr<Plan>(absl::Span<const ParamSpec>,
+                                     const PlanOptions&)>
+      make_plan;
+};
+
+// As Optimizer::Create.
+absl::StatusOr<std::unique_ptr<Optimizer>> CreateOptimizer(
+    const OptimizerOptions& options, absl::Span<const ParamSpec> params,
+    Communicator& group, OptimizerParts parts);
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_RUNTIME_OPTIMIZER_PARTS_H_

@@ -1,0 +1,52 @@
+// ParamStore: where each parameter's full tensor is on this rank, in either
+// memory form.
+
+#ifndef ZEROMINI_RUNTIME_PARAM_STORE_H_
+#define ZEROMINI_RUNTIME_PARAM_STORE_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "runtime/device.h"
+#include "zeromini/options.h"
+#include "zeromini/param_spec.h"
+#include "zeromini/plan.h"
+
+namespace zeromini {
+
+class ParamStore {
+ public:
+  // InvalidArgument, naming the parameters, if external data is null or two
+  // parameters overlap without being tied.
+  static absl::StatusOr<ParamStore> Create(const Plan& plan,
+                                           absl::Span<const ParamSpec> specs,
+                                           const OptimizerOptions& options,
+                                           Device& device);
+
+  float* weights(int param) const { return weights_[param]; }
+
+  // Flat memory at stage 1: where the caller writes gradients. Otherwise null.
+  float* gradients(int param) const { return gradients_[param]; }
+
+  // The bucket's weights or gradients as one array in the order of its
+  // segments, if it is cut in place and the memory is flat; otherwise null.
+  float* flat_weights(int bucket) const { return flat_weights_[bucket]; }
+  float* flat_gradients(int bucket) const { return flat_gradients_[bucket]; }
+
+ private:
+  absl::Status AllocateBucket(const Plan& plan, int bucket, int stage,
+                              Device& device);
+  absl::Status AllocateAlone(const PlannedParam& param, int index, int stage,
+                             Device& device);
+
+  std::vector<float*> weights_;
+  std::vector<float*> gradients_;
+  std::vector<float*> flat_weights_;
+  std::vector<float*> flat_gradients_;
+  std::vector<Buffer> owned_;
+};
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_RUNTIME_PARAM_STORE_H_

@@ -1,0 +1,138 @@
+#include "runtime/state_gather.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "runtime/agreement.h"
+#include "runtime/row_packing.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini {
+namespace {
+
+// Second moments of one run: elements, or one per block at least partly here.
+struct MomentRange {
+  int64_t first = 0;
+  int64_t count = 0;
+};
+
+std::vector<MomentRange> MomentsOf(const PlannedParam& param, const Run& run) {
+  std::vector<MomentRange> ranges;
+  if (param.element_state) {
+    ranges.push_back({run.first_row * param.state_row_elements,
+                      run.rows * param.state_row_elements});
+    return ranges;
+  }
+  for (const BlockSpan& span : SpansOf(param, run)) {
+    ranges.push_back({span.first_block, span.blocks});
+  }
+  return ranges;
+}
+
+// Elements that `rank` has of `param`: momentum, then second moments.
+struct Share {
+  int64_t momentum = 0;
+  int64_t second_moment = 0;
+};
+
+Share ShareOf(const Plan& plan, int param, int rank) {
+  const PlannedParam& planned = plan.params[param];
+  Share share;
+  for (const Run& run : plan.buckets[planned.bucket].runs[rank]) {
+    if (run.param != param) continue;
+    share.momentum += run.rows * planned.state_row_elements;
+    for (const MomentRange& range : MomentsOf(planned, run)) {
+      share.second_moment += range.count;
+    }
+  }
+  return share;
+}
+
+void PackShare(const PlannedParam& planned, int param, BucketShard& shard,
+               float* out) {
+  for (const RunState& state : shard.runs()) {
+    if (state.run->param != param) continue;
+    const int64_t elements = state.run->rows * planned.state_row_elements;
+    out =
+        std::copy_n(shard.momentum() + state.run->state_offset, elements, out);
+  }
+  for (const RunState& state : shard.runs()) {
+    if (state.run->param != param) continue;
+    int64_t count = 0;
+    for (const MomentRange& range : MomentsOf(planned, *state.run)) {
+      count += range.count;
+    }
+    out = std::copy_n(shard.second_moment() + state.second_moment_offset, count,
+                      out);
+  }
+}
+
+void UnpackShare(const Plan& plan, int param, int rank, const float* in,
+                 const KernelTable& kernels, Optimizer::ParamState* state) {
+  const PlannedParam& planned = plan.params[param];
+  const std::vector<Run>& runs = plan.buckets[planned.bucket].runs[rank];
+  const bool whole = planned.state_row_elements == planned.row_elements;
+  for (const Run& run : runs) {
+    if (run.param != param) continue;
+    const int64_t elements = run.rows * planned.state_row_elements;
+    if (whole) {
+      UnpackRows(kernels, planned, {run.first_row, run.rows}, in,
+                 state->momentum.data(), Stream{});
+    } else {
+      std::copy_n(
+          in, elements,
+          state->momentum.data() + run.first_row * planned.state_row_elements);
+    }
+    in += elements;
+  }
+  for (const Run& run : runs) {
+    if (run.param != param) continue;
+    if (planned.element_state && whole) {
+      UnpackRows(kernels, planned, {run.first_row, run.rows}, in,
+                 state->second_moment.data(), Stream{});
+      in += run.rows * planned.row_elements;
+      continue;
+    }
+    for (const MomentRange& range : MomentsOf(planned, run)) {
+      std::copy_n(in, range.count, state->second_moment.data() + range.first);
+      in += range.count;
+    }
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<Optimizer::ParamState> GatherState(const Plan& plan, int param,
+                                                  BucketShard& shard,
+                                                  Communicator& group,
+                                                  Device& device) {
+  const PlannedParam& planned = plan.params[param];
+  int64_t segment = 0;
+  int64_t useful = 0;
+  for (int rank = 0; rank < group.size(); ++rank) {
+    const Share share = ShareOf(plan, param, rank);
+    segment = std::max(segment, share.momentum + share.second_moment);
+    useful += share.momentum + share.second_moment;
+  }
+  ZEROMINI_ASSIGN_OR_RETURN(
+      Buffer all,
+      device.Allocate(segment * group.size() * int64_t{sizeof(float)},
+                      MemoryKind::kBuckets));
+  float* own = Floats(all) + segment * group.rank();
+  PackShare(planned, param, shard, own);
+  ZEROMINI_RETURN_IF_ERROR(
+      group.AllGather(own, Floats(all), segment, DType::kFloat32,
+                      Exchange{Purpose::kState, planned.bucket,
+                               segment * group.size() - useful}));
+  ZEROMINI_RETURN_IF_ERROR(FinishExchange(group, device));
+  Optimizer::ParamState state;
+  state.momentum.resize(planned.rows * planned.state_row_elements);
+  state.second_moment.resize(planned.blocks_total);
+  for (int rank = 0; rank < group.size(); ++rank) {
+    UnpackShare(plan, param, rank, Floats(all) + segment * rank,
+                device.kernels(), &state);
+  }
+  return state;
+}
+
+}  // namespace zeromini

@@ -1,0 +1,58 @@
+// WeightGather: brings every rank's updated rows of a bucket to all ranks and
+// into the caller's tensors.
+
+#ifndef ZEROMINI_RUNTIME_WEIGHT_GATHER_H_
+#define ZEROMINI_RUNTIME_WEIGHT_GATHER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "runtime/device.h"
+#include "runtime/param_store.h"
+#include "runtime/wire_pool.h"
+#include "zeromini/communicator.h"
+#include "zeromini/plan.h"
+
+namespace zeromini {
+
+// Used by one thread at a time, except WaitFor().
+class WeightGather {
+ public:
+  WeightGather(const Plan& plan, const ParamStore& store, Device& device,
+               WirePool& pool, Communicator& group);
+
+  // Of plan's buckets, the most that a gather buffer must hold.
+  static int64_t BufferBytes(const Plan& plan, const OptimizerOptions& options);
+
+  // Where this rank's segment of `bucket` is to be written on the compute
+  // stream, or null if its rows are updated in the caller's tensors alone.
+  absl::StatusOr<float*> Open(int bucket);
+
+  // The segment's update has been submitted: sends it.
+  absl::Status Send(int bucket);
+
+  // Submits the copies into the caller's tensors, of parameters that are
+  // `present`, behind the exchange. `present` must live until Wait().
+  absl::Status Unpack(int bucket, const std::vector<char>& present);
+
+  // The point from which the bucket's weights are new; null before any step.
+  const Event& done(int bucket) const { return done_[bucket]; }
+
+ private:
+  bool Packs(int bucket) const;  // Through a buffer of the pool.
+
+  const Plan& plan_;
+  const ParamStore& store_;
+  Device& device_;
+  WirePool& pool_;
+  Communicator& group_;
+  std::vector<Buffer> buffers_;  // Per bucket, while it travels.
+  std::vector<Event> gathered_;
+  std::vector<Event> done_;
+};
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_RUNTIME_WEIGHT_GATHER_H_

@@ -1,0 +1,352 @@
+/* The C API from C99; the same file is built as C++17, too. */
+
+#include <math.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "zeromini/c.h"
+
+static const char* test_name = "";
+
+#define EXPECT(condition)                                                 \
+  do {                                                                    \
+    if (!(condition)) {                                                   \
+      fprintf(stderr, "%s:%d: in %s: not true: %s\n", __FILE__, __LINE__, \
+              test_name, #condition);                                     \
+      exit(1);                                                            \
+    }                                                                     \
+  } while (0)
+
+#define EXPECT_OK(call)                                                    \
+  do {                                                                     \
+    char* error = NULL;                                                    \
+    const zeromini_code code = (call);                                     \
+    if (code != ZEROMINI_OK) {                                             \
+      fprintf(stderr, "%s:%d: in %s: %s\n", __FILE__, __LINE__, test_name, \
+              error);                                                      \
+      exit(1);                                                             \
+    }                                                                      \
+  } while (0)
+
+enum { kRows = 6, kColumns = 4, kElements = kRows * kColumns, kRanks = 3 };
+static const int64_t kShape[] = {kRows, kColumns};
+
+static zeromini_param MatrixParam(float* data) {
+  zeromini_param param;
+  zeromini_param_init(&param, sizeof param);
+  param.name = "matrix";
+  param.shape = kShape;
+  param.dims = 2;
+  param.rule = ZEROMINI_RULE_ROWS;
+  param.data = data;
+  return param;
+}
+
+static zeromini_options Options(zeromini_hyper* hyper) {
+  zeromini_options options;
+  zeromini_hyper_init(hyper, sizeof *hyper);
+  hyper->weight_decay = 0;
+  zeromini_options_init(&options, sizeof options);
+  options.groups = hyper;
+  options.num_groups = 1;
+  return options;
+}
+
+static void InitFunctionsGiveTheDefaults(void) {
+  zeromini_hyper hyper;
+  zeromini_options options = Options(&hyper);
+  zeromini_param param = MatrixParam(NULL);
+  EXPECT(hyper.beta1 == 0.9 && hyper.beta2 == 0.95);
+  EXPECT(hyper.learning_rate_scale == 1 && hyper.epsilon == 1e-8);
+  EXPECT(options.algorithm == ZEROMINI_ADAM_MINI && options.stage == 1);
+  EXPECT(options.check_finite == 1 && options.micro_steps == 1);
+  EXPECT(strcmp(options.kernels, "cpu") == 0);
+  EXPECT(param.slices == 1 && param.layer == -1 && param.gather_group == -1);
+  EXPECT(strlen(zeromini_version()) >= 5);
+}
+
+/* What a program of an older header does not know keeps its default. */
+static void AShorterStructKeepsTheLatersDefaults(void) {
+  float weights[kElements] = {0};
+  float gradient[kElements];
+  char* error = NULL;
+  struct {
+    zeromini_step_report report;
+  } mine;
+  zeromini_hyper hyper;
+  zeromini_options options = Options(&hyper);
+  zeromini_param param = MatrixParam(weights);
+  zeromini_step_options step_options;
+  zeromini_group* group = zeromini_self();
+  zeromini_optimizer* optimizer;
+  int i;
+  options.struct_size = offsetof(zeromini_options, max_grad_norm);
+  options.micro_steps = 17; /* Beyond the size: not read. */
+  optimizer = zeromini_optimizer_create(&options, &param, 1, group, &error);
+  EXPECT(optimizer != NULL);
+  for (i = 0; i < kElements; ++i) gradient[i] = 1;
+  EXPECT_OK(zeromini_grad_ready(optimizer, 0, gradient, NULL, &error));
+  zeromini_step_options_init(&step_options, sizeof step_options);
+  memset(&mine, 0x5a, sizeof mine);
+  mine.report.struct_size = offsetof(zeromini_step_report, skipped);
+  EXPECT_OK(zeromini_step(optimizer, &step_options, &mine.report, &error));
+  EXPECT(mine.report.step == 1);
+  EXPECT(mine.report.skipped == 0x5a5a5a5a); /* Beyond: not written. */
+  zeromini_optimizer_destroy(optimizer);
+  zeromini_group_destroy(group);
+}
+
+static void FailuresGiveCodeAndMessage(void) {
+  float weights[kElements] = {0};
+  char* error = NULL;
+  zeromini_hyper hyper;
+  zeromini_options options = Options(&hyper);
+  zeromini_param params[2];
+  zeromini_group* group = zeromini_self();
+  zeromini_group* none[1];
+  zeromini_optimizer* optimizer;
+  params[0] = MatrixParam(weights);
+  params[1] = MatrixParam(weights);
+  optimizer = zeromini_optimizer_create(&options, params, 2, group, &error);
+  EXPECT(optimizer == NULL && error != NULL);
+  EXPECT(strstr(error, "matrix") != NULL);
+  zeromini_free(error);
+  error = NULL;
+  /* NULL for `error` is allowed. */
+  EXPECT(zeromini_optimizer_create(&options, params, 2, group, NULL) == NULL);
+  EXPECT(zeromini_thread_group(0, 0, none, &error) ==
+         ZEROMINI_INVALID_ARGUMENT);
+  zeromini_free(error);
+  error = NULL;
+  optimizer = zeromini_optimizer_create(&options, params, 1, group, &error);
+  EXPECT(optimizer != NULL && error == NULL);
+  EXPECT(zeromini_grad_ready(optimizer, 7, weights, NULL, NULL) ==
+         ZEROMINI_INVALID_ARGUMENT);
+  EXPECT(zeromini_consolidated_state(optimizer, -1, NULL, NULL, NULL, NULL) ==
+         ZEROMINI_INVALID_ARGUMENT);
+  EXPECT(zeromini_param_data(optimizer, 7) == NULL);
+  EXPECT(zeromini_momentum_count(optimizer, 7) == 0);
+  zeromini_optimizer_destroy(optimizer);
+  zeromini_group_destroy(group);
+  zeromini_optimizer_destroy(NULL);
+  zeromini_group_destroy(NULL);
+  zeromini_stream_destroy(NULL);
+  zeromini_mpi_session_destroy(NULL);
+}
+
+/* Gradient of element i: its row's sign is the row's parity. */
+static float Gradient(int i) { return (i / kColumns) % 2 == 0 ? 0.5f : -0.25f; }
+
+static void CheckFirstStep(zeromini_optimizer* optimizer,
+                           const float* weights) {
+  float momentum[kElements];
+  float second[kRows];
+  int64_t steps = 0;
+  int i;
+  /* All of a row is equal, so the first step is the learning rate. */
+  for (i = 0; i < kElements; ++i) {
+    const float expected = Gradient(i) > 0 ? -0.1f : 0.1f;
+    EXPECT(fabsf(weights[i] - expected) < 1e-6f);
+  }
+  EXPECT(zeromini_momentum_count(optimizer, 0) == kElements);
+  EXPECT(zeromini_second_moment_count(optimizer, 0) == kRows);
+  EXPECT_OK(zeromini_consolidated_state(optimizer, 0, momentum, second, &steps,
+                                        &error));
+  EXPECT(steps == 1);
+  for (i = 0; i < kElements; ++i) {
+    EXPECT(fabsf(momentum[i] - 0.1f * Gradient(i)) < 1e-7f);
+  }
+  EXPECT(fabsf(second[0] - 0.05f * 0.25f) < 1e-7f);
+}
+
+static void CheckReports(zeromini_optimizer* optimizer,
+                         const zeromini_step_report* report) {
+  zeromini_memory_report memory;
+  zeromini_traffic traffic;
+  char* text;
+  EXPECT(report->step == 1 && report->skipped == 0);
+  EXPECT(report->skipped_because[0] == '\0');
+  EXPECT(fabs(report->grad_norm - sqrt(12 * 0.25 + 12 * 0.0625)) < 1e-6);
+  EXPECT(report->traffic.bytes[0] > 0 && report->traffic.bytes[1] > 0);
+  zeromini_optimizer_traffic(optimizer, &traffic);
+  EXPECT(traffic.bytes[1] >= report->traffic.bytes[1]);
+  zeromini_memory_report_init(&memory, sizeof memory);
+  zeromini_memory(optimizer, &memory);
+  EXPECT(memory.momentum >= kElements / kRanks * 4 && memory.master == 0);
+  text = zeromini_plan_json(optimizer);
+  EXPECT(text[0] == '{' && strstr(text, "matrix") != NULL);
+  zeromini_free(text);
+  text = zeromini_plan_table(optimizer);
+  EXPECT(strlen(text) > 0);
+  zeromini_free(text);
+  EXPECT(zeromini_plan_hash(optimizer) != 0);
+}
+
+static void CheckCollectives(zeromini_group* group) {
+  const int rank = zeromini_group_rank(group);
+  float sum[2];
+  float all[kRanks];
+  float part[kRanks] = {1, 2, 3};
+  float mine = (float)rank;
+  zeromini_group* even = NULL;
+  sum[0] = 1;
+  sum[1] = (float)rank;
+  EXPECT(zeromini_group_size(group) == kRanks);
+  EXPECT(strcmp(zeromini_group_backend(group), "threads") == 0);
+  EXPECT(zeromini_group_timeout(group) == 30);
+  EXPECT(zeromini_group_overlaps(group) == 1);
+  EXPECT_OK(zeromini_all_reduce(group, sum, 2, ZEROMINI_FLOAT32, ZEROMINI_SUM,
+                                &error));
+  EXPECT(sum[0] == kRanks && sum[1] == 3);
+  EXPECT_OK(
+      zeromini_all_gather(group, &mine, all, 1, ZEROMINI_FLOAT32, &error));
+  EXPECT(all[0] == 0 && all[2] == 2);
+  EXPECT_OK(
+      zeromini_reduce_scatter(group, part, &mine, 1, ZEROMINI_FLOAT32, &error));
+  EXPECT(mine == (float)(kRanks * (rank + 1)));
+  EXPECT_OK(zeromini_broadcast(group, sum, sizeof sum, 1, &error));
+  EXPECT_OK(zeromini_barrier(group, &error));
+  EXPECT_OK(zeromini_group_split(group, rank == 1 ? -1 : 0, 0, &even, &error));
+  EXPECT((even == NULL) == (rank == 1));
+  if (even != NULL) {
+    EXPECT(zeromini_group_size(even) == 2);
+    EXPECT_OK(zeromini_group_close(even, &error));
+    zeromini_group_destroy(even);
+  }
+}
+
+static void* TrainOnRank(void* context) {
+  zeromini_group* group = (zeromini_group*)context;
+  float weights[kElements] = {0};
+  float gradient[kElements];
+  char* failure = NULL;
+  zeromini_hyper hyper;
+  zeromini_options options = Options(&hyper);
+  zeromini_param param = MatrixParam(weights);
+  zeromini_step_options step_options;
+  zeromini_step_report report;
+  zeromini_optimizer* optimizer;
+  int i;
+  options.stage = 2;
+  CheckCollectives(group);
+  optimizer = zeromini_optimizer_create(&options, &param, 1, group, &failure);
+  EXPECT(optimizer != NULL);
+  EXPECT_OK(zeromini_broadcast_params(optimizer, &error));
+  for (i = 0; i < kElements; ++i) gradient[i] = Gradient(i);
+  EXPECT_OK(zeromini_grad_ready(optimizer, 0, gradient, NULL, &error));
+  zeromini_step_options_init(&step_options, sizeof step_options);
+  zeromini_step_report_init(&report, sizeof report);
+  step_options.learning_rate = 0.1;
+  step_options.wait = 0;
+  EXPECT_OK(zeromini_step(optimizer, &step_options, &report, &error));
+  EXPECT_OK(zeromini_wait_param(optimizer, 0, NULL, &error));
+  EXPECT_OK(zeromini_wait_all(optimizer, &error));
+  CheckFirstStep(optimizer, weights);
+  CheckReports(optimizer, &report);
+  hyper.beta1 = 0.5;
+  EXPECT_OK(zeromini_set_group(optimizer, 0, &hyper, &error));
+  EXPECT_OK(zeromini_optimizer_close(optimizer, &error));
+  EXPECT_OK(zeromini_group_close(group, &error));
+  zeromini_optimizer_destroy(optimizer);
+  zeromini_group_destroy(group);
+  return NULL;
+}
+
+static void RanksAsThreadsTrainTogether(void) {
+  zeromini_group* groups[kRanks];
+  pthread_t threads[kRanks];
+  int r;
+  EXPECT_OK(zeromini_thread_group(kRanks, 30, groups, &error));
+  for (r = 0; r < kRanks; ++r) {
+    EXPECT(pthread_create(&threads[r], NULL, TrainOnRank, groups[r]) == 0);
+  }
+  for (r = 0; r < kRanks; ++r) pthread_join(threads[r], NULL);
+}
+
+static void FlatMemoryIsOwnedByTheOptimizer(void) {
+  char* failure = NULL;
+  zeromini_hyper hyper;
+  zeromini_options options = Options(&hyper);
+  zeromini_param param = MatrixParam(NULL);
+  zeromini_step_options step_options;
+  zeromini_group* group = zeromini_self();
+  zeromini_optimizer* optimizer;
+  float* weights;
+  float* gradient;
+  int i;
+  options.memory = ZEROMINI_MEMORY_FLAT;
+  optimizer = zeromini_optimizer_create(&options, &param, 1, group, &failure);
+  EXPECT(optimizer != NULL);
+  weights = zeromini_param_data(optimizer, 0);
+  gradient = zeromini_grad_data(optimizer, 0);
+  EXPECT(weights != NULL && gradient != NULL);
+  for (i = 0; i < kElements; ++i) {
+    weights[i] = 0;
+    gradient[i] = Gradient(i);
+  }
+  EXPECT_OK(zeromini_grad_ready(optimizer, 0, NULL, NULL, &error));
+  zeromini_step_options_init(&step_options, sizeof step_options);
+  step_options.learning_rate = 0.1;
+  EXPECT_OK(zeromini_step(optimizer, &step_options, NULL, &error));
+  CheckFirstStep(optimizer, weights);
+  zeromini_optimizer_destroy(optimizer);
+  zeromini_group_destroy(group);
+}
+
+static int Count(void* context) {
+  ++*(int*)context;
+  return 0;
+}
+static int Refuse(void* context) {
+  (void)context;
+  return 5;
+}
+
+static void StreamsRunTasksInOrderAndKeepTheFirstError(void) {
+  zeromini_stream* stream = zeromini_stream_create("test");
+  char* failure = NULL;
+  int count = 0;
+  zeromini_stream_enqueue(stream, Count, &count);
+  zeromini_stream_enqueue(stream, Count, &count);
+  EXPECT_OK(zeromini_stream_wait(stream, 30, &error));
+  EXPECT(count == 2);
+  zeromini_stream_enqueue(stream, Refuse, NULL);
+  zeromini_stream_enqueue(stream, Count, &count);
+  EXPECT(zeromini_stream_wait(stream, 30, &failure) == ZEROMINI_UNKNOWN);
+  EXPECT(strstr(failure, "5") != NULL && count == 2);
+  zeromini_free(failure);
+  zeromini_stream_destroy(stream);
+}
+
+static void AnAbortedGroupSaysWhy(void) {
+  zeromini_group* groups[2];
+  char* failure = NULL;
+  EXPECT_OK(zeromini_thread_group(2, 30, groups, &error));
+  zeromini_group_abort(groups[0], "the data ran out");
+  EXPECT(zeromini_barrier(groups[1], &failure) != ZEROMINI_OK);
+  EXPECT(strstr(failure, "the data ran out") != NULL);
+  zeromini_free(failure);
+  zeromini_group_destroy(groups[0]);
+  zeromini_group_destroy(groups[1]);
+}
+
+#define RUN(test)                \
+  do {                           \
+    test_name = #test;           \
+    test();                      \
+    printf("%s: good\n", #test); \
+  } while (0)
+
+int main(void) {
+  RUN(InitFunctionsGiveTheDefaults);
+  RUN(AShorterStructKeepsTheLatersDefaults);
+  RUN(FailuresGiveCodeAndMessage);
+  RUN(RanksAsThreadsTrainTogether);
+  RUN(FlatMemoryIsOwnedByTheOptimizer);
+  RUN(StreamsRunTasksInOrderAndKeepTheFirstError);
+  RUN(AnAbortedGroupSaysWhy);
+  return 0;
+}

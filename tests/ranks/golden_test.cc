@@ -1,0 +1,179 @@
+// The official implementations' ten steps, on every number of ranks.
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <tuple>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "support/run_ranks.h"
+#include "support/status_matchers.h"
+#include "support/tensor_files.h"
+#include "tools/replay_rank.h"
+
+namespace zeromini {
+namespace {
+
+using tools::ReplayInput;
+using tools::ReplayOptions;
+using tools::StepFile;
+
+// tests/golden/PROVENANCE.md says where these come from.
+constexpr double kWeightTolerance = 6e-7;
+constexpr double kStateTolerance = 1e-5;
+
+std::string GoldenDirectory(const std::string& name) {
+  return std::string(ZEROMINI_GOLDEN_DIR) + "/" + name;
+}
+
+std::string FreshDirectory() {
+  std::string path = testing::TempDir() + "golden_test.XXXXXX";
+  EXPECT_NE(mkdtemp(path.data()), nullptr) << path;
+  return path;
+}
+
+class Replayed {
+ public:
+  Replayed(const ReplayOptions& options, int ranks) : out_(FreshDirectory()) {
+    ReplayOptions chosen = options;
+    chosen.out = out_;
+    auto input = ReplayInput::Open(options.directory);
+    EXPECT_OK(input);
+    if (!input.ok()) return;
+    steps_ = input->steps();
+    RunRanks(ranks, [&](int, Communicator& group) {
+      EXPECT_OK(tools::ReplayRank(*input, chosen, group));
+    });
+  }
+  ~Replayed() { std::filesystem::remove_all(out_); }
+
+  int steps() const { return steps_; }
+  std::string weights(int step) const { return StepFile(out_, "params", step); }
+  std::string state() const { return StepFile(out_, "state", steps_); }
+
+ private:
+  const std::string out_;
+  int steps_ = 0;
+};
+
+std::string Contents(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  EXPECT_TRUE(file.good()) << path;
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+using GoldenCase = std::tuple<const char*, int, int, MemoryForm>;
+
+class GoldenTest : public testing::TestWithParam<GoldenCase> {};
+
+TEST_P(GoldenTest, StaysWithTheOfficialCodeForTenSteps) {
+  const auto& [name, ranks, stage, memory] = GetParam();
+  ReplayOptions options;
+  options.directory = GoldenDirectory(name);
+  options.stage = stage;
+  options.memory = memory;
+  const Replayed replayed(options, ranks);
+  ASSERT_EQ(replayed.steps(), 10);
+  for (int step = 1; step <= replayed.steps(); ++step) {
+    ASSERT_OK_AND_ASSIGN(
+        const TensorDifference difference,
+        CompareTensorFiles(replayed.weights(step),
+                           StepFile(options.directory, "params", step)));
+    EXPECT_LE(difference.absolute, kWeightTolerance)
+        << "step " << step << ", " << difference.worst_tensor;
+  }
+  ASSERT_OK_AND_ASSIGN(
+      const TensorDifference difference,
+      CompareTensorFiles(replayed.state(),
+                         StepFile(options.directory, "state", 10)));
+  EXPECT_LE(difference.relative, kStateTolerance) << difference.worst_tensor;
+}
+
+std::string CaseName(const testing::TestParamInfo<GoldenCase>& info) {
+  const auto& [name, ranks, stage, memory] = info.param;
+  return absl::StrCat(std::string(name).substr(0, 1), "_ranks", ranks, "_stage",
+                      stage,
+                      memory == MemoryForm::kFlat ? "_flat" : "_external");
+}
+
+constexpr char kGqa[] = "A_llama_gqa_hf";
+constexpr char kWholeValue[] = "C_llama_mha_wv_empty";
+constexpr char kAdamW[] = "E_adamw";
+constexpr char kMissing[] = "G_missing_grads";
+
+INSTANTIATE_TEST_SUITE_P(
+    All, GoldenTest,
+    testing::Combine(testing::Values(kGqa, kWholeValue, kAdamW, kMissing),
+                     testing::Values(1, 2, 3, 5, 8), testing::Values(1, 2),
+                     testing::Values(MemoryForm::kExternal, MemoryForm::kFlat)),
+    CaseName);
+
+class GoldenBitsTest : public testing::TestWithParam<const char*> {};
+
+// Clipping on: the first steps' norms are far above 1.
+ReplayOptions DealtAndClipped(const char* name) {
+  ReplayOptions options;
+  options.directory = GoldenDirectory(name);
+  options.split_gradients = true;
+  options.clip = 1;
+  return options;
+}
+
+void ExpectSameBits(const Replayed& a, const Replayed& b) {
+  ASSERT_EQ(a.steps(), 10);
+  for (int step = 1; step <= a.steps(); ++step) {
+    EXPECT_EQ(Contents(a.weights(step)), Contents(b.weights(step))) << step;
+  }
+  EXPECT_EQ(Contents(a.state()), Contents(b.state()));
+}
+
+TEST_P(GoldenBitsTest, DoNotDependOnTheNumberOfRanks) {
+  ReplayOptions options = DealtAndClipped(GetParam());
+  const Replayed alone(options, 1);
+  for (const int ranks : {2, 3, 5, 8}) {
+    for (const int stage : {1, 2}) {
+      SCOPED_TRACE(absl::StrCat(ranks, " ranks, stage ", stage));
+      options.stage = stage;
+      options.memory = stage == 1 ? MemoryForm::kFlat : MemoryForm::kExternal;
+      ExpectSameBits(Replayed(options, ranks), alone);
+    }
+  }
+}
+
+TEST_P(GoldenBitsTest, DoNotDependOnBuckets) {
+  ReplayOptions options = DealtAndClipped(GetParam());
+  const Replayed alone(options, 1);
+  options.bucket_bytes = 4096;
+  ExpectSameBits(Replayed(options, 3), alone);
+}
+
+TEST_P(GoldenBitsTest, AreTheSameRunToRun) {
+  ReplayOptions options;
+  options.directory = GoldenDirectory(GetParam());
+  options.stage = 2;
+  const std::string first = Contents(Replayed(options, 5).state());
+  EXPECT_EQ(Contents(Replayed(options, 5).state()), first);
+}
+
+std::string Letter(const testing::TestParamInfo<const char*>& param) {
+  return std::string(param.param).substr(0, 1);
+}
+INSTANTIATE_TEST_SUITE_P(All, GoldenBitsTest,
+                         testing::Values(kGqa, kWholeValue, kAdamW, kMissing),
+                         Letter);
+
+TEST(GoldenClippingTest, ChangesTheWeights) {
+  ReplayOptions options = DealtAndClipped(kGqa);
+  const Replayed clipped(options, 2);
+  options.clip = 0;
+  const Replayed free(options, 2);
+  EXPECT_NE(Contents(clipped.weights(1)), Contents(free.weights(1)));
+}
+
+}  // namespace
+}  // namespace zeromini

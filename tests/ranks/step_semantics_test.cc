@@ -1,0 +1,328 @@
+// What a step means: presence, ties, frozen tensors, groups, counters, bytes.
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "support/exact_training.h"
+
+namespace zeromini {
+namespace {
+
+TrainingCase Skipping(int ranks) {
+  TrainingCase c;
+  c.options = ExactOptions();
+  c.options.absent_gradients = AbsentGradients::kSkip;
+  c.ranks = ranks;
+  return c;
+}
+
+TEST(StepSemanticsTest, AGradientAbsentEverywhereFreezesItsParameter) {
+  TrainingCase c = Skipping(3);
+  c.edit = [](int param, int step, int, std::vector<float>*) {
+    return param != 3 || step == 2;
+  };
+  const TrainingResult got = Train(c);
+  EXPECT_EQ(got.states[3].steps, 1);
+  EXPECT_EQ(got.states[2].steps, 4);
+  TrainingCase never = c;
+  never.edit = [](int param, int, int, std::vector<float>*) {
+    return param != 3;
+  };
+  const TrainingResult still = Train(never);
+  for (int64_t i = 0; i < 64; ++i) {
+    EXPECT_EQ(still.weights[3][i], InitialWeight(3, i));  // No decay either.
+  }
+}
+
+TEST(StepSemanticsTest, AGradientPresentOnOneRankCountsAsZeroOnTheOthers) {
+  TrainingCase absent = Skipping(3);
+  absent.edit = [](int param, int, int rank, std::vector<float>*) {
+    return param != 2 || rank == 1;
+  };
+  TrainingCase zero = Skipping(3);
+  zero.edit = [](int param, int, int rank, std::vector<float>* gradient) {
+    if (param == 2 && rank != 1) {
+      std::fill(gradient->begin(), gradient->end(), 0.0f);
+    }
+    return true;
+  };
+  for (int stage : {1, 2}) {
+    absent.options.stage = stage;
+    zero.options.stage = stage;
+    ExpectSameTraining(zero, Train(absent), Train(zero));
+  }
+}
+
+TEST(StepSemanticsTest, AMicroStepWithoutAGradientStillExchangesInOrder) {
+  for (int stage : {1, 2}) {
+    TrainingCase c = Skipping(2);
+    c.options.micro_steps = 2;
+    c.options.stage = stage;
+    std::vector<int> given(2, 0);
+    // Rank 0 leaves the gradient out of its first micro-step only.
+    c.edit = [&given](int param, int, int rank, std::vector<float>*) {
+      return !(param == 6 && rank == 0 && given[0]++ % 2 == 0);
+    };
+    TrainingCase halved = Skipping(2);
+    halved.edit = [](int param, int, int rank, std::vector<float>* gradient) {
+      const float factor = param == 6 && rank == 0 ? 1 : 2;
+      for (float& g : *gradient) g *= factor;
+      return true;
+    };
+    ExpectSameTraining(c, Train(c), Train(halved));
+  }
+}
+
+TEST(StepSemanticsTest, FrozenParametersNeverChange) {
+  const TrainingResult got = Train(Skipping(2));
+  for (int64_t i = 0; i < 12; ++i) {
+    EXPECT_EQ(got.weights[25][i], InitialWeight(25, i));
+  }
+}
+
+TEST(StepSemanticsTest, ATiedGradientIsAddedToItsOwnersAndCountedOnce) {
+  TrainingCase tied = Skipping(2);
+  TrainingCase summed = Skipping(2);
+  summed.edit = [&](int param, int step, int rank,
+                    std::vector<float>* gradient) {
+    if (param == 26) std::fill(gradient->begin(), gradient->end(), 0.0f);
+    if (param != 0) return true;
+    for (size_t i = 0; i < gradient->size(); ++i) {
+      (*gradient)[i] += GradientPart(26, int64_t(i), step, rank, 2);
+    }
+    return true;
+  };
+  const TrainingResult a = Train(tied);
+  const TrainingResult b = Train(summed);
+  ExpectSameTraining(tied, a, b);
+  EXPECT_EQ(a.norms, b.norms);
+  EXPECT_EQ(a.weights[0], a.weights[26]);
+}
+
+TEST(StepSemanticsTest, GroupsHaveTheirOwnRatesAndDecay) {
+  TrainingCase c = Skipping(2);
+  c.options.groups.push_back(ParamGroup());
+  c.options.groups[1].learning_rate_scale = 0;
+  for (ParamSpec& spec : c.specs) spec.group = spec.layer == 1 ? 1 : 0;
+  const TrainingResult got = Train(c);
+  for (size_t p = 0; p < c.specs.size(); ++p) {
+    const bool moved = got.weights[p][0] != InitialWeight(int(p), 0);
+    EXPECT_EQ(moved, c.specs[p].layer != 1 && !c.specs[p].frozen)
+        << c.specs[p].name;
+  }
+}
+
+TEST(StepSemanticsTest, NormsAndBiasesDecayOnlyIfAsked) {
+  // With no gradient to speak of, all that is left of a step is the decay.
+  TrainingCase c = Skipping(1);
+  c.steps = 1;
+  c.specs = {Spec("w", {4, 4}, BlockRule::Rows(), 0),
+             Spec("model.norm.weight", {4}, BlockRule(), 0),
+             Spec("fc.bias", {4}, BlockRule(), 0)};
+  c.edit = [](int, int, int, std::vector<float>* gradient) {
+    std::fill(gradient->begin(), gradient->end(), 0.0f);
+    return true;
+  };
+  const float decayed = InitialWeight(1, 0) * float(1 - 0.01 * 0.1);
+  EXPECT_EQ(Train(c).weights[1][0], InitialWeight(1, 0));
+  EXPECT_NE(Train(c).weights[0][0], InitialWeight(0, 0));
+  c.options.groups[0].decay_norms_and_biases = true;
+  EXPECT_FLOAT_EQ(Train(c).weights[1][0], decayed);
+  EXPECT_NE(Train(c).weights[2][0], InitialWeight(2, 0));
+}
+
+TEST(StepSemanticsTest, TheNormIsThatOfTheWholeGradient) {
+  TrainingCase c = Skipping(4);
+  c.steps = 1;
+  double sum = 0;
+  for (size_t p = 0; p < c.specs.size(); ++p) {
+    if (c.specs[p].frozen || p == 26) continue;
+    for (int64_t i = 0; i < Elements(c.specs[p]); ++i) {
+      double g = GradientPart(int(p), i, 1, 0, 1);
+      if (p == 0) g += GradientPart(26, i, 1, 0, 1);
+      sum += g * g;
+    }
+  }
+  EXPECT_NEAR(Train(c).norms[0], std::sqrt(sum), 1e-12 * std::sqrt(sum));
+}
+
+TEST(StepSemanticsTest, ClippingScalesTheWholeGradientToTheLimit) {
+  TrainingCase c = Skipping(2);
+  c.steps = 1;
+  const TrainingResult whole = Train(c);
+  c.options.max_grad_norm = whole.norms[0] / 4;
+  const TrainingResult clipped = Train(c);
+  EXPECT_EQ(clipped.norms, whole.norms);  // Reported before clipping.
+  for (int p : {1, 3, 8}) {
+    for (size_t i = 0; i < whole.states[p].momentum.size(); ++i) {
+      EXPECT_NEAR(clipped.states[p].momentum[i],
+                  whole.states[p].momentum[i] / 4,
+                  1e-6 * std::abs(whole.states[p].momentum[i]));
+    }
+  }
+  c.options.max_grad_norm = whole.norms[0] * 2;
+  ExpectSameTraining(c, Train(c), whole);
+}
+
+TEST(StepSemanticsTest, GradientsMayComeInAnyOrderFromAnyThread) {
+  const TrainingCase c = Skipping(3);
+  const TrainingResult expected = Train(c);
+  std::vector<float> got;
+  RunRanks(c.ranks, [&](int rank, Communicator& group) {
+    Replica replica(c.specs);
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         Optimizer::Create(c.options, replica.specs(), group));
+    std::mt19937 rng(rank);
+    for (int step = 1; step <= c.steps; ++step) {
+      std::vector<int> order;
+      for (int p = 0; p < int(c.specs.size()); ++p) {
+        if (!c.specs[p].frozen) order.push_back(p);
+      }
+      std::shuffle(order.begin(), order.end(), rng);
+      auto give = [&](size_t begin) {
+        for (size_t k = begin; k < order.size(); k += 2) {
+          const int p = order[k];
+          std::vector<float> gradient(Elements(c.specs[p]));
+          for (size_t i = 0; i < gradient.size(); ++i) {
+            gradient[i] = GradientPart(p, int64_t(i), step, rank, c.ranks);
+          }
+          EXPECT_OK(optimizer->GradReady(p, gradient.data()));
+        }
+      };
+      std::thread other(give, 1);
+      give(0);
+      other.join();
+      ASSERT_OK(optimizer->Step({c.learning_rate}));
+    }
+    if (rank == 0) got.assign(replica.Home(1), replica.Home(1) + 128);
+  });
+  EXPECT_EQ(got, expected.weights[1]);
+}
+
+TEST(StepSemanticsTest, AStepThatDoesNotWaitIsFinishedByWaitParam) {
+  const TrainingCase c = Skipping(3);
+  const TrainingResult expected = Train(c);
+  for (MemoryForm memory : {MemoryForm::kExternal, MemoryForm::kFlat}) {
+    RunRanks(c.ranks, [&](int rank, Communicator& group) {
+      OptimizerOptions options = c.options;
+      options.memory = memory;
+      Replica replica(c.specs);
+      ASSERT_OK_AND_ASSIGN(auto optimizer,
+                           Optimizer::Create(options, replica.specs(), group));
+      const bool flat = memory == MemoryForm::kFlat;
+      for (int p = 0; flat && p < 26; ++p) {
+        replica.Fill(p, optimizer->ParamData(p));
+      }
+      for (int step = 1; step <= c.steps; ++step) {
+        ASSERT_OK(GiveGradients(c, *optimizer, step, rank));
+        StepOptions step_options;
+        step_options.learning_rate = c.learning_rate;
+        step_options.wait = false;
+        ASSERT_OK(optimizer->Step(step_options));
+      }
+      for (int p = 0; p < 26; ++p) {
+        ASSERT_OK(optimizer->WaitParam(p));
+        const float* data = flat ? optimizer->ParamData(p) : replica.Home(p);
+        EXPECT_EQ(std::vector<float>(data, data + Elements(c.specs[p])),
+                  expected.weights[p])
+            << c.specs[p].name;
+      }
+    });
+  }
+}
+
+TEST(StepSemanticsTest, StateBytesAreCountedAndHalvedByAdamMini) {
+  std::vector<ParamSpec> specs = {Spec("w", {64, 256}, BlockRule::Rows(), 0)};
+  for (int ranks : {1, 2, 4}) {
+    RunRanks(ranks, [&](int, Communicator& group) {
+      Replica replica(specs);
+      OptimizerOptions options = ExactOptions();
+      ASSERT_OK_AND_ASSIGN(auto mini,
+                           Optimizer::Create(options, replica.specs(), group));
+      options.algorithm = Algorithm::kAdamW;
+      ASSERT_OK_AND_ASSIGN(auto adamw,
+                           Optimizer::Create(options, replica.specs(), group));
+      EXPECT_EQ(mini->Memory().momentum, 64 * 256 * 4 / ranks);
+      EXPECT_EQ(mini->Memory().second_moment, 64 * 4 / ranks);
+      EXPECT_EQ(adamw->Memory().state(), 64 * 256 * 8 / ranks);
+    });
+  }
+}
+
+TEST(StepSemanticsTest, ExchangeBuffersDoNotGrowWithTheModel) {
+  std::vector<ParamSpec> specs;
+  for (int layer = 0; layer < 12; ++layer) {
+    specs.push_back(
+        Spec("w" + std::to_string(layer), {64, 256}, BlockRule::Rows(), layer));
+  }
+  constexpr int64_t kBucket = 64 * 256 * 4;
+  TrainingCase c;
+  c.options = ExactOptions();
+  c.specs = specs;
+  c.ranks = 2;
+  for (int stage : {1, 2}) {
+    c.options.stage = stage;
+    RunRanks(2, [&](int rank, Communicator& group) {
+      Replica replica(specs);
+      ASSERT_OK_AND_ASSIGN(
+          auto optimizer, Optimizer::Create(c.options, replica.specs(), group));
+      for (int step = 1; step <= 3; ++step) {
+        ASSERT_OK(GiveGradients(c, *optimizer, step, rank));
+        ASSERT_OK(optimizer->Step({0.01}));
+      }
+      EXPECT_EQ(optimizer->Memory().buckets, 3 * kBucket);
+      EXPECT_EQ(optimizer->Memory().gradients, 12 * kBucket / 2);
+    });
+  }
+}
+
+TEST(StepSemanticsTest, AStepSendsWhatTheFormulaSays) {
+  std::vector<ParamSpec> specs = {Spec("w", {64, 256}, BlockRule::Rows(), 0)};
+  for (Algorithm algorithm : {Algorithm::kAdamMini, Algorithm::kAdamW}) {
+    for (int stage : {1, 2}) {
+      TrainingCase c;
+      c.options = ExactOptions();
+      c.options.algorithm = algorithm;
+      c.options.stage = stage;
+      c.options.micro_steps = 3;
+      c.specs = specs;
+      c.ranks = 4;
+      RunRanks(4, [&](int rank, Communicator& group) {
+        Replica replica(specs);
+        ASSERT_OK_AND_ASSIGN(
+            auto optimizer,
+            Optimizer::Create(c.options, replica.specs(), group));
+        ASSERT_OK(GiveGradients(c, *optimizer, 1, rank));
+        ASSERT_OK_AND_ASSIGN(StepReport report, optimizer->Step({0.01}));
+        const int64_t sent = 3 * 64 * 256 * 4 / 4;
+        EXPECT_EQ(report.traffic[int(Purpose::kGradients)].bytes,
+                  sent * (stage == 2 ? 3 : 1));
+        EXPECT_EQ(report.traffic[int(Purpose::kWeights)].bytes, sent);
+        EXPECT_EQ(report.traffic[int(Purpose::kState)].bytes, 0);
+        EXPECT_EQ(report.traffic[int(Purpose::kScalars)].calls, 1);
+      });
+    }
+  }
+}
+
+TEST(StepSemanticsTest, BroadcastParamsMakesEveryRankLikeRankZero) {
+  RunRanks(3, [&](int rank, Communicator& group) {
+    std::vector<ParamSpec> specs = EveryKindOfParam();
+    Replica replica(specs);
+    for (size_t p = 0; p < specs.size(); ++p) replica.Home(int(p))[0] += rank;
+    ASSERT_OK_AND_ASSIGN(
+        auto optimizer,
+        Optimizer::Create(ExactOptions(), replica.specs(), group));
+    ASSERT_OK(optimizer->BroadcastParams());
+    for (size_t p = 0; p + 1 < specs.size(); ++p) {
+      EXPECT_EQ(replica.Home(int(p))[0], InitialWeight(int(p), 0));
+    }
+  });
+}
+
+}  // namespace
+}  // namespace zeromini
