@@ -1,0 +1,16 @@
+// The sub-verbs of `zeromini bench`, one file each.
+
+#ifndef ZEROMINI_TOOLS_BENCH_H_
+#define ZEROMINI_TOOLS_BENCH_H_
+
+#include "CLI/CLI.hpp"
+
+namespace zeromini::tools {
+
+// Adds `bench kernels`: the update kernels on this CPU, against each other and
+// against plain streams of the same bytes.
+void AddBenchKernels(CLI::App& bench, int* exit_code);
+
+}  // namespace zeromini::tools
+
+#endif  // ZEROMINI_TOOLS_BENCH_H_

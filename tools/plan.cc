@@ -1,0 +1,372 @@
+// zeromini plan: what a model's optimizer would hold and move, before any GPU
+// is rented.
+
+#include "zeromini/plan.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "tools/verbs.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini::tools {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int64_t kFloatBytes = 4;
+
+struct PlanArgs {
+  std::vector<std::string> models;
+  std::vector<int> ranks;
+  std::vector<std::string> optimizers = {"adam-mini", "adamw"};
+  int stage = 1;
+  std::string value_blocks = "rows";
+  int64_t bucket_bytes = 0;
+  std::string scale = "1";
+  bool buckets = false;
+  std::string json;
+};
+
+constexpr char kFormulas[] =
+    "bytes_per_rank, of the largest rank, fp32, padding included:\n"
+    "  weights        4*parameters, and the padding of buckets cut in place\n"
+    "                 (flat memory); at stage 3 4*sum of segments\n"
+    "  gradients      as weights, and 4*wire segments of packed buckets; at\n"
+    "                 stages 2 and 3 4*sum of wire segments\n"
+    "  momentum       4*sum of state segments\n"
+    "  second_moment  4*the rank's blocks (elements for AdamW)\n"
+    "  master         0: the weights are fp32\n"
+    "  buckets        3 buffers as large as the largest bucket exchanged\n"
+    "                 through one: every bucket at stages 2 and 3, packed\n"
+    "                 ones at stage 1; 0 on one rank\n"
+    "step_bytes_per_rank:\n"
+    "  gradients, weights  (N-1)/N * 4*elements on the wire\n"
+    "  padding             (N-1) * 4*segments of both, less the two above\n"
+    "  scalars             2(N-1)/N * 8*(21 + parameters + 20*split blocks)\n"
+    "At stage 3 weights are gathered a second time for backward, which the\n"
+    "trainer's passes cause and this table leaves out.";
+
+// Divides layers and vocabulary, never widths.
+absl::StatusOr<ModelPreset> Scale(ModelPreset preset, int64_t divisor) {
+  if (divisor == 1) return preset;
+  int64_t layers = 0;
+  const auto layer_of = [](const std::string& name) -> int64_t {
+    for (const char* stem : {".layers.", ".h."}) {
+      const size_t at = name.find(stem);
+      int64_t layer = -1;
+      if (at == name.npos) continue;
+      const size_t from = at + std::string(stem).size();
+      if (absl::SimpleAtoi(name.substr(from, name.find('.', from) - from),
+                           &layer)) {
+        return layer;
+      }
+    }
+    return -1;
+  };
+  for (const ParamSpec& spec : preset.params) {
+    layers = std::max(layers, layer_of(spec.name) + 1);
+  }
+  const int64_t kept = layers / divisor;
+  std::vector<ParamSpec> params;
+  for (ParamSpec& spec : preset.params) {
+    if (layer_of(spec.name) >= kept) continue;
+    const bool vocabulary = spec.name == "model.embed_tokens.weight" ||
+                            spec.name == "transformer.wte.weight" ||
+                            spec.name == "lm_head.weight";
+    if (vocabulary) spec.shape[0] /= divisor;
+    params.push_back(std::move(spec));
+  }
+  if (kept < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--scale 1/", divisor, " leaves none of ", preset.name,
+                     "'s ", layers, " layers"));
+  }
+  preset.params = std::move(params);
+  absl::StrAppend(&preset.name, "/", divisor);
+  return preset;
+}
+
+absl::StatusOr<int64_t> ParseScale(const std::string& text) {
+  int64_t divisor = 0;
+  if (text == "1") return 1;
+  if (text.rfind("1/", 0) == 0 && absl::SimpleAtoi(text.substr(2), &divisor) &&
+      divisor >= 1) {
+    return divisor;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--scale must be 1/k with a whole k, got \"", text, "\""));
+}
+
+int64_t Parameters(const Plan& plan) {
+  int64_t elements = 0;
+  for (const PlannedParam& param : plan.params) {
+    if (param.tied_to < 0) elements += param.rows * param.row_elements;
+  }
+  return elements;
+}
+
+void CountBlocks(const PlannedParam& param, ValueBlocks values, Json& counts) {
+  if (param.element_state) {
+    counts["element"] = counts["element"].get<int64_t>() + param.blocks_total;
+    return;
+  }
+  int64_t period = 0;
+  for (const BlockSegment& segment : param.blocks) period += segment.rows;
+  for (size_t i = 0; i < param.blocks.size(); ++i) {
+    const BlockSegment& segment = param.blocks[i];
+    const bool query_or_key =
+        param.role == Role::kQuery || param.role == Role::kKey ||
+        (param.role == Role::kFusedQkv &&
+         (i + 1 < param.blocks.size() || values == ValueBlocks::kRows));
+    const char* kind = "whole";
+    if (param.role != Role::kNorm && segment.rows_per_block == 1 &&
+        param.rows > 1) {
+      kind = "row";
+    } else if (query_or_key) {
+      kind = "head";
+    }
+    counts[kind] =
+        counts[kind].get<int64_t>() +
+        param.rows / period * (segment.rows / segment.rows_per_block);
+  }
+}
+
+Json BlocksOf(const Plan& plan) {
+  Json counts = {{"head", 0}, {"row", 0}, {"whole", 0}, {"element", 0}};
+  for (const PlannedParam& param : plan.params) {
+    if (param.bucket < 0) continue;
+    CountBlocks(param, plan.options.value_blocks, counts);
+  }
+  return counts;
+}
+
+int64_t LargestSecondMoment(const Plan& plan) {
+  std::vector<int64_t> blocks(plan.options.ranks, 0);
+  for (const BucketPlan& bucket : plan.buckets) {
+    for (int rank = 0; rank < plan.options.ranks; ++rank) {
+      for (const Run& run : bucket.runs[rank]) {
+        const PlannedParam& param = plan.params[run.param];
+        if (param.element_state) {
+          blocks[rank] += run.rows * param.state_row_elements;
+        }
+        for (const BlockSpan& span : SpansOf(param, run)) {
+          blocks[rank] += span.blocks;
+        }
+      }
+    }
+  }
+  return *std::max_element(blocks.begin(), blocks.end());
+}
+
+struct Sums {
+  int64_t elements = 0, segments = 0;
+  int64_t wire_elements = 0, wire_segments = 0;
+  int64_t state_segments = 0;
+  int64_t largest_exchanged = 0;
+  int64_t in_place_padding = 0;
+  int64_t packed_wire_segments = 0;
+};
+
+Sums SumBuckets(const Plan& plan) {
+  Sums sums;
+  for (const BucketPlan& bucket : plan.buckets) {
+    sums.elements += bucket.elements;
+    sums.segments += bucket.segment;
+    sums.wire_elements += bucket.wire_elements;
+    sums.wire_segments += bucket.wire_segment;
+    sums.state_segments += bucket.state_segment;
+    if (bucket.in_place) {
+      sums.in_place_padding +=
+          bucket.segment * plan.options.ranks - bucket.elements;
+    } else {
+      sums.packed_wire_segments += bucket.wire_segment;
+    }
+    if (plan.options.stage >= 2 || !bucket.in_place) {
+      sums.largest_exchanged = std::max(
+          {sums.largest_exchanged, bucket.segment, bucket.wire_segment});
+    }
+  }
+  return sums;
+}
+
+Json BytesPerRank(const Plan& plan, const Sums& sums) {
+  constexpr int kBuffers = 3;
+  const int64_t full = kFloatBytes * (Parameters(plan) + sums.in_place_padding);
+  const int stage = plan.options.stage;
+  const int64_t ranks = plan.options.ranks;
+  Json bytes;
+  bytes["weights"] = stage == 3 ? kFloatBytes * sums.segments : full;
+  bytes["gradients"] = stage == 1
+                           ? full + kFloatBytes * sums.packed_wire_segments
+                           : kFloatBytes * sums.wire_segments;
+  bytes["momentum"] = kFloatBytes * sums.state_segments;
+  bytes["second_moment"] = kFloatBytes * LargestSecondMoment(plan);
+  bytes["master"] = 0;
+  bytes["buckets"] =
+      ranks == 1 ? 0 : kBuffers * kFloatBytes * ranks * sums.largest_exchanged;
+  return bytes;
+}
+
+Json StepBytesPerRank(const Plan& plan, const Sums& sums) {
+  const int64_t ranks = plan.options.ranks;
+  const auto share = [ranks](int64_t bytes) {
+    return bytes / ranks * (ranks - 1) + bytes % ranks * (ranks - 1) / ranks;
+  };
+  const int64_t gradients = share(kFloatBytes * sums.wire_elements);
+  const int64_t weights = share(kFloatBytes * sums.elements);
+  const int64_t scalars = static_cast<int64_t>(
+      8 * (21 + plan.params.size() + 20 * plan.split_blocks.size()));
+  Json bytes;
+  bytes["gradients"] = gradients;
+  bytes["weights"] = weights;
+  bytes["scalars"] = 2 * share(scalars);
+  bytes["padding"] =
+      kFloatBytes * (ranks - 1) * (sums.wire_segments + sums.segments) -
+      gradients - weights;
+  return bytes;
+}
+
+Json Describe(const ModelPreset& preset, const Plan& plan, double seconds) {
+  const Sums sums = SumBuckets(plan);
+  Json json;
+  json["model"] = preset.name;
+  json["optimizer"] = AlgorithmName(plan.options.algorithm);
+  json["parameters"] = Parameters(plan);
+  json["ranks"] = plan.options.ranks;
+  json["stage"] = plan.options.stage;
+  json["plan_seconds"] = seconds;
+  json["padding_fraction"] = plan.PaddingFraction();
+  json["imbalance"] = plan.Imbalance();
+  json["in_place_fraction"] = plan.InPlaceFraction();
+  json["largest_bucket_bytes"] = plan.LargestBucketBytes();
+  json["split_blocks"] = plan.split_blocks.size();
+  json["blocks"] = BlocksOf(plan);
+  json["bytes_per_rank"] = BytesPerRank(plan, sums);
+  json["step_bytes_per_rank"] = StepBytesPerRank(plan, sums);
+  return json;
+}
+
+double Mebibytes(const Json& bytes) {
+  return static_cast<double>(bytes.get<int64_t>()) / (1 << 20);
+}
+
+void PrintHeader() {
+  std::printf("%-14s %-9s %5s %8s %8s %6s %7s %10s %10s %11s %11s\n", "model",
+              "optimizer", "ranks", "padding", "in place", "splits", "plan ms",
+              "m MiB", "v MiB", "step MiB", "buffers MiB");
+}
+
+void PrintLine(const Json& json) {
+  const Json& held = json["bytes_per_rank"];
+  const Json& step = json["step_bytes_per_rank"];
+  std::printf(
+      "%-14s %-9s %5d %7.3f%% %7.1f%% %6d %7.1f %10.2f %10.3f %11.1f %11.1f\n",
+      json["model"].get<std::string>().c_str(),
+      json["optimizer"].get<std::string>().c_str(), json["ranks"].get<int>(),
+      100 * json["padding_fraction"].get<double>(),
+      100 * json["in_place_fraction"].get<double>(),
+      json["split_blocks"].get<int>(),
+      1000 * json["plan_seconds"].get<double>(), Mebibytes(held["momentum"]),
+      Mebibytes(held["second_moment"]),
+      Mebibytes(step["gradients"]) + Mebibytes(step["weights"]),
+      Mebibytes(held["buckets"]));
+}
+
+absl::Status PlanOne(const PlanArgs& args, const ModelPreset& preset,
+                     PlanOptions options, Json* list) {
+  options.model = preset.shape;
+  const auto begin = std::chrono::steady_clock::now();
+  ZEROMINI_ASSIGN_OR_RETURN(const Plan plan, MakePlan(preset.params, options));
+  const std::chrono::duration<double> seconds =
+      std::chrono::steady_clock::now() - begin;
+  list->push_back(Describe(preset, plan, seconds.count()));
+  PrintLine(list->back());
+  if (args.buckets) std::printf("%s", plan.ToTable().c_str());
+  return absl::OkStatus();
+}
+
+absl::Status RunPlan(const PlanArgs& args) {
+  ZEROMINI_ASSIGN_OR_RETURN(const int64_t divisor, ParseScale(args.scale));
+  PlanOptions options;
+  options.stage = args.stage;
+  options.bucket_bytes = args.bucket_bytes;
+  if (args.value_blocks == "whole") options.value_blocks = ValueBlocks::kWhole;
+  std::vector<ModelPreset> presets;
+  for (const std::string& name : args.models) {
+    ZEROMINI_ASSIGN_OR_RETURN(ModelPreset preset, FindPreset(name));
+    ZEROMINI_ASSIGN_OR_RETURN(preset, Scale(std::move(preset), divisor));
+    presets.push_back(std::move(preset));
+  }
+  Json list = Json::array();
+  PrintHeader();
+  for (const ModelPreset& preset : presets) {
+    for (const std::string& optimizer : args.optimizers) {
+      ZEROMINI_ASSIGN_OR_RETURN(options.algorithm, ParseAlgorithm(optimizer));
+      for (int ranks : args.ranks) {
+        options.ranks = ranks;
+        ZEROMINI_RETURN_IF_ERROR(PlanOne(args, preset, options, &list));
+      }
+    }
+  }
+  if (args.json.empty()) return absl::OkStatus();
+  std::ofstream file(args.json);
+  file << list.dump(1) << "\n";
+  file.close();
+  if (file) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("cannot write --json ", args.json));
+}
+
+}  // namespace
+
+void AddPlan(CLI::App& app, int* exit_code) {
+  CLI::App* plan = app.add_subcommand(
+      "plan", "Plan a model's shards: padding, memory and bytes per step");
+  auto args = std::make_shared<PlanArgs>();
+  plan->add_option("--model", args->models, "Models, separated by commas")
+      ->delimiter(',')
+      ->required();
+  plan->add_option("--ranks", args->ranks, "Ranks, separated by commas")
+      ->delimiter(',')
+      ->required();
+  plan->add_option("--stage", args->stage, "ZeRO stage")
+      ->check(CLI::Range(1, 3))
+      ->capture_default_str();
+  plan->add_option("--optimizer", args->optimizers,
+                   "adam-mini, adamw, separated by commas")
+      ->delimiter(',')
+      ->capture_default_str();
+  plan->add_option("--value-blocks", args->value_blocks,
+                   "Blocks of the value projection")
+      ->check(CLI::IsMember({"rows", "whole"}))
+      ->capture_default_str();
+  plan->add_option("--bucket-bytes", args->bucket_bytes,
+                   "Soft limit of a bucket in bytes; 0: two layers")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  plan->add_option("--scale", args->scale,
+                   "1/k divides layers and vocabulary, never widths")
+      ->capture_default_str();
+  plan->add_flag("--buckets", args->buckets, "Print every bucket");
+  plan->add_option("--json", args->json, "Write the plans to this file");
+  plan->footer(kFormulas);
+  plan->callback([args, exit_code] {
+    const absl::Status status = RunPlan(*args);
+    if (status.ok()) return;
+    std::fprintf(stderr, "zeromini plan: %s\n",
+                 std::string(status.message()).c_str());
+    *exit_code = 2;
+  });
+}
+
+}  // namespace zeromini::tools

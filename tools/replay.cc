@@ -1,0 +1,217 @@
+// zeromini replay: steps through recorded gradients on N ranks and writes the
+// weights and state, to be compared with those of another implementation.
+
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "nlohmann/json.hpp"
+#include "tools/replay_rank.h"
+#include "tools/verbs.h"
+#include "zeromini/group.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini::tools {
+namespace {
+
+struct Outcome {
+  absl::StatusOr<ReplaySummary> summary = absl::UnknownError("did not run");
+  int ranks = 0;
+  int steps = 0;
+  bool reports = true;  // False on all but one process.
+};
+
+void ReplayOnThreads(const ReplayOptions& options, Outcome* outcome) {
+  outcome->ranks = options.ranks > 0 ? options.ranks : 1;
+  const auto input = ReplayInput::Open(options.directory);
+  if (!input.ok()) {
+    outcome->summary = input.status();
+    return;
+  }
+  outcome->steps = input->steps();
+  auto group = ThreadGroup(outcome->ranks);
+  if (!group.ok()) {
+    outcome->summary = group.status();
+    return;
+  }
+  std::vector<absl::StatusOr<ReplaySummary>> results(
+      outcome->ranks, absl::UnknownError("did not run"));
+  std::vector<std::thread> threads;
+  threads.reserve(outcome->ranks);
+  for (int r = 0; r < outcome->ranks; ++r) {
+    threads.emplace_back([&, r] {
+      Communicator& rank = *(*group)[r];
+      results[r] = ReplayRank(*input, options, rank);
+      if (!results[r].ok()) rank.Abort(results[r].status());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  size_t first = 0;
+  while (first < results.size() && results[first].ok()) ++first;
+  outcome->summary = std::move(results[first % results.size()]);
+}
+
+absl::StatusOr<ReplaySummary> ReplayOverMpi(const ReplayOptions& options,
+                                            Communicator& world,
+                                            Outcome* outcome) {
+  outcome->ranks = world.size();
+  if (options.ranks > 0 && options.ranks != world.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--ranks ", options.ranks, ", but mpirun started ",
+                     world.size(), "; leave --ranks out or make them equal"));
+  }
+  const auto input = ReplayInput::Open(options.directory);
+  ZEROMINI_RETURN_IF_ERROR(AgreeOn(input.status(), world));
+  outcome->steps = input->steps();
+  return ReplayRank(*input, options, world);
+}
+
+void ReplayOnMpi(const ReplayOptions& options, Outcome* outcome) {
+  auto session = MpiSession::Start();
+  if (!session.ok()) {
+    outcome->summary = session.status();
+    return;
+  }
+  outcome->reports = (*session)->rank() == 0;
+  auto world = (*session)->World();
+  if (!world.ok()) {
+    outcome->summary = world.status();
+    return;
+  }
+  outcome->summary = ReplayOverMpi(options, **world, outcome);
+  const absl::Status closed = (*world)->Close();
+  if (outcome->summary.ok() && !closed.ok()) outcome->summary = closed;
+}
+
+nlohmann::json SummaryJson(const ReplayOptions& options,
+                           const Outcome& outcome) {
+  const ReplaySummary& summary = *outcome.summary;
+  nlohmann::json bytes;
+  for (int purpose = 0; purpose < kPurposes; ++purpose) {
+    bytes[PurposeName(static_cast<Purpose>(purpose))] =
+        summary.traffic[purpose].bytes;
+  }
+  return {{"directory", options.directory},
+          {"out", options.out},
+          {"comm", options.comm},
+          {"ranks", outcome.ranks},
+          {"stage", options.stage},
+          {"steps", outcome.steps},
+          {"grad_norms", summary.grad_norms},
+          {"bytes_sent_by_rank_0", bytes},
+          {"state_bytes_of_rank_0", summary.memory.state()}};
+}
+
+// 1 for what the world did, 2 for what the caller gave.
+int ExitCodeOf(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+      return 0;
+    case absl::StatusCode::kInternal:
+    case absl::StatusCode::kUnknown:
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kAborted:
+    case absl::StatusCode::kDeadlineExceeded:
+      return 1;
+    default:
+      return 2;
+  }
+}
+
+std::string OneLine(std::string text) {
+  for (char& c : text) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  return text;
+}
+
+int Replay(const ReplayOptions& options, const std::string& json_file) {
+  Outcome outcome;
+  if (options.comm == "mpi") {
+    ReplayOnMpi(options, &outcome);
+  } else {
+    ReplayOnThreads(options, &outcome);
+  }
+  const absl::Status status = outcome.summary.status();
+  if (!outcome.reports) return ExitCodeOf(status);
+  if (!status.ok()) {
+    std::fprintf(stderr, "zeromini replay: %s\n",
+                 OneLine(std::string(status.message())).c_str());
+    return ExitCodeOf(status);
+  }
+  std::printf("replayed %d steps on %d ranks (%s), stage %d: %s\n",
+              outcome.steps, outcome.ranks, options.comm.c_str(), options.stage,
+              options.out.c_str());
+  if (json_file.empty()) return 0;
+  std::ofstream json(json_file);
+  json << SummaryJson(options, outcome).dump(2) << "\n";
+  if (json.flush()) return 0;
+  std::fprintf(stderr, "zeromini replay: %s: cannot be written\n",
+               json_file.c_str());
+  return 2;
+}
+
+struct ReplayFlags {
+  ReplayOptions options;
+  std::string json;
+};
+
+void AddFlags(CLI::App* verb, ReplayFlags* flags) {
+  ReplayOptions& options = flags->options;
+  verb->add_option("directory", options.directory,
+                   "meta.json, params_00 and grads_TT.safetensors")
+      ->required();
+  verb->add_option("--ranks", options.ranks,
+                   "number of ranks (with mpi: must be the world size)")
+      ->check(CLI::Range(1, 4096));
+  verb->add_option("--comm", options.comm, "threads of this process, or mpi")
+      ->check(CLI::IsMember({"threads", "mpi"}))
+      ->capture_default_str();
+  verb->add_option("--stage", options.stage, "ZeRO stage")
+      ->check(CLI::Range(1, 3))
+      ->capture_default_str();
+  verb->add_option("--out", options.out,
+                   "folder for params_KK and state_KK.safetensors")
+      ->required();
+  verb->add_option_function<std::string>(
+          "--grad-split",
+          [&options](const std::string& how) {
+            options.split_gradients = how == "sum";
+          },
+          "sum: deal the bits of each gradient to the ranks and sum; "
+          "default: all ranks get all of it and the mean is taken")
+      ->check(CLI::IsMember({"sum"}));
+  verb->add_option("--naming", options.naming,
+                   "whose rules find a parameter's class by its name")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, Naming>{
+          {"official", Naming::kOfficial}, {"zeromini", Naming::kZeromini}}))
+      ->default_str("official");
+  verb->add_option("--memory", options.memory, "who owns the weights")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, MemoryForm>{
+          {"external", MemoryForm::kExternal}, {"flat", MemoryForm::kFlat}}))
+      ->default_str("external");
+  verb->add_option("--clip", options.clip, "global gradient norm; 0: off")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb->add_option("--bucket-bytes", options.bucket_bytes,
+                   "soft limit of a bucket; 0: two layers")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb->add_option("--json", flags->json, "writes a summary to this file");
+}
+
+}  // namespace
+
+void AddReplay(CLI::App& app, int* exit_code) {
+  CLI::App* verb = app.add_subcommand(
+      "replay", "step through recorded gradients and write the weights");
+  auto flags = std::make_shared<ReplayFlags>();
+  AddFlags(verb, flags.get());
+  verb->callback(
+      [flags, exit_code] { *exit_code = Replay(flags->options, flags->json); });
+}
+
+}  // namespace zeromini::tools

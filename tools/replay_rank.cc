@@ -1,0 +1,200 @@
+#include "tools/replay_rank.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "tools/grad_split.h"
+#include "zeromini/internal/status_macros.h"
+#include "zeromini/safetensors.h"
+
+namespace zeromini::tools {
+namespace {
+
+OptimizerOptions OptimizerOptionsFor(const ReplayInput& input,
+                                     const ReplayOptions& options) {
+  OptimizerOptions result;
+  result.algorithm = input.algorithm;
+  result.stage = options.stage;
+  result.groups = {input.hyper};
+  result.reduction =
+      options.split_gradients ? Reduction::kSum : Reduction::kMean;
+  result.max_grad_norm = options.clip;
+  result.absent_gradients = AbsentGradients::kSkip;
+  result.memory = options.memory;
+  result.model = input.model;
+  result.naming = options.naming;
+  result.value_blocks = input.value_blocks;
+  result.bucket_bytes = options.bucket_bytes;
+  return result;
+}
+
+// The weights, the optimizer and what rank 0 writes of them.
+class Walker {
+ public:
+  Walker(const ReplayInput& input, const ReplayOptions& options,
+         Communicator& group)
+      : input_(input), options_(options), group_(group), specs_(input.params) {}
+
+  absl::StatusOr<ReplaySummary> Run() {
+    ZEROMINI_RETURN_IF_ERROR(AgreeOn(MakeOutDirectory(), group_));
+    ZEROMINI_RETURN_IF_ERROR(CreateOptimizer());
+    ReplaySummary summary;
+    for (int step = 1; step <= input_.steps(); ++step) {
+      ZEROMINI_RETURN_IF_ERROR(AgreeOn(GiveGradients(step), group_));
+      auto report = optimizer_->Step(
+          {/*learning_rate=*/input_.learning_rates[step - 1], /*wait=*/true});
+      if (!report.ok()) {
+        return absl::Status(report.status().code(),
+                            absl::StrCat(input_.gradients[step - 1]->path(),
+                                         ": ", report.status().message()));
+      }
+      summary.grad_norms.push_back(report->grad_norm);
+      ZEROMINI_RETURN_IF_ERROR(AgreeOn(WriteWeights(step), group_));
+    }
+    ZEROMINI_RETURN_IF_ERROR(WriteState());
+    summary.traffic = optimizer_->traffic();
+    summary.memory = optimizer_->Memory();
+    ZEROMINI_RETURN_IF_ERROR(optimizer_->Close());
+    return summary;
+  }
+
+ private:
+  bool writes() const { return group_.rank() == 0; }
+  int params() const { return static_cast<int>(specs_.size()); }
+
+  absl::Status MakeOutDirectory() {
+    if (!writes()) return absl::OkStatus();
+    std::error_code error;
+    std::filesystem::create_directories(options_.out, error);
+    if (!error) return absl::OkStatus();
+    return absl::PermissionDeniedError(
+        absl::StrCat(options_.out, ": cannot be created: ", error.message()));
+  }
+
+  absl::Status CreateOptimizer() {
+    const bool flat = options_.memory == MemoryForm::kFlat;
+    weights_.resize(params());
+    if (!flat) {
+      own_weights_ = input_.initial;
+      for (int i = 0; i < params(); ++i) {
+        weights_[i] = own_weights_[i].data();
+        specs_[i].data = weights_[i];
+      }
+    }
+    auto optimizer = Optimizer::Create(OptimizerOptionsFor(input_, options_),
+                                       specs_, group_);
+    if (!optimizer.ok()) {
+      return absl::Status(optimizer.status().code(),
+                          absl::StrCat(MetaFile(input_.directory), ": ",
+                                       optimizer.status().message()));
+    }
+    optimizer_ = *std::move(optimizer);
+    for (int i = 0; flat && i < params(); ++i) {
+      weights_[i] = optimizer_->ParamData(i);
+      std::copy(input_.initial[i].begin(), input_.initial[i].end(),
+                weights_[i]);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status GiveGradients(int step) {
+    // As backward would: the last layer's gradients come first.
+    for (int i = params() - 1; i >= 0; --i) {
+      if (specs_[i].frozen) continue;
+      ZEROMINI_ASSIGN_OR_RETURN(auto gradient, input_.Gradient(i, step));
+      if (gradient.empty()) continue;
+      if (options_.split_gradients) {
+        gradient = HandOf(group_.rank(), gradient, {i, step, group_.size()});
+      }
+      ZEROMINI_RETURN_IF_ERROR(optimizer_->GradReady(i, gradient.data()));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status WriteWeights(int step) {
+    if (!writes()) return absl::OkStatus();
+    std::vector<TensorToWrite> tensors;
+    for (int i = 0; i < params(); ++i) {
+      tensors.push_back(
+          {specs_[i].name, TensorFormat::kF32, specs_[i].shape, weights_[i]});
+    }
+    return WriteSafetensors(StepFile(options_.out, "params", step), tensors);
+  }
+
+  // Collective: every rank must ask for every parameter's state.
+  absl::Status WriteState() {
+    std::vector<Optimizer::ParamState> states;
+    states.reserve(params());
+    std::vector<TensorToWrite> tensors;
+    for (int i = 0; i < params(); ++i) {
+      if (specs_[i].frozen) continue;
+      ZEROMINI_ASSIGN_OR_RETURN(auto state, optimizer_->ConsolidatedState(i));
+      // The official optimizer makes state at a parameter's first gradient.
+      if (state.steps == 0) continue;
+      states.push_back(std::move(state));
+      AddState(optimizer_->plan().params[i], states.back(), &tensors);
+    }
+    const std::string path = StepFile(options_.out, "state", input_.steps());
+    return AgreeOn(
+        writes() ? WriteSafetensors(path, tensors) : absl::OkStatus(), group_);
+  }
+
+  static void AddState(const PlannedParam& param,
+                       const Optimizer::ParamState& state,
+                       std::vector<TensorToWrite>* tensors) {
+    tensors->push_back({"m/" + param.name, TensorFormat::kF32, param.shape,
+                        state.momentum.data()});
+    if (param.element_state) {
+      tensors->push_back({"v/" + param.name, TensorFormat::kF32, param.shape,
+                          state.second_moment.data()});
+    } else {
+      tensors->push_back({"vmean/" + param.name,
+                          TensorFormat::kF32,
+                          {static_cast<int64_t>(state.second_moment.size())},
+                          state.second_moment.data()});
+    }
+  }
+
+  const ReplayInput& input_;
+  const ReplayOptions& options_;
+  Communicator& group_;
+  std::vector<ParamSpec> specs_;
+  std::vector<std::vector<float>> own_weights_;  // External memory only.
+  std::vector<float*> weights_;                  // By parameter.
+  std::unique_ptr<Optimizer> optimizer_;
+};
+
+}  // namespace
+
+absl::StatusOr<ReplaySummary> ReplayRank(const ReplayInput& input,
+                                         const ReplayOptions& options,
+                                         Communicator& group) {
+  return Walker(input, options, group).Run();
+}
+
+absl::Status AgreeOn(const absl::Status& mine, Communicator& group) {
+  const Exchange exchange;
+  int64_t culprit = mine.ok() ? group.size() : group.rank();
+  ZEROMINI_RETURN_IF_ERROR(
+      group.AllReduce(&culprit, 1, DType::kInt64, ReduceOp::kMin, exchange));
+  ZEROMINI_RETURN_IF_ERROR(group.Barrier());
+  if (culprit == group.size()) return absl::OkStatus();
+  std::string message(mine.message());
+  int64_t facts[] = {static_cast<int64_t>(mine.code()),
+                     static_cast<int64_t>(message.size())};
+  const int root = static_cast<int>(culprit);
+  ZEROMINI_RETURN_IF_ERROR(
+      group.Broadcast(facts, sizeof(facts), root, exchange));
+  ZEROMINI_RETURN_IF_ERROR(group.Barrier());
+  message.resize(facts[1]);
+  ZEROMINI_RETURN_IF_ERROR(
+      group.Broadcast(message.data(), facts[1], root, exchange));
+  ZEROMINI_RETURN_IF_ERROR(group.Barrier());
+  return absl::Status(static_cast<absl::StatusCode>(facts[0]), message);
+}
+
+}  // namespace zeromini::tools

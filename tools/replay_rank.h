@@ -1,0 +1,48 @@
+// One rank's walk through recorded gradients.
+
+#ifndef ZEROMINI_TOOLS_REPLAY_RANK_H_
+#define ZEROMINI_TOOLS_REPLAY_RANK_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "tools/replay_input.h"
+#include "zeromini/communicator.h"
+#include "zeromini/optimizer.h"
+
+namespace zeromini::tools {
+
+struct ReplayOptions {
+  std::string directory;
+  std::string out;
+  std::string comm = "threads";
+  int ranks = 0;  // 0: not given.
+  int stage = 1;
+  bool split_gradients = false;  // Deal mantissa bits and sum; else the mean.
+  Naming naming = Naming::kOfficial;
+  MemoryForm memory = MemoryForm::kExternal;
+  double clip = 0;
+  int64_t bucket_bytes = 0;
+};
+
+struct ReplaySummary {
+  std::vector<double> grad_norms;  // By step.
+  Traffic traffic;
+  MemoryReport memory;
+};
+
+// Collective. Rank 0 writes out/params_KK.safetensors after every step and the
+// consolidated state after the last. Every rank returns the same error.
+absl::StatusOr<ReplaySummary> ReplayRank(const ReplayInput& input,
+                                         const ReplayOptions& options,
+                                         Communicator& group);
+
+// Collective. OK if `mine` is OK on every rank; otherwise, on every rank, the
+// error of the lowest rank that has one.
+absl::Status AgreeOn(const absl::Status& mine, Communicator& group);
+
+}  // namespace zeromini::tools
+
+#endif  // ZEROMINI_TOOLS_REPLAY_RANK_H_

@@ -1,0 +1,20 @@
+// The zeromini program: plan, replay, bench, info.
+
+#include "tools/verbs.h"
+
+int main(int argc, char** argv) {
+  CLI::App app("zeromini: a ZeRO-sharded distributed optimizer runtime");
+  app.require_subcommand(1);
+  app.fallthrough(false);
+  int exit_code = 0;
+  zeromini::tools::AddPlan(app, &exit_code);
+  zeromini::tools::AddReplay(app, &exit_code);
+  zeromini::tools::AddBench(app, &exit_code);
+  zeromini::tools::AddInfo(app, &exit_code);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return exit_code;
+}
