@@ -1,0 +1,261 @@
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <memory>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "support/run_ranks.h"
+#include "support/status_matchers.h"
+#include "zeromini/torch.h"
+
+namespace zeromini {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+// A tied module: the same tensor under two names, one frozen, one bias.
+struct Net : torch::nn::Module {
+  Net() {
+    // Not torch's own generator, which all rank threads share.
+    at::Generator random = at::make_generator<at::CPUGeneratorImpl>(4);
+    const auto draw = [&](at::IntArrayRef shape) {
+      return torch::empty(shape).normal_(0, 1, random);
+    };
+    embedding = register_parameter("embedding", draw({12, 6}));
+    head = register_parameter("head", embedding);
+    fixed = register_parameter("fixed", draw({6, 6}), false);
+    weight = register_parameter("weight", draw({6, 6}));
+    bias = register_parameter("bias", draw({6}));
+    unused = register_parameter("unused", draw({3}));
+  }
+
+  torch::Tensor Loss(const torch::Tensor& tokens) {
+    const torch::Tensor x = torch::embedding(embedding, tokens);
+    const torch::Tensor hidden =
+        torch::tanh(torch::addmm(bias, torch::matmul(x, fixed), weight));
+    return torch::nn::functional::cross_entropy(torch::linear(hidden, head),
+                                                tokens.add(1).remainder(12));
+  }
+
+  torch::Tensor embedding, head, fixed, weight, bias, unused;
+};
+
+torch::Tensor Tokens(int64_t first, int64_t count) {
+  return torch::arange(first, first + count, torch::kInt64).remainder(12);
+}
+
+OptimizerOptions Options() {
+  OptimizerOptions options;
+  options.algorithm = Algorithm::kAdamW;
+  options.absent_gradients = AbsentGradients::kSkip;
+  return options;
+}
+
+std::vector<torch::Tensor> Weights(Net& net) {
+  return {net.embedding.detach().clone(), net.weight.detach().clone(),
+          net.bias.detach().clone()};
+}
+
+double Distance(const std::vector<torch::Tensor>& a,
+                const std::vector<torch::Tensor>& b) {
+  double largest = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    largest =
+        std::max<double>(largest, (a[i] - b[i]).abs().max().item<float>());
+  }
+  return largest;
+}
+
+constexpr int kSteps = 5;
+
+// Five steps of torch's own AdamW over `batch` tokens a step.
+std::vector<torch::Tensor> TrainWithTorch(int64_t batch) {
+  Net net;
+  auto options = torch::optim::AdamWOptions(0.01).betas({0.9, 0.95}).eps(1e-8);
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  groups.emplace_back(
+      std::vector<torch::Tensor>{net.embedding, net.weight},
+      std::make_unique<torch::optim::AdamWOptions>(options.weight_decay(0.1)));
+  groups.emplace_back(
+      std::vector<torch::Tensor>{net.bias},
+      std::make_unique<torch::optim::AdamWOptions>(options.weight_decay(0)));
+  torch::optim::AdamW adamw(groups, options);
+  for (int step = 0; step < kSteps; ++step) {
+    adamw.zero_grad();
+    net.Loss(Tokens(step, batch)).backward();
+    adamw.step();
+  }
+  return Weights(net);
+}
+
+struct Form {
+  MemoryForm memory;
+  int stage;
+};
+
+class AttachTorchTest : public testing::TestWithParam<Form> {
+ protected:
+  OptimizerOptions FormOptions() const {
+    OptimizerOptions options = Options();
+    options.memory = GetParam().memory;
+    options.stage = GetParam().stage;
+    return options;
+  }
+};
+
+TEST_P(AttachTorchTest, FollowsTorchAdamWOnAnyNumberOfRanks) {
+  const auto expected = TrainWithTorch(12);
+  for (int ranks : {1, 2, 3}) {
+    RunRanks(ranks, [&](int rank, Communicator& group) {
+      Net net;
+      ASSERT_OK_AND_ASSIGN(auto sharded,
+                           AttachTorch(net, FormOptions(), group));
+      for (int step = 0; step < kSteps; ++step) {
+        net.Loss(Tokens(step + rank * 12 / ranks, 12 / ranks)).backward();
+        ASSERT_OK(sharded->Step({0.01}));
+      }
+      EXPECT_LT(Distance(Weights(net), expected), 2e-6) << ranks;
+      ASSERT_OK(sharded->optimizer().Close());
+    });
+  }
+}
+
+TEST_P(AttachTorchTest, MicroStepsAverageMeanLosses) {
+  const auto expected = TrainWithTorch(12);
+  auto group = Self();
+  Net net;
+  OptimizerOptions options = FormOptions();
+  options.micro_steps = 3;
+  ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(net, options, *group));
+  for (int step = 0; step < kSteps; ++step) {
+    for (int micro = 0; micro < 3; ++micro) {
+      net.Loss(Tokens(step + 4 * micro, 4)).backward();
+    }
+    ASSERT_OK(sharded->Step({0.01}));
+  }
+  EXPECT_LT(Distance(Weights(net), expected), 2e-6);
+}
+
+TEST_P(AttachTorchTest, ModuleOutlivesTheOptimizer) {
+  auto group = Self();
+  Net net;
+  std::vector<torch::Tensor> trained;
+  {
+    ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(net, FormOptions(), *group));
+    net.Loss(Tokens(0, 12)).backward();
+    ASSERT_OK(sharded->Step({0.01}));
+    trained = Weights(net);
+  }
+  EXPECT_EQ(Distance(Weights(net), trained), 0);
+  EXPECT_EQ(net.head.data_ptr(), net.embedding.data_ptr());
+  net.Loss(Tokens(0, 12)).backward();  // No hook is left to call anyone.
+  EXPECT_TRUE(net.weight.grad().defined());
+}
+
+TEST_P(AttachTorchTest, StartsFromTheWeightsOfRankZero) {
+  RunRanks(2, [&](int rank, Communicator& group) {
+    Net net;
+    {
+      torch::NoGradGuard no_grad;
+      net.weight.add_(rank);
+    }
+    ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(net, FormOptions(), group));
+    EXPECT_TRUE(torch::equal(net.weight, Net().weight)) << rank;
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Forms, AttachTorchTest,
+                         testing::Values(Form{MemoryForm::kExternal, 1},
+                                         Form{MemoryForm::kExternal, 2},
+                                         Form{MemoryForm::kFlat, 1},
+                                         Form{MemoryForm::kFlat, 2}));
+
+TEST(AttachTorchErrorTest, OneBackwardTooManyIsToldByStep) {
+  auto group = Self();
+  Net net;
+  ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(net, Options(), *group));
+  net.Loss(Tokens(0, 12)).backward();
+  net.Loss(Tokens(0, 12)).backward();
+  EXPECT_THAT(sharded->Step({0.01}),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("backward pass 2"),
+                             HasSubstr("micro_steps is 1"))));
+}
+
+TEST(AttachTorchErrorTest, NamesTheGradientThatNeverCame) {
+  auto group = Self();
+  Net net;
+  OptimizerOptions options = Options();
+  options.absent_gradients = AbsentGradients::kError;
+  ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(net, options, *group));
+  const auto before = Weights(net);
+  net.Loss(Tokens(0, 12)).backward();
+  EXPECT_THAT(sharded->Step({0.01}).status().message(), HasSubstr("unused"));
+  EXPECT_EQ(Distance(Weights(net), before), 0);
+}
+
+TEST(AttachTorchErrorTest, NamesAParameterOfAnUnknownType) {
+  struct Wide : torch::nn::Module {
+    Wide() {
+      register_parameter("wide", torch::zeros({2, 2}, torch::kFloat64));
+    }
+  };
+  auto group = Self();
+  Wide net;
+  EXPECT_THAT(AttachTorch(net, Options(), *group).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("'wide'"), HasSubstr("Double"))));
+}
+
+TEST(AttachTorchErrorTest, NamesAParameterThatIsNotContiguous) {
+  struct Turned : torch::nn::Module {
+    Turned() { register_parameter("turned", torch::zeros({2, 3}).t()); }
+  };
+  auto group = Self();
+  Turned net;
+  EXPECT_THAT(
+      AttachTorch(net, Options(), *group).status(),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("'turned'")));
+}
+
+TEST(AttachTorchSpecTest, ListsATiedTensorOnceAndFreezesWhatNeedsNoGradient) {
+  auto group = Self();
+  Net net;
+  std::vector<std::string> names;
+  TorchAttachOptions attach;
+  attach.adjust = [&](ParamSpec& spec) {
+    names.push_back(spec.name + (spec.frozen ? " frozen" : ""));
+  };
+  ASSERT_OK_AND_ASSIGN(auto sharded,
+                       AttachTorch(net, Options(), *group, attach));
+  EXPECT_THAT(names, testing::ElementsAre("embedding", "fixed frozen", "weight",
+                                          "bias", "unused"));
+}
+
+TEST(AttachTorchSpecTest, TiesTensorsThatShareMemory) {
+  struct Shared : torch::nn::Module {
+    Shared() {
+      a = register_parameter("a", torch::ones({4, 3}));
+      b = register_parameter("b", a.detach().clone());
+      b.set_data(a.detach());
+    }
+    torch::Tensor a, b;
+  };
+  for (MemoryForm memory : {MemoryForm::kExternal, MemoryForm::kFlat}) {
+    auto group = Self();
+    Shared net;
+    OptimizerOptions options = Options();
+    options.memory = memory;
+    options.groups[0].weight_decay = 0;
+    ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(net, options, *group));
+    (net.a.sum() - 0.5 * net.b.sum()).backward();
+    ASSERT_OK(sharded->Step({0.25}));
+    // The sum of both gradients is positive: down by the learning rate.
+    EXPECT_TRUE(torch::allclose(net.a, torch::full({4, 3}, 0.75)));
+    EXPECT_TRUE(torch::equal(net.a, net.b));
+  }
+}
+
+}  // namespace
+}  // namespace zeromini

@@ -1,0 +1,165 @@
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "nlohmann/json.hpp"
+#include "support/run_ranks.h"
+#include "support/status_matchers.h"
+#include "tools/train/pretrain.h"
+#include "tools/train/run_record.h"
+
+namespace zeromini::tools {
+namespace {
+
+using testing::HasSubstr;
+
+std::string SomeText() {
+  const std::string path = testing::TempDir() + "/training_text.txt";
+  std::ofstream file(path);
+  uint32_t state = 12345;
+  const char* const words[] = {"shard ", "block ",  "row ", "of ",
+                               "the ",   "moment ", "is ",  "kept.\n"};
+  for (int i = 0; i < 20000; ++i) {
+    state = state * 1664525u + 1013904223u;
+    file << words[state >> 29];
+  }
+  return path;
+}
+
+PretrainOptions SmallRun(const std::string& optimizer, int64_t steps) {
+  PretrainOptions options;
+  options.model = *NamedConfig("llama-1m");
+  options.model.hidden = 32;
+  options.model.layers = 2;
+  options.model.ffn = 64;
+  options.model.context = 32;
+  options.batch = 8;
+  options.data = SomeText();
+  options.optimizer = optimizer;
+  options.schedule = {1e-3, -1, -1, steps};
+  options.eval_every = 0;
+  options.eval_batches = 2;
+  options.out = testing::TempDir() + "/train/" +
+                testing::UnitTest::GetInstance()->current_test_info()->name() +
+                "-" + optimizer;
+  EXPECT_OK(Complete(options));
+  return options;
+}
+
+PretrainResult Train(const PretrainOptions& options, int ranks) {
+  PretrainResult result;
+  RunRanks(ranks, [&](int rank, Communicator& group) {
+    auto trained = Pretrain(options, group);
+    ASSERT_OK(trained);
+    if (rank == 0) result = *std::move(trained);
+  });
+  return result;
+}
+
+TEST(TrainingTest, OurAdamWFollowsTorchAdamWFor100Steps) {
+  const auto torch_losses = Train(SmallRun("torch-adamw", 100), 1).losses;
+  for (int stage : {1, 2}) {
+    PretrainOptions options = SmallRun("adamw", 100);
+    options.stage = stage;
+    const auto losses = Train(options, 1).losses;
+    ASSERT_EQ(losses.size(), 100u);
+    double largest = 0;
+    for (size_t i = 0; i < losses.size(); ++i) {
+      largest = std::max(largest, std::abs(losses[i] - torch_losses[i]));
+    }
+    EXPECT_LT(largest, 1e-4) << "stage " << stage;
+    EXPECT_LT(losses.back(), losses.front() - 1);
+  }
+}
+
+TEST(TrainingTest, RanksAndMicroStepsDoNotChangeTheOutcome) {
+  const double alone = Train(SmallRun("adam-mini", 60), 1).validation_loss;
+  for (int ranks : {2, 4}) {
+    PretrainOptions options = SmallRun("adam-mini", 60);
+    options.stage = ranks == 2 ? 2 : 1;
+    EXPECT_NEAR(Train(options, ranks).validation_loss, alone, 2e-3) << ranks;
+  }
+  PretrainOptions options = SmallRun("adam-mini", 60);
+  options.micro_steps = 4;
+  EXPECT_NEAR(Train(options, 2).validation_loss, alone, 2e-3);
+}
+
+TEST(TrainingTest, TrainsAGpt2) {
+  PretrainOptions options = SmallRun("adam-mini", 40);
+  options.model = *NamedConfig("gpt2");
+  options.model.hidden = 32;
+  options.model.layers = 2;
+  options.model.ffn = 64;
+  options.model.context = 32;
+  options.length = 0;
+  ASSERT_OK(Complete(options));
+  const PretrainResult result = Train(options, 2);
+  EXPECT_LT(result.losses.back(), result.losses.front() - 1);
+}
+
+TEST(TrainingTest, AdamMiniHoldsHalfOfAdamWsState) {
+  const auto mini = Train(SmallRun("adam-mini", 1), 1).memory;
+  const auto adamw = Train(SmallRun("adamw", 1), 1).memory;
+  EXPECT_NEAR(
+      static_cast<double>(mini.state()) / static_cast<double>(adamw.state()),
+      0.5, 0.02);
+}
+
+TEST(TrainingTest, LeavesMetricsWithTheAgreedKeys) {
+  const PretrainOptions options = SmallRun("adam-mini", 3);
+  Train(options, 2);
+  std::ifstream file(options.out + "/metrics.jsonl");
+  std::string line;
+  int steps = 0, evaluations = 0;
+  while (std::getline(file, line)) {
+    const auto json = nlohmann::json::parse(line, nullptr, false);
+    ASSERT_TRUE(json.is_object()) << line;
+    if (json.contains("validation_loss")) {
+      ++evaluations;
+      continue;
+    }
+    ++steps;
+    for (const char* key :
+         {"step", "loss", "learning_rate", "grad_norm", "skipped",
+          "tokens_per_second", "bytes", "seconds"}) {
+      EXPECT_TRUE(json.contains(key)) << key;
+    }
+    EXPECT_GT(json["bytes"]["gradients"].get<int64_t>(), 0);
+  }
+  EXPECT_EQ(steps, 3);
+  EXPECT_EQ(evaluations, 2);
+  ASSERT_OK_AND_ASSIGN(const RunRecord run, ReadRun(options.out));
+  EXPECT_TRUE(run.finished);
+  EXPECT_EQ(run.ranks, 2);
+}
+
+TEST(TrainingTest, RefusesTorchAdamWOnManyRanks) {
+  const PretrainOptions options = SmallRun("torch-adamw", 1);
+  RunRanks(2, [&](int rank, Communicator& group) {
+    const auto result = Pretrain(options, group);
+    EXPECT_FALSE(result.ok());
+    if (rank == 0) {
+      EXPECT_THAT(result, StatusIs(absl::StatusCode::kInvalidArgument,
+                                   HasSubstr("torch-adamw")));
+    }
+  });
+}
+
+TEST(TrainingTest, EveryRankStopsWhenTheTextIsMissing) {
+  PretrainOptions options = SmallRun("adam-mini", 1);
+  options.data = "/no/such/text";
+  RunRanks(2, [&](int rank, Communicator& group) {
+    const auto result = Pretrain(options, group);
+    EXPECT_FALSE(result.ok());
+    if (rank == 0) {
+      EXPECT_THAT(result, StatusIs(absl::StatusCode::kNotFound,
+                                   HasSubstr("/no/such/text")));
+    }
+  });
+}
+
+}  // namespace
+}  // namespace zeromini::tools

@@ -1,0 +1,197 @@
+#include "tools/train/html_report.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "tools/train/line_chart.h"
+#include "tools/train/run_tables.h"
+
+namespace zeromini::tools {
+namespace {
+
+constexpr int kColours = 8;
+
+constexpr char kHead[] = R"(<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8"/>
+<meta name="viewport" content="width=device-width, initial-scale=1"/>
+<title>zeromini: training runs</title>
+<style>
+:root { color-scheme: light dark; --back: #fcfcfd; --card: #fff;
+  --text: #1b1f24; --faint: #667080; --line: #e3e6ea;
+  --k0: #2563eb; --k1: #dc6803; --k2: #059669; --k3: #9333ea;
+  --k4: #db2777; --k5: #0891b2; --k6: #65a30d; --k7: #64748b; }
+@media (prefers-color-scheme: dark) { :root { --back: #101317;
+  --card: #171b21; --text: #e6e9ee; --faint: #98a2b3; --line: #2a3038;
+  --k0: #6ea8fe; --k1: #f5a25d; --k2: #4fd1a1; --k3: #c492ff;
+  --k4: #f38bbd; --k5: #5ccfe6; --k6: #b4dd5c; --k7: #a9b4c4; } }
+body { margin: 0 auto; max-width: 72rem; padding: 2rem 1rem;
+  background: var(--back); color: var(--text);
+  font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; margin: 0 0 .2rem; }
+h2 { font-size: 1.05rem; margin: 0 0 .8rem; }
+p { color: var(--faint); margin: .2rem 0 1rem; }
+section { background: var(--card); border: 1px solid var(--line);
+  border-radius: 10px; padding: 1.1rem 1.2rem; margin: 1.1rem 0;
+  overflow-x: auto; }
+table { border-collapse: collapse; width: 100%;
+  font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .35rem .7rem;
+  border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { color: var(--faint); font-weight: 500; }
+th:first-child, td:first-child { text-align: left; }
+tr:last-child td { border-bottom: 0; }
+.chart { width: 100%; height: auto; display: block; }
+.grid { stroke: var(--line); }
+.tick, .label { fill: var(--faint); font-size: 12px; }
+polyline { fill: none; stroke: currentColor; stroke-width: 1.8;
+  stroke-linejoin: round; }
+.dashed { stroke-dasharray: 5 4; stroke-width: 1.4; }
+circle { fill: currentColor; }
+.key { display: inline-block; width: .8em; height: .8em; border-radius: 3px;
+  background: currentColor; margin-right: .45em; }
+.legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem;
+  margin: .5rem 0 0; color: var(--faint); }
+.bar { display: flex; height: 1.25rem; border-radius: 5px; overflow: hidden;
+  background: var(--line); margin: .25rem 0 .8rem; }
+.bar span { background: currentColor; }
+.c0 { color: var(--k0); } .c1 { color: var(--k1); }
+.c2 { color: var(--k2); } .c3 { color: var(--k3); }
+.c4 { color: var(--k4); } .c5 { color: var(--k5); }
+.c6 { color: var(--k6); } .c7 { color: var(--k7); }
+</style>
+</head>
+<body>
+)";
+
+std::string Key(int colour, const std::string& name) {
+  return absl::StrFormat("<span><span class=\"key c%d\"></span>%s</span>",
+                         colour % kColours, EscapeHtml(name));
+}
+
+std::string LossSection(const std::vector<RunRecord>& runs) {
+  std::vector<Curve> curves;
+  std::string legend = "<div class=\"legend\">";
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const int colour = static_cast<int>(i) % kColours;
+    const RunRecord& run = runs[i];
+    curves.push_back(
+        {run.name + ", training", colour, false, Smoothed(run.training, 600)});
+    Curve validation = {run.name + ", validation", colour, true, {}};
+    for (const Point& point : run.validation) {
+      // A line from the untrained model's loss would hide all the others.
+      if (point.first > 0) validation.points.push_back(point);
+    }
+    curves.push_back(std::move(validation));
+    legend += Key(colour, run.name);
+  }
+  return absl::StrCat(
+      "<section><h2>Loss</h2>\n",
+      LineChart({"Loss of each run over its steps", "step",
+                 "cross entropy, nats per byte"},
+                curves),
+      legend,
+      "</div><p>Solid: training, smoothed. Dashed with dots: validation, on "
+      "the same held-out text.</p></section>\n");
+}
+
+std::string TableSection(const std::string& title, const Table& table,
+                         const std::string& note) {
+  std::string html = absl::StrCat("<section><h2>", EscapeHtml(title),
+                                  "</h2>\n<table><thead><tr>");
+  for (const std::string& name : table.header) {
+    absl::StrAppend(&html, "<th>", EscapeHtml(name), "</th>");
+  }
+  html += "</tr></thead><tbody>\n";
+  for (size_t r = 0; r < table.rows.size(); ++r) {
+    html += "<tr>";
+    for (size_t c = 0; c < table.rows[r].size(); ++c) {
+      const std::string& cell = table.rows[r][c];
+      absl::StrAppend(
+          &html, "<td>",
+          c == 0 ? Key(static_cast<int>(r), cell) : EscapeHtml(cell), "</td>");
+    }
+    html += "</tr>\n";
+  }
+  absl::StrAppend(&html, "</tbody></table>");
+  if (!note.empty()) absl::StrAppend(&html, "<p>", EscapeHtml(note), "</p>");
+  return html + "</section>\n";
+}
+
+struct Phase {
+  const char* key;
+  const char* name;
+};
+constexpr std::array<Phase, 6> kPhases = {{
+    {"forward", "forward"},
+    {"backward", "backward (with gradient exchange beneath)"},
+    {"exposed_gradients", "waiting for gradients"},
+    {"scalars", "scalar exchange"},
+    {"update", "update"},
+    {"exposed_weights", "waiting for weights"},
+}};
+
+double SecondsOf(const RunRecord& run, const char* phase) {
+  const auto found = run.seconds.find(phase);
+  return found == run.seconds.end() ? 0 : std::max(0.0, found->second);
+}
+
+std::string TimeSection(const std::vector<RunRecord>& runs) {
+  double longest = 0;
+  for (const RunRecord& run : runs) {
+    double sum = 0;
+    for (const Phase& phase : kPhases) sum += SecondsOf(run, phase.key);
+    longest = std::max(longest, sum);
+  }
+  std::string html = "<section><h2>Where a step's time goes</h2>\n";
+  for (const RunRecord& run : runs) {
+    double sum = 0;
+    std::string bar;
+    for (size_t p = 0; p < kPhases.size(); ++p) {
+      const double seconds = SecondsOf(run, kPhases[p].key);
+      sum += seconds;
+      if (longest <= 0) continue;
+      absl::StrAppendFormat(
+          &bar,
+          "<span class=\"c%d\" style=\"width:%.2f%%\" title=\"%s: %.2f "
+          "ms\"></span>",
+          p, 100 * seconds / longest, kPhases[p].name, 1e3 * seconds);
+    }
+    absl::StrAppendFormat(&html,
+                          "<div>%s: %.1f ms a step</div><div "
+                          "class=\"bar\">%s</div>\n",
+                          EscapeHtml(run.name), 1e3 * sum, bar);
+  }
+  html += "<div class=\"legend\">";
+  for (size_t p = 0; p < kPhases.size(); ++p) {
+    html += Key(static_cast<int>(p), kPhases[p].name);
+  }
+  return html + "</div></section>\n";
+}
+
+}  // namespace
+
+std::string HtmlReport(const std::vector<RunRecord>& runs) {
+  std::string blas;
+  for (const RunRecord& run : runs) {
+    if (!run.blas.empty()) blas = run.blas;
+  }
+  return absl::StrCat(
+      kHead, "<h1>zeromini: training runs</h1>\n<p>", runs.size(),
+      runs.size() == 1 ? " run" : " runs",
+      blas.empty() ? "" : ", LibTorch on " + EscapeHtml(blas), "</p>\n",
+      LossSection(runs),
+      TableSection("Results", ResultTable(runs),
+                   "Final training loss: mean of the last 50 steps. State: "
+                   "momentum and second moment of the rank that holds most."),
+      TableSection("Sent by one rank in a step", BytesTable(runs),
+                   "Counted by the communicator. No optimizer state moves in "
+                   "a step, whatever the optimizer."),
+      TimeSection(runs), "</body>\n</html>\n");
+}
+
+}  // namespace zeromini::tools

@@ -1,0 +1,17 @@
+// HtmlReport: runs side by side on one page that needs nothing else.
+
+#ifndef ZEROMINI_TOOLS_TRAIN_HTML_REPORT_H_
+#define ZEROMINI_TOOLS_TRAIN_HTML_REPORT_H_
+
+#include <string>
+#include <vector>
+
+#include "tools/train/run_record.h"
+
+namespace zeromini::tools {
+
+std::string HtmlReport(const std::vector<RunRecord>& runs);
+
+}  // namespace zeromini::tools
+
+#endif  // ZEROMINI_TOOLS_TRAIN_HTML_REPORT_H_

@@ -1,0 +1,47 @@
+// LanguageModel: what the trainer needs of a model, whichever it is.
+
+#ifndef ZEROMINI_TOOLS_TRAIN_LANGUAGE_MODEL_H_
+#define ZEROMINI_TOOLS_TRAIN_LANGUAGE_MODEL_H_
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tools/train/model_config.h"
+
+namespace zeromini::tools {
+
+class LanguageModel : public torch::nn::Module {
+ public:
+  // tokens: int64 [batch, time], time <= context. Logits [batch*time, vocab].
+  virtual torch::Tensor Logits(const torch::Tensor& tokens) = 0;
+
+  // Sets every weight, from this seed alone.
+  virtual void Initialize(uint64_t seed) = 0;
+
+  // Mean cross entropy. tokens: int64 [batch, time + 1]; each token but the
+  // first is a target.
+  torch::Tensor Loss(const torch::Tensor& tokens);
+};
+
+// `config` is complete.
+std::shared_ptr<LanguageModel> MakeModel(const ModelConfig& config);
+
+// Registers an uninitialised parameter under a dotted Hugging Face name, making
+// the modules on the way.
+torch::Tensor AddParameter(torch::nn::Module& root, const std::string& name,
+                           const std::vector<int64_t>& shape);
+
+// Registers the same tensor under a second name: a tied head.
+void TieParameter(torch::nn::Module& root, const std::string& name,
+                  const torch::Tensor& tensor);
+
+// [groups*time, time]: 0 where a position may look, -inf where it may not.
+torch::Tensor CausalMask(int64_t groups, int64_t time);
+
+}  // namespace zeromini::tools
+
+#endif  // ZEROMINI_TOOLS_TRAIN_LANGUAGE_MODEL_H_

@@ -1,0 +1,51 @@
+// How this process was launched: what mpirun, srun or torchrun left in the
+// environment. Nothing below tools/ reads it.
+
+#ifndef ZEROMINI_TOOLS_TRAIN_LAUNCH_H_
+#define ZEROMINI_TOOLS_TRAIN_LAUNCH_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "zeromini/group.h"
+
+namespace zeromini::tools {
+
+// Value of a variable, or null.
+using Environment = std::function<const char*(const char* name)>;
+Environment ProcessEnvironment();
+
+// True if a launcher that speaks MPI started this process.
+bool StartedByMpiLauncher(const Environment& environment);
+
+// FailedPrecondition, one sentence with both numbers and the fix, if a launcher
+// or the user announced another number of processes than `ranks`: training
+// would run alone, once per process, without a word.
+absl::Status CheckWorldSize(const Environment& environment, int ranks);
+
+// The group this process trains in.
+class LaunchedGroup {
+ public:
+  // `comm`: "mpi", "self", or "" to choose by the launcher.
+  static absl::StatusOr<LaunchedGroup> Start(const std::string& comm,
+                                             const Environment& environment);
+
+  Communicator& communicator() { return *communicator_; }
+  absl::Status Close() { return communicator_->Close(); }  // Collective.
+
+ private:
+  LaunchedGroup() = default;
+
+  std::unique_ptr<MpiSession> session_;  // Outlives the communicator.
+  std::unique_ptr<Communicator> communicator_;
+};
+
+// Sums over the ranks, in place; returns when done.
+absl::Status SumOverRanks(int64_t* values, int count, Communicator& group);
+
+}  // namespace zeromini::tools
+
+#endif  // ZEROMINI_TOOLS_TRAIN_LAUNCH_H_

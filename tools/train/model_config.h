@@ -1,0 +1,49 @@
+// ModelConfig: the shape of a language model, from flags or an HF config.json.
+
+#ifndef ZEROMINI_TOOLS_TRAIN_MODEL_CONFIG_H_
+#define ZEROMINI_TOOLS_TRAIN_MODEL_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace zeromini::tools {
+
+enum class Architecture { kLlama, kGpt2 };
+const char* ArchitectureName(Architecture architecture);  // "llama", "gpt2".
+
+struct ModelConfig {
+  Architecture architecture = Architecture::kLlama;
+  int64_t hidden = 128;
+  int64_t layers = 5;
+  int64_t heads = 4;
+  int64_t kv_heads = 2;  // GPT-2: equal to heads.
+  int64_t head_dim = 0;  // 0: hidden / heads.
+  int64_t ffn = 352;
+  int64_t vocab = 256;
+  int64_t context = 128;
+  double rope_theta = 10000;
+  double norm_epsilon = 1e-5;
+  bool tied_head = false;
+  double init_std = 0.02;
+};
+
+// "llama-1m" (the default: about a million parameters, byte-level), "llama",
+// "gpt2". The last two are the small defaults of their family, to be resized.
+absl::StatusOr<ModelConfig> NamedConfig(const std::string& name);
+
+// The Hugging Face keys (model_type, hidden_size, ...; n_embd, n_layer, ... for
+// GPT-2). InvalidArgument names the file and the key.
+absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& path);
+
+// Fills head_dim in; InvalidArgument if the numbers do not fit together.
+absl::Status Complete(ModelConfig& config);
+
+// What the model will hold, by formula; a tied head counts once.
+int64_t ParameterCount(const ModelConfig& config);
+
+}  // namespace zeromini::tools
+
+#endif  // ZEROMINI_TOOLS_TRAIN_MODEL_CONFIG_H_

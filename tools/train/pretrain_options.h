@@ -1,0 +1,48 @@
+// PretrainOptions: all that `zeromini-train pretrain` can be told.
+
+#ifndef ZEROMINI_TOOLS_TRAIN_PRETRAIN_OPTIONS_H_
+#define ZEROMINI_TOOLS_TRAIN_PRETRAIN_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "tools/train/model_config.h"
+#include "tools/train/schedule.h"
+
+namespace zeromini::tools {
+
+struct PretrainOptions {
+  ModelConfig model;
+  std::string data = "/usr/share/doc/jargon-text/jargon.txt.gz";
+  int64_t batch = 16;  // Sequences per step, over all ranks.
+  int64_t length = 0;  // Tokens of a sequence; 0: the model's context.
+  int64_t micro_steps = 1;
+  ScheduleOptions schedule;
+
+  std::string optimizer = "adam-mini";  // adamw, adam-mini, torch-adamw.
+  std::string value_blocks = "rows";    // rows, whole.
+  std::string memory = "flat";          // flat, external.
+  int stage = 1;
+  double clip = 1;
+  double weight_decay = 0.1;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+
+  int64_t eval_every = 50;  // 0: at the end only.
+  int64_t eval_batches = 8;
+  uint64_t seed = 1;
+  int threads = 1;
+  std::string comm;  // mpi, self; empty: by the launcher.
+  std::string out = "out/run";
+  std::string name;  // What reports call the run; empty: the folder's name.
+  std::string json;  // A copy of the final run.json, or empty.
+};
+
+// Fills in what defaults depend on; InvalidArgument for what cannot be trained.
+absl::Status Complete(PretrainOptions& options);
+
+}  // namespace zeromini::tools
+
+#endif  // ZEROMINI_TOOLS_TRAIN_PRETRAIN_OPTIONS_H_

@@ -1,0 +1,196 @@
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "spdlog/sinks/stdout_color_sinks.h"
+#include "spdlog/spdlog.h"
+#include "tools/train/launch.h"
+#include "tools/train/pretrain.h"
+#include "tools/train/train_verbs.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini::tools {
+namespace {
+
+// Flags as given; sizes only override the named model or the config file.
+struct Flags {
+  PretrainOptions options;
+  std::string model = "llama-1m";
+  std::string config;
+  std::optional<int64_t> hidden, layers, heads, kv_heads, head_dim, ffn, vocab,
+      context;
+  bool tie_head = false;
+  std::string betas = "0.9,0.95";
+  double min_lr = -1;
+  int64_t warmup = -1;
+};
+
+void AddModelFlags(CLI::App& app, Flags& flags) {
+  app.add_option("--model", flags.model, "llama-1m, llama or gpt2")
+      ->capture_default_str();
+  app.add_option("--config", flags.config, "Hugging Face config.json");
+  app.add_option("--hidden", flags.hidden, "Width of the residual stream");
+  app.add_option("--layers", flags.layers, "Transformer layers");
+  app.add_option("--heads", flags.heads, "Attention heads");
+  app.add_option("--kv-heads", flags.kv_heads, "Key and value heads");
+  app.add_option("--head-dim", flags.head_dim, "Default hidden / heads");
+  app.add_option("--ffn", flags.ffn, "Width of the MLP");
+  app.add_option("--vocab", flags.vocab, "At least 256: tokens are bytes");
+  app.add_option("--context", flags.context, "Longest sequence");
+  app.add_flag("--tie-head", flags.tie_head, "Head shares the embedding");
+}
+
+void AddDataFlags(CLI::App& app, PretrainOptions& options) {
+  app.add_option("--data", options.data, "Text file, plain or .gz")
+      ->capture_default_str();
+  app.add_option("--batch", options.batch, "Sequences a step, over all ranks")
+      ->capture_default_str();
+  app.add_option("--length", options.length,
+                 "Tokens of a sequence (default: the context)");
+  app.add_option("--accumulate", options.micro_steps,
+                 "Micro-steps of a step, gradients added up")
+      ->capture_default_str();
+  app.add_option("--eval-every", options.eval_every, "Steps; 0: at the end")
+      ->capture_default_str();
+  app.add_option("--eval-batches", options.eval_batches,
+                 "Batches of an evaluation")
+      ->capture_default_str();
+}
+
+void AddTrainingFlags(CLI::App& app, Flags& flags) {
+  PretrainOptions& options = flags.options;
+  app.add_option("--optimizer", options.optimizer, "Which update rule")
+      ->check(CLI::IsMember({"adam-mini", "adamw", "torch-adamw"}))
+      ->capture_default_str();
+  app.add_option("--value-blocks", options.value_blocks,
+                 "Adam-mini's blocks of the value projection")
+      ->check(CLI::IsMember({"rows", "whole"}))
+      ->capture_default_str();
+  app.add_option("--stage", options.stage, "ZeRO stage")
+      ->check(CLI::IsMember({1, 2}))
+      ->capture_default_str();
+  app.add_option("--memory", options.memory, "Where weights live")
+      ->check(CLI::IsMember({"flat", "external"}))
+      ->capture_default_str();
+  app.add_option("--steps", options.schedule.steps, "Optimizer steps")
+      ->capture_default_str();
+  app.add_option("--lr", options.schedule.peak, "Peak learning rate")
+      ->capture_default_str();
+  app.add_option("--min-lr", flags.min_lr, "At the end (default: lr / 10)");
+  app.add_option("--warmup", flags.warmup, "Steps (default: steps / 20)");
+  app.add_option("--clip", options.clip, "Global gradient norm; 0: off")
+      ->capture_default_str();
+  app.add_option("--weight-decay", options.weight_decay, "Decoupled")
+      ->capture_default_str();
+  app.add_option("--betas", flags.betas, "Two numbers with a comma")
+      ->capture_default_str();
+  app.add_option("--eps", options.epsilon, "Adam's epsilon")
+      ->capture_default_str();
+  app.add_option("--seed", options.seed, "Of weights and of batches")
+      ->capture_default_str();
+}
+
+void AddRunFlags(CLI::App& app, PretrainOptions& options) {
+  app.add_option("--out", options.out, "Folder for metrics.jsonl and run.json")
+      ->capture_default_str();
+  app.add_option("--name", options.name, "In reports (default: the folder's)");
+  app.add_option("--json", options.json, "Copies the final run.json here");
+  app.add_option("--comm", options.comm,
+                 "mpi or self (default: mpi under mpirun or srun)")
+      ->check(CLI::IsMember({"mpi", "self"}));
+  app.add_option("--threads", options.threads, "Of LibTorch, per rank")
+      ->capture_default_str();
+}
+
+absl::StatusOr<ModelConfig> ModelFrom(const Flags& flags) {
+  ModelConfig model;
+  if (flags.config.empty()) {
+    ZEROMINI_ASSIGN_OR_RETURN(model, NamedConfig(flags.model));
+  } else {
+    ZEROMINI_ASSIGN_OR_RETURN(model, ReadHfConfig(flags.config));
+  }
+  // A derived head size follows the sizes it is derived from.
+  if (flags.hidden || flags.heads) model.head_dim = 0;
+  if (flags.heads && !flags.kv_heads) model.kv_heads = *flags.heads;
+  const auto set = [](const std::optional<int64_t>& flag, int64_t& value) {
+    if (flag) value = *flag;
+  };
+  set(flags.hidden, model.hidden);
+  set(flags.layers, model.layers);
+  set(flags.heads, model.heads);
+  set(flags.kv_heads, model.kv_heads);
+  set(flags.head_dim, model.head_dim);
+  set(flags.ffn, model.ffn);
+  set(flags.vocab, model.vocab);
+  set(flags.context, model.context);
+  model.tied_head = model.tied_head || flags.tie_head;
+  return model;
+}
+
+absl::StatusOr<PretrainOptions> OptionsFrom(const Flags& flags) {
+  PretrainOptions options = flags.options;
+  ZEROMINI_ASSIGN_OR_RETURN(options.model, ModelFrom(flags));
+  char rest = 0;
+  if (std::sscanf(flags.betas.c_str(), "%lf,%lf%c", &options.beta1,
+                  &options.beta2, &rest) != 2) {
+    return absl::InvalidArgumentError("--betas wants two numbers, as 0.9,0.95");
+  }
+  options.schedule.floor = flags.min_lr;
+  options.schedule.warmup = flags.warmup;
+  ZEROMINI_RETURN_IF_ERROR(Complete(options));
+  return options;
+}
+
+int Fail(const absl::Status& status, int code) {
+  std::fprintf(stderr, "zeromini-train: %s\n",
+               std::string(status.message()).c_str());
+  return code;
+}
+
+bool IsBadInput(const absl::Status& status) {
+  return absl::IsInvalidArgument(status) || absl::IsNotFound(status) ||
+         absl::IsFailedPrecondition(status) || absl::IsUnimplemented(status);
+}
+
+// Log lines on stderr, so that stdout is progress alone.
+void SetUpLog() {
+  const char* no_colour = std::getenv("NO_COLOR");
+  const bool plain = no_colour != nullptr && *no_colour != '\0';
+  spdlog::set_default_logger(spdlog::stderr_color_mt(
+      "zeromini-train",
+      plain ? spdlog::color_mode::never : spdlog::color_mode::automatic));
+  spdlog::set_pattern("%^%l%$: %v");
+}
+
+int RunPretrain(const Flags& flags) {
+  SetUpLog();
+  const auto options = OptionsFrom(flags);
+  if (!options.ok()) return Fail(options.status(), 2);
+  auto group = LaunchedGroup::Start(options->comm, ProcessEnvironment());
+  if (!group.ok()) return Fail(group.status(), 2);
+  const auto result = Pretrain(*options, group->communicator());
+  const absl::Status closed = group->Close();
+  if (absl::IsCancelled(result.status())) return 2;
+  if (!result.ok()) {
+    return Fail(result.status(), IsBadInput(result.status()) ? 2 : 1);
+  }
+  return closed.ok() ? 0 : Fail(closed, 1);
+}
+
+}  // namespace
+
+void AddPretrain(CLI::App& app, int* exit_code) {
+  auto flags = std::make_shared<Flags>();
+  flags->options.schedule.steps = 300;
+  CLI::App* verb = app.add_subcommand(
+      "pretrain", "Trains a model on a text file, on one rank or many");
+  AddModelFlags(*verb, *flags);
+  AddDataFlags(*verb, flags->options);
+  AddTrainingFlags(*verb, *flags);
+  AddRunFlags(*verb, flags->options);
+  verb->callback([flags, exit_code] { *exit_code = RunPretrain(*flags); });
+}
+
+}  // namespace zeromini::tools

@@ -1,0 +1,144 @@
+#include "tools/train/run_files.h"
+
+#include <cmath>
+#include <filesystem>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "zeromini/internal/status_macros.h"
+#include "zeromini/types.h"
+
+namespace zeromini::tools {
+namespace {
+
+using Json = nlohmann::json;
+
+// JSON has no NaN; nlohmann writes null for it, which readers accept.
+Json Number(double value) {
+  return std::isfinite(value) ? Json(value) : Json();
+}
+
+}  // namespace
+
+Json ToJson(const Traffic& traffic) {
+  Json json;
+  int64_t padding = 0;
+  for (int p = 0; p < kPurposes; ++p) {
+    json[PurposeName(static_cast<Purpose>(p))] =
+        traffic[p].bytes - traffic[p].padding_bytes;
+    padding += traffic[p].padding_bytes;
+  }
+  json["padding"] = padding;
+  return json;
+}
+
+Json ToJson(const StepMetrics& metrics) {
+  const StepReport& report = metrics.report;
+  return {{"step", metrics.step},
+          {"loss", Number(metrics.loss)},
+          {"learning_rate", metrics.learning_rate},
+          {"grad_norm", Number(report.grad_norm)},
+          {"clip_scale", report.clip_scale},
+          {"skipped", report.skipped},
+          {"tokens_per_second", metrics.tokens_per_second},
+          {"bytes", ToJson(report.traffic)},
+          {"seconds",
+           {{"forward", metrics.forward_seconds},
+            {"backward", metrics.backward_seconds},
+            {"step", metrics.step_seconds},
+            {"exposed_gradients", report.seconds_exposed_gradients},
+            {"scalars", report.seconds_scalars},
+            {"update", report.seconds_update},
+            {"exposed_weights", report.seconds_exposed_weights}}}};
+}
+
+Json ToJson(const MemoryReport& memory) {
+  return {
+      {"weights", memory.weights},   {"gradients", memory.gradients},
+      {"momentum", memory.momentum}, {"second_moment", memory.second_moment},
+      {"master", memory.master},     {"statistics", memory.statistics},
+      {"buckets", memory.buckets},   {"peak", memory.peak},
+      {"state", memory.state()}};
+}
+
+Json ToJson(const PretrainOptions& options) {
+  const ModelConfig& model = options.model;
+  const ScheduleOptions& schedule = options.schedule;
+  return {{"model",
+           {{"architecture", ArchitectureName(model.architecture)},
+            {"hidden", model.hidden},
+            {"layers", model.layers},
+            {"heads", model.heads},
+            {"kv_heads", model.kv_heads},
+            {"head_dim", model.head_dim},
+            {"ffn", model.ffn},
+            {"vocab", model.vocab},
+            {"context", model.context},
+            {"tied_head", model.tied_head}}},
+          {"data", options.data},
+          {"batch", options.batch},
+          {"length", options.length},
+          {"micro_steps", options.micro_steps},
+          {"steps", schedule.steps},
+          {"learning_rate", schedule.peak},
+          {"min_learning_rate", schedule.floor},
+          {"warmup", schedule.warmup},
+          {"optimizer", options.optimizer},
+          {"value_blocks", options.value_blocks},
+          {"memory", options.memory},
+          {"stage", options.stage},
+          {"clip", options.clip},
+          {"weight_decay", options.weight_decay},
+          {"beta1", options.beta1},
+          {"beta2", options.beta2},
+          {"epsilon", options.epsilon},
+          {"eval_every", options.eval_every},
+          {"eval_batches", options.eval_batches},
+          {"seed", options.seed},
+          {"threads", options.threads}};
+}
+
+Json ToJson(const BlasInfo& blas) {
+  return {{"name", blas.name},
+          {"library", blas.library},
+          {"detail", blas.detail},
+          {"slow", blas.slow}};
+}
+
+absl::StatusOr<RunFiles> RunFiles::Create(const std::string& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) {
+    return absl::PermissionDeniedError(
+        absl::StrCat(folder, ": cannot be made: ", error.message()));
+  }
+  // An earlier run's end must not be taken for this one's.
+  std::filesystem::remove(folder + "/run.json", error);
+  const std::string path = folder + "/metrics.jsonl";
+  std::ofstream metrics(path, std::ios::trunc);
+  if (!metrics) {
+    return absl::PermissionDeniedError(
+        absl::StrCat(path, ": cannot be written"));
+  }
+  return RunFiles(folder, std::move(metrics));
+}
+
+absl::Status RunFiles::AddLine(const Json& line) {
+  metrics_ << line.dump() << '\n' << std::flush;
+  if (metrics_) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat(folder_, "/metrics.jsonl: a line could not be written"));
+}
+
+absl::Status RunFiles::WriteRun(const Json& run) {
+  return WriteTextFile(folder_ + "/run.json", run.dump(2) + "\n");
+}
+
+absl::Status WriteTextFile(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::trunc);
+  file << text << std::flush;
+  if (file) return absl::OkStatus();
+  return absl::PermissionDeniedError(absl::StrCat(path, ": cannot be written"));
+}
+
+}  // namespace zeromini::tools

@@ -1,0 +1,50 @@
+// RunRecord: a finished or broken-off run, read back from its folder.
+
+#ifndef ZEROMINI_TOOLS_TRAIN_RUN_RECORD_H_
+#define ZEROMINI_TOOLS_TRAIN_RUN_RECORD_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace zeromini::tools {
+
+using Point = std::pair<double, double>;
+
+struct RunRecord {
+  std::string name;
+  std::string optimizer;  // "adam-mini (whole)" for whole value blocks.
+  bool finished = false;  // run.json is there.
+  int64_t ranks = 0;
+  int64_t stage = 0;
+  int64_t parameters = 0;
+  int64_t steps = 0;
+  uint64_t seed = 0;
+  double learning_rate = 0;
+  int64_t state_bytes = 0;   // Of the rank that holds most.
+  double training_loss = 0;  // Mean of the last 50 steps.
+  double validation_loss = 0;
+  double tokens_per_second = 0;
+  std::string blas;
+
+  std::vector<Point> training;            // (step, loss)
+  std::vector<Point> validation;          // (step, loss)
+  std::map<std::string, double> bytes;    // Per step and rank, by purpose.
+  std::map<std::string, double> seconds;  // Mean per step, by phase.
+};
+
+// `folder` is what pretrain --out was given. NotFound or InvalidArgument name
+// the file and the line.
+absl::StatusOr<RunRecord> ReadRun(const std::string& folder);
+
+// Mean over a window around each point, at most `points` of them; the last half
+// window has none.
+std::vector<Point> Smoothed(const std::vector<Point>& curve, size_t points);
+
+}  // namespace zeromini::tools
+
+#endif  // ZEROMINI_TOOLS_TRAIN_RUN_RECORD_H_

@@ -1,0 +1,225 @@
+#include "tools/train/run_tables.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <tuple>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace zeromini::tools {
+namespace {
+
+// Columns a terminal shows, not bytes: continuation bytes of UTF-8 are none.
+size_t Width(const std::string& text) {
+  return static_cast<size_t>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+std::string Loss(double loss) {
+  return std::isfinite(loss) ? absl::StrFormat("%.4f", loss) : "not finite";
+}
+
+struct Spread {
+  double low = std::numeric_limits<double>::infinity();
+  double high = -std::numeric_limits<double>::infinity();
+  double sum = 0;
+  int64_t count = 0;
+  void Take(double value) {
+    low = std::min(low, value);
+    high = std::max(high, value);
+    sum += value;
+    ++count;
+  }
+  double mean() const { return sum / static_cast<double>(count); }
+  double half() const { return (high - low) / 2; }
+};
+
+void FillGaps(std::vector<RunGroup>& groups) {
+  std::map<int64_t, double> best;
+  for (const RunGroup& group : groups) {
+    if (group.optimizer != "adamw") continue;
+    const auto [found, added] =
+        best.emplace(group.steps, group.validation_mean);
+    if (!added) found->second = std::min(found->second, group.validation_mean);
+  }
+  for (RunGroup& group : groups) {
+    const auto found = best.find(group.steps);
+    group.gap = found == best.end() ? std::numeric_limits<double>::quiet_NaN()
+                                    : group.validation_mean / found->second - 1;
+  }
+}
+
+}  // namespace
+
+std::string HumanBytes(double bytes) {
+  const char* const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  int unit = 0;
+  while (bytes >= 1024 && unit < 4) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return unit == 0 ? absl::StrFormat("%.0f B", bytes)
+                   : absl::StrFormat("%.2f %s", bytes, units[unit]);
+}
+
+std::string Table::ToText() const {
+  std::vector<size_t> widths;
+  for (const std::string& cell : header) widths.push_back(Width(cell));
+  for (const auto& row : rows) {
+    for (size_t c = 0; c < row.size() && c < widths.size(); ++c) {
+      widths[c] = std::max(widths[c], Width(row[c]));
+    }
+  }
+  std::string text;
+  const auto add = [&](const std::vector<std::string>& row) {
+    for (size_t c = 0; c < row.size() && c < widths.size(); ++c) {
+      const std::string space(widths[c] - Width(row[c]), ' ');
+      absl::StrAppend(&text, c == 0 ? "" : "  ", c == 0 ? row[c] : space,
+                      c == 0 ? space : row[c]);
+    }
+    text += '\n';
+  };
+  add(header);
+  for (const auto& row : rows) add(row);
+  return text;
+}
+
+std::string Table::ToMarkdown() const {
+  std::string text;
+  const auto add = [&](const std::vector<std::string>& row) {
+    for (const std::string& cell : row) absl::StrAppend(&text, "| ", cell, " ");
+    text += "|\n";
+  };
+  add(header);
+  for (size_t c = 0; c < header.size(); ++c) text += c == 0 ? "|---" : "|---:";
+  text += "|\n";
+  for (const auto& row : rows) add(row);
+  return text;
+}
+
+Table ResultTable(const std::vector<RunRecord>& runs) {
+  Table table;
+  table.header = {"run",        "optimizer",  "ranks",      "stage",
+                  "steps",      "training",   "validation", "tokens/s",
+                  "state/rank", "bytes/param"};
+  for (const RunRecord& run : runs) {
+    const double per_param = run.parameters > 0
+                                 ? static_cast<double>(run.state_bytes) *
+                                       static_cast<double>(run.ranks) /
+                                       static_cast<double>(run.parameters)
+                                 : 0;
+    table.rows.push_back({run.name,
+                          run.finished ? run.optimizer : "not finished",
+                          absl::StrCat(run.ranks), absl::StrCat(run.stage),
+                          absl::StrCat(run.training.size()),
+                          Loss(run.training_loss), Loss(run.validation_loss),
+                          absl::StrFormat("%.0f", run.tokens_per_second),
+                          HumanBytes(static_cast<double>(run.state_bytes)),
+                          absl::StrFormat("%.3f", per_param)});
+  }
+  return table;
+}
+
+Table BytesTable(const std::vector<RunRecord>& runs) {
+  const char* const purposes[] = {"gradients", "weights", "scalars", "state",
+                                  "padding"};
+  Table table;
+  table.header = {"run"};
+  for (const char* purpose : purposes) table.header.push_back(purpose);
+  for (const RunRecord& run : runs) {
+    std::vector<std::string> row = {run.name};
+    for (const char* purpose : purposes) {
+      const auto found = run.bytes.find(purpose);
+      row.push_back(HumanBytes(found == run.bytes.end() ? 0 : found->second));
+    }
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
+std::vector<RunGroup> GroupRuns(const std::vector<RunRecord>& runs) {
+  std::map<std::tuple<int64_t, std::string, double>, std::pair<Spread, Spread>>
+      spreads;
+  for (const RunRecord& run : runs) {
+    if (!run.finished) continue;
+    auto& [training, validation] =
+        spreads[{run.steps, run.optimizer, run.learning_rate}];
+    training.Take(run.training_loss);
+    validation.Take(run.validation_loss);
+  }
+  std::vector<RunGroup> groups;
+  for (const auto& [key, value] : spreads) {
+    RunGroup group;
+    std::tie(group.steps, group.optimizer, group.learning_rate) = key;
+    group.runs = value.first.count;
+    group.training_mean = value.first.mean();
+    group.training_spread = value.first.half();
+    group.validation_mean = value.second.mean();
+    group.validation_spread = value.second.half();
+    groups.push_back(group);
+  }
+  FillGaps(groups);
+  return groups;
+}
+
+Table GroupTable(const std::vector<RunGroup>& groups) {
+  Table table;
+  table.header = {"optimizer", "steps",      "lr",           "runs",
+                  "training",  "validation", "vs best adamw"};
+  for (const RunGroup& group : groups) {
+    const auto loss = [&](double mean, double spread) {
+      return group.runs > 1 ? absl::StrFormat("%.4f ± %.4f", mean, spread)
+                            : Loss(mean);
+    };
+    table.rows.push_back(
+        {group.optimizer, absl::StrCat(group.steps),
+         absl::StrFormat("%g", group.learning_rate), absl::StrCat(group.runs),
+         loss(group.training_mean, group.training_spread),
+         loss(group.validation_mean, group.validation_spread),
+         std::isfinite(group.gap) ? absl::StrFormat("%+.2f %%", 100 * group.gap)
+                                  : "-"});
+  }
+  return table;
+}
+
+nlohmann::json ToJson(const std::vector<RunRecord>& runs) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const RunRecord& run : runs) {
+    list.push_back({{"name", run.name},
+                    {"optimizer", run.optimizer},
+                    {"finished", run.finished},
+                    {"ranks", run.ranks},
+                    {"stage", run.stage},
+                    {"steps", run.steps},
+                    {"parameters", run.parameters},
+                    {"learning_rate", run.learning_rate},
+                    {"training_loss", run.training_loss},
+                    {"validation_loss", run.validation_loss},
+                    {"tokens_per_second", run.tokens_per_second},
+                    {"state_bytes_per_rank", run.state_bytes},
+                    {"bytes", run.bytes},
+                    {"seconds", run.seconds}});
+  }
+  return list;
+}
+
+nlohmann::json ToJson(const std::vector<RunGroup>& groups) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const RunGroup& group : groups) {
+    list.push_back({{"optimizer", group.optimizer},
+                    {"steps", group.steps},
+                    {"learning_rate", group.learning_rate},
+                    {"runs", group.runs},
+                    {"training_loss", group.training_mean},
+                    {"training_spread", group.training_spread},
+                    {"validation_loss", group.validation_mean},
+                    {"validation_spread", group.validation_spread},
+                    {"gap", group.gap}});
+  }
+  return list;
+}
+
+}  // namespace zeromini::tools

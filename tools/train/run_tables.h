@@ -1,0 +1,47 @@
+// Tables of runs: for a terminal, for a page and for Markdown.
+
+#ifndef ZEROMINI_TOOLS_TRAIN_RUN_TABLES_H_
+#define ZEROMINI_TOOLS_TRAIN_RUN_TABLES_H_
+
+#include <string>
+#include <vector>
+
+#include "nlohmann/json.hpp"
+#include "tools/train/run_record.h"
+
+namespace zeromini::tools {
+
+struct Table {
+  std::vector<std::string> header;
+  std::vector<std::vector<std::string>> rows;
+
+  std::string ToText() const;  // Aligned columns.
+  std::string ToMarkdown() const;
+};
+
+Table ResultTable(const std::vector<RunRecord>& runs);  // One row a run.
+Table BytesTable(const std::vector<RunRecord>& runs);   // One row a run.
+
+// Finished runs that differ only in their seed, together.
+struct RunGroup {
+  std::string optimizer;
+  double learning_rate = 0;
+  int64_t steps = 0;
+  int64_t runs = 0;
+  // Mean, and half the distance from lowest to highest.
+  double training_mean = 0, training_spread = 0;
+  double validation_mean = 0, validation_spread = 0;
+  double gap = 0;  // Of validation_mean over the best adamw of equal steps; NaN
+                   // without one.
+};
+std::vector<RunGroup> GroupRuns(const std::vector<RunRecord>& runs);
+Table GroupTable(const std::vector<RunGroup>& groups);
+
+nlohmann::json ToJson(const std::vector<RunRecord>& runs);
+nlohmann::json ToJson(const std::vector<RunGroup>& groups);
+
+std::string HumanBytes(double bytes);  // "1.50 MiB".
+
+}  // namespace zeromini::tools
+
+#endif  // ZEROMINI_TOOLS_TRAIN_RUN_TABLES_H_

@@ -1,0 +1,107 @@
+#include <chrono>
+#include <cmath>
+#include <exception>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tools/train/train_optimizer.h"
+
+namespace zeromini::tools {
+namespace {
+
+class TorchAdamW : public TrainOptimizer {
+ public:
+  TorchAdamW(LanguageModel& model, const PretrainOptions& options)
+      : options_(options) {
+    std::vector<torch::Tensor> decayed, plain;
+    for (const auto& item : model.named_parameters()) {
+      bool listed = false;
+      for (const torch::Tensor& earlier : all_) {
+        listed = listed || earlier.is_same(item.value());
+      }
+      if (listed) continue;
+      all_.push_back(item.value());
+      // As our default: norms and biases, the 1-D tensors, do not decay.
+      (item.value().dim() > 1 ? decayed : plain).push_back(item.value());
+    }
+    auto base = torch::optim::AdamWOptions(options.schedule.peak)
+                    .betas({options.beta1, options.beta2})
+                    .eps(options.epsilon)
+                    .weight_decay(options.weight_decay);
+    std::vector<torch::optim::OptimizerParamGroup> groups;
+    groups.emplace_back(decayed,
+                        std::make_unique<torch::optim::AdamWOptions>(base));
+    groups.emplace_back(plain, std::make_unique<torch::optim::AdamWOptions>(
+                                   base.weight_decay(0)));
+    adamw_ = std::make_unique<torch::optim::AdamW>(groups, base);
+  }
+
+  absl::Status Backward(const torch::Tensor& loss) override {
+    (loss / static_cast<double>(options_.micro_steps)).backward();
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<StepReport> Step(double learning_rate) override {
+    const auto begin = std::chrono::steady_clock::now();
+    StepReport report;
+    report.step = ++steps_;
+    report.grad_norm = GradNorm();
+    if (options_.clip > 0) {
+      torch::nn::utils::clip_grad_norm_(all_, options_.clip);
+    }
+    for (auto& group : adamw_->param_groups()) {
+      group.options().set_lr(learning_rate);
+    }
+    adamw_->step();
+    for (torch::Tensor& tensor : all_) tensor.mutable_grad() = torch::Tensor();
+    report.seconds_total =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
+            .count();
+    report.seconds_update = report.seconds_total;
+    return report;
+  }
+
+  MemoryReport Memory() const override {
+    MemoryReport memory;
+    for (const torch::Tensor& tensor : all_) {
+      const int64_t bytes = tensor.numel() * int64_t{sizeof(float)};
+      memory.gradients += bytes;
+      memory.momentum += bytes;
+      memory.second_moment += bytes;
+    }
+    return memory;
+  }
+
+  absl::Status Close() override { return absl::OkStatus(); }
+
+ private:
+  double GradNorm() const {
+    double sum = 0;
+    for (const torch::Tensor& tensor : all_) {
+      if (!tensor.grad().defined()) continue;
+      const double norm = tensor.grad().norm().item<float>();
+      sum += norm * norm;
+    }
+    return std::sqrt(sum);
+  }
+
+  PretrainOptions options_;
+  std::vector<torch::Tensor> all_;
+  std::unique_ptr<torch::optim::AdamW> adamw_;
+  int64_t steps_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<TrainOptimizer>> MakeTorchAdamW(
+    LanguageModel& model, const PretrainOptions& options, Communicator& group) {
+  if (group.size() != 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--optimizer torch-adamw is the unsharded reference and "
+                     "runs on 1 rank, not ",
+                     group.size()));
+  }
+  return std::make_unique<TorchAdamW>(model, options);
+}
+
+}  // namespace zeromini::tools

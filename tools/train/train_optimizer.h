@@ -1,0 +1,41 @@
+// TrainOptimizer: the training loop's view of an optimizer, ours or torch's
+// own.
+
+#ifndef ZEROMINI_TOOLS_TRAIN_TRAIN_OPTIMIZER_H_
+#define ZEROMINI_TOOLS_TRAIN_TRAIN_OPTIMIZER_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "tools/train/language_model.h"
+#include "tools/train/pretrain_options.h"
+#include "zeromini/optimizer.h"
+
+namespace zeromini::tools {
+
+class TrainOptimizer {
+ public:
+  virtual ~TrainOptimizer() = default;
+
+  // Runs a micro-batch's backward from its mean loss.
+  virtual absl::Status Backward(const torch::Tensor& loss) = 0;
+
+  // Collective. Updates the weights and clears the gradients.
+  virtual absl::StatusOr<StepReport> Step(double learning_rate) = 0;
+
+  virtual MemoryReport Memory() const = 0;  // Of this rank.
+  virtual absl::Status Close() = 0;         // Collective.
+};
+
+// Sharded over `group`, which must outlive the result.
+absl::StatusOr<std::unique_ptr<TrainOptimizer>> MakeSharded(
+    LanguageModel& model, const PretrainOptions& options, Communicator& group);
+
+// torch::optim::AdamW on one rank: the reference to compare with.
+// InvalidArgument if `group` has more ranks.
+absl::StatusOr<std::unique_ptr<TrainOptimizer>> MakeTorchAdamW(
+    LanguageModel& model, const PretrainOptions& options, Communicator& group);
+
+}  // namespace zeromini::tools
+
+#endif  // ZEROMINI_TOOLS_TRAIN_TRAIN_OPTIMIZER_H_

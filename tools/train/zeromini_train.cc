@@ -1,0 +1,18 @@
+// The zeromini-train program: pretrain, report, summarize.
+
+#include "tools/train/train_verbs.h"
+
+int main(int argc, char** argv) {
+  CLI::App app("zeromini-train: trains a language model with zeromini");
+  app.require_subcommand(1);
+  int exit_code = 0;
+  zeromini::tools::AddPretrain(app, &exit_code);
+  zeromini::tools::AddReport(app, &exit_code);
+  zeromini::tools::AddSummarize(app, &exit_code);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return exit_code;
+}
