@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . tools/env.sh
 tools/install_packages.sh
 
-jobs=$(nproc)
+jobs=$(env -u OMP_NUM_THREADS nproc)  # nproc obeys it, and env.sh sets it.
 section() { printf '\n==== %s (%d s)\n' "$1" "$SECONDS"; }
 
 configure() {  # configure <preset>
