@@ -34,14 +34,14 @@ tools/lint.sh
 # Without MPI and LibTorch, which are not instrumented.
 section "address and undefined behaviour sanitizers"
 build asan
-ctest --preset asan -j "$jobs" -LE 'long|package'
+ctest --preset asan -j "$jobs"
 
 section "thread sanitizer: communicators and runtime"
 configure tsan
 mapfile -t threaded < <(ninja -C build/tsan -t targets all |
   sed -nE 's/^(bin\/(comm|runtime|ranks)\.[^:]*):.*/\1/p' | grep -v golden)
 cmake --build --preset tsan -j "$jobs" --target "${threaded[@]}"
-ctest --preset tsan -j "$jobs" -LE 'long|package|golden' -R '^(comm|runtime|ranks)\.'
+ctest --preset tsan -j "$jobs"
 
 section "clang: the same bits"
 build clang kernels.kernel_bits_test kernels.cpu_kernels_test
