@@ -69,23 +69,6 @@ absl::StatusOr<ReplaySummary> ReplayOverMpi(const ReplayOptions& options,
   return ReplayRank(*input, options, world);
 }
 
-void ReplayOnMpi(const ReplayOptions& options, Outcome* outcome) {
-  auto session = MpiSession::Start();
-  if (!session.ok()) {
-    outcome->summary = session.status();
-    return;
-  }
-  outcome->reports = (*session)->rank() == 0;
-  auto world = (*session)->World();
-  if (!world.ok()) {
-    outcome->summary = world.status();
-    return;
-  }
-  outcome->summary = ReplayOverMpi(options, **world, outcome);
-  const absl::Status closed = (*world)->Close();
-  if (outcome->summary.ok() && !closed.ok()) outcome->summary = closed;
-}
-
 nlohmann::json SummaryJson(const ReplayOptions& options,
                            const Outcome& outcome) {
   const ReplaySummary& summary = *outcome.summary;
@@ -128,13 +111,9 @@ std::string OneLine(std::string text) {
   return text;
 }
 
-int Replay(const ReplayOptions& options, const std::string& json_file) {
-  Outcome outcome;
-  if (options.comm == "mpi") {
-    ReplayOnMpi(options, &outcome);
-  } else {
-    ReplayOnThreads(options, &outcome);
-  }
+// Says how it went, and returns the exit code.
+int Report(const ReplayOptions& options, const std::string& json_file,
+           const Outcome& outcome) {
   const absl::Status status = outcome.summary.status();
   if (!outcome.reports) return ExitCodeOf(status);
   if (!status.ok()) {
@@ -152,6 +131,34 @@ int Replay(const ReplayOptions& options, const std::string& json_file) {
   std::fprintf(stderr, "zeromini replay: %s: cannot be written\n",
                json_file.c_str());
   return 2;
+}
+
+// Reports while MPI is up: the first rank that ends with an error makes mpirun
+// end all others, and finalising MPI waits for the one that reports.
+int ReplayOnMpi(const ReplayOptions& options, const std::string& json_file) {
+  Outcome outcome;
+  auto session = MpiSession::Start();
+  if (!session.ok()) {
+    outcome.summary = session.status();
+    return Report(options, json_file, outcome);
+  }
+  outcome.reports = (*session)->rank() == 0;
+  auto world = (*session)->World();
+  if (!world.ok()) {
+    outcome.summary = world.status();
+    return Report(options, json_file, outcome);
+  }
+  outcome.summary = ReplayOverMpi(options, **world, &outcome);
+  const absl::Status closed = (*world)->Close();
+  if (outcome.summary.ok() && !closed.ok()) outcome.summary = closed;
+  return Report(options, json_file, outcome);
+}
+
+int Replay(const ReplayOptions& options, const std::string& json_file) {
+  if (options.comm == "mpi") return ReplayOnMpi(options, json_file);
+  Outcome outcome;
+  ReplayOnThreads(options, &outcome);
+  return Report(options, json_file, outcome);
 }
 
 struct ReplayFlags {
