@@ -1,7 +1,7 @@
 #!/bin/bash
 # Trains a small Llama (1 M parameters, byte-level) on two ranks, once with
 # Adam-mini and once with AdamW, and compares them. Installs and builds what is
-# missing first. Two to three minutes of training on two cores.
+# missing first. Two to three and a half minutes of training on two cores.
 #
 #   tools/demo.sh [FOLDER]      results go to FOLDER, by default out/demo
 #   ZEROMINI_DEMO_STEPS=2400    a longer run
