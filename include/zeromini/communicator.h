@@ -3,6 +3,7 @@
 #ifndef ZEROMINI_COMMUNICATOR_H_
 #define ZEROMINI_COMMUNICATOR_H_
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -14,13 +15,31 @@
 
 namespace zeromini {
 
-// Says what an exchange is for: counters and error messages read it, the
-// exchange itself does not depend on it.
+// Says what an exchange is for, and what its elements travel as. All ranks must
+// agree on it.
 struct Exchange {
   Purpose purpose = Purpose::kControl;
   int bucket = -1;      // Which bucket, or -1.
   int64_t padding = 0;  // Elements, of all size() segments, that are padding.
+
+  // What fp32 elements of a reduce-scatter or all-gather travel as: kFloat32,
+  // or kBFloat16 (rounded to nearest even), which halves the bytes.
+  //
+  // Reduce-scatter: a rank's own contribution is not rounded; those of others
+  // are, once per level they cross (inside a host, between hosts), and are
+  // added in fp32. The error of a sum is at most levels * 2^-9 * sum |g|.
+  // All-gather: every segment of `out` is rounded, this rank's own too.
+  DType wire = DType::kFloat32;
+
+  uint64_t plan = 0;  // Hash of the plan it belongs to, or 0.
 };
+
+// What a rank has really sent, by level. Zero where a backend cannot tell.
+struct LevelBytes {
+  int64_t inside_host = 0;
+  int64_t between_hosts = 0;
+};
+using LevelTraffic = std::array<LevelBytes, kPurposes>;  // By int(Purpose).
 
 // Every call but Abort() is collective: all ranks make the same calls in the
 // same order. A call enqueues on stream() and returns; it returns an error at
@@ -49,6 +68,9 @@ class Communicator {
 
   // How long a wait inside an exchange lasts before the group breaks.
   virtual absl::Duration timeout() const = 0;
+
+  // Since the group was made, groups of Split() left out. Any thread.
+  virtual LevelTraffic level_traffic() const { return {}; }
 
   // `in` holds size() segments of `count` elements; the sum of segment rank()
   // over the ranks goes to `out`, which may be that very segment of `in`. The

@@ -21,6 +21,11 @@ struct GroupOptions {
   // this late (first-step compilation, data loading), so it is generous.
   absl::Duration timeout = absl::Minutes(10);
 
+  // Which host each rank is on, any numbers, one per rank and equal on all
+  // ranks. Empty: as MPI says (MPI_COMM_TYPE_SHARED). It may split a host, for
+  // tests or for NUMA domains, never join two. Read by MPI groups only.
+  std::vector<int> hosts;
+
   // Makes each rank's communication stream. Tests put delayed streams here;
   // null means HostStream::Create.
   std::function<std::unique_ptr<HostStream>(int rank)> make_stream;
@@ -41,6 +46,11 @@ struct TrafficCount {
   int64_t calls = 0;
   int64_t bytes = 0;          // Payload and padding together.
   int64_t padding_bytes = 0;  // The part of `bytes` that is padding.
+
+  // What the backend counted, level by level (Communicator::level_traffic()):
+  // across hosts at most (hosts-1)/hosts of a payload leaves a host.
+  int64_t inside_host_bytes = 0;
+  int64_t between_hosts_bytes = 0;
 };
 using Traffic = std::array<TrafficCount, kPurposes>;  // By int(Purpose).
 
