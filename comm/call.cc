@@ -1,6 +1,7 @@
 #include "comm/call.h"
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 
 namespace zeromini {
 namespace {
@@ -51,6 +52,56 @@ const char* Name(ReduceOp op) {
   return "unknown operation";
 }
 
+absl::Status CheckWire(const Call& call, const std::string& who) {
+  const DType wire = static_cast<DType>(call.signature.wire);
+  if (wire == DType::kFloat32) return absl::OkStatus();
+  if (wire != DType::kBFloat16) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(who, "the wire format must be fp32 or bf16"));
+  }
+  const Collective collective = call.signature.collective;
+  const bool moves_segments = collective == Collective::kReduceScatter ||
+                              collective == Collective::kAllGather;
+  if (call.dtype() != DType::kFloat32 || !moves_segments) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(who,
+                     "only the fp32 elements of a reduce-scatter or all-gather "
+                     "can travel as bf16"));
+  }
+  return absl::OkStatus();
+}
+
+std::string DescribePlans(const Signature& root, const Signature& other,
+                          size_t rank) {
+  return absl::StrFormat("rank 0 has plan %016x, rank %d has plan %016x",
+                         root.plan, rank, other.plan);
+}
+
+// Why two signatures that are not equal are not.
+std::string DescribeDifference(const Signature& root, const Signature& other,
+                               size_t rank) {
+  Signature same_call = other;
+  same_call.plan = root.plan;
+  same_call.sequence = root.sequence;
+  const bool plans_differ = root.plan != other.plan;
+  if (same_call != root) {
+    return absl::StrCat(
+        "ranks make different calls: rank 0 calls ", Describe(root), "; rank ",
+        rank, " calls ", Describe(other),
+        plans_differ ? absl::StrCat(" (", DescribePlans(root, other, rank), ")")
+                     : "");
+  }
+  if (plans_differ) {
+    return absl::StrCat(
+        "ranks have different plans: ", DescribePlans(root, other, rank),
+        ", in ", Describe(root));
+  }
+  return absl::StrCat(
+      "ranks are at different exchanges: rank 0 is at exchange ", root.sequence,
+      ", rank ", rank, " at exchange ", other.sequence, ", in ",
+      Describe(root));
+}
+
 }  // namespace
 
 const char* PurposeName(Purpose purpose) {
@@ -82,6 +133,8 @@ std::string Describe(const Signature& signature) {
   }
   absl::StrAppend(&text, ", ", signature.count, " x ",
                   Name(static_cast<DType>(signature.dtype)));
+  const DType wire = static_cast<DType>(signature.wire);
+  if (wire != DType::kFloat32) absl::StrAppend(&text, " as ", Name(wire));
   if (signature.collective == Collective::kAllReduce) {
     absl::StrAppend(&text, ", ",
                     Name(static_cast<ReduceOp>(signature.reduce_op)));
@@ -115,15 +168,14 @@ absl::Status CheckCall(const Call& call, int rank, int size) {
   if (signature.count > 0 && (call.in == nullptr || call.out == nullptr)) {
     return absl::InvalidArgumentError(absl::StrCat(who, "null buffer"));
   }
-  return absl::OkStatus();
+  return CheckWire(call, who);
 }
 
 absl::Status CheckAgreement(absl::Span<const Signature> by_rank) {
   for (size_t r = 1; r < by_rank.size(); ++r) {
     if (by_rank[r] == by_rank[0]) continue;
-    return absl::InvalidArgumentError(absl::StrCat(
-        "ranks make different calls: rank 0 calls ", Describe(by_rank[0]),
-        "; rank ", r, " calls ", Describe(by_rank[r])));
+    return absl::InvalidArgumentError(
+        DescribeDifference(by_rank[0], by_rank[r], r));
   }
   return absl::OkStatus();
 }

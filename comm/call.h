@@ -31,7 +31,11 @@ struct Signature {
   int32_t root = 0;
   int32_t purpose = static_cast<int32_t>(Purpose::kControl);
   int32_t bucket = -1;
-  int64_t count = 0;  // As the caller gave it: a segment's or the whole's.
+  int32_t wire = 0;      // A DType: what fp32 elements travel as.
+  int32_t reserved = 0;  // So that no byte that travels is uninitialised.
+  int64_t count = 0;     // As the caller gave it: a segment's or the whole's.
+  uint64_t plan = 0;     // See Exchange.
+  int64_t sequence = 0;  // Exchanges that this rank gave the group before.
 
   bool operator==(const Signature&) const = default;
 };
@@ -42,23 +46,32 @@ struct Call {
   void* out = nullptr;
 
   DType dtype() const { return static_cast<DType>(signature.dtype); }
+  // What an element takes on the wire: dtype(), unless that is fp32 and travels
+  // rounded.
+  DType wire() const {
+    const DType wire = static_cast<DType>(signature.wire);
+    return wire == DType::kFloat32 ? dtype() : wire;
+  }
   ReduceOp reduce_op() const {
     return static_cast<ReduceOp>(signature.reduce_op);
   }
 };
 
-// "reduce-scatter of gradients, bucket 3, 1024 x fp32".
+// "reduce-scatter of gradients, bucket 3, 1024 x fp32", and " as bf16" if its
+// elements travel as that. Neither plan nor sequence.
 std::string Describe(const Signature& signature);
 
 // "rank 2", "ranks 1, 2 and 5".
 std::string DescribeRanks(absl::Span<const int> ranks);
 
-// InvalidArgument for a negative count, a root outside the group or a missing
-// buffer.
+// InvalidArgument for a negative count, a root outside the group, a missing
+// buffer, or a wire format other than fp32 unless it is bf16 for the fp32
+// elements of a reduce-scatter or all-gather.
 absl::Status CheckCall(const Call& call, int rank, int size);
 
 // By rank. InvalidArgument that names the first two ranks that disagree, the
-// same words on every rank.
+// same words on every rank: their calls, or, if those agree, their plans, or
+// else which exchange each is at.
 absl::Status CheckAgreement(absl::Span<const Signature> by_rank);
 
 }  // namespace zeromini

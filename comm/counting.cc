@@ -1,4 +1,6 @@
 #include <atomic>
+#include <map>
+#include <mutex>
 #include <utility>
 
 #include "zeromini/group.h"
@@ -7,29 +9,82 @@
 namespace zeromini {
 namespace {
 
-// Atomics, since exchanges may be called while another thread reads.
-struct Totals {
-  std::array<std::atomic<int64_t>, kPurposes> calls = {};
-  std::array<std::atomic<int64_t>, kPurposes> bytes = {};
-  std::array<std::atomic<int64_t>, kPurposes> padding_bytes = {};
+// Adds what `group` has sent since `start`.
+void AddLevels(const Communicator& group, const LevelTraffic& start,
+               LevelTraffic* sum) {
+  const LevelTraffic now = group.level_traffic();
+  for (int p = 0; p < kPurposes; ++p) {
+    (*sum)[p].inside_host += now[p].inside_host - start[p].inside_host;
+    (*sum)[p].between_hosts += now[p].between_hosts - start[p].between_hosts;
+  }
+}
+
+// Of a group and all that were split from it. Thread-safe, since exchanges may
+// be called while another thread reads.
+class Totals {
+ public:
+  void Count(const Exchange& exchange, int64_t bytes, int64_t padding_bytes) {
+    const int p = static_cast<int>(exchange.purpose);
+    ++calls_[p];
+    bytes_[p] += bytes;
+    padding_bytes_[p] += padding_bytes;
+  }
+
+  void Join(const Communicator* group) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    groups_[group] = group->level_traffic();
+  }
+  void Leave(const Communicator* group) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    AddLevels(*group, groups_[group], &left_);
+    groups_.erase(group);
+  }
+
+  Traffic Read() const {
+    Traffic traffic;
+    std::lock_guard<std::mutex> lock(mutex_);
+    LevelTraffic levels = left_;
+    for (const auto& [group, start] : groups_) {
+      AddLevels(*group, start, &levels);
+    }
+    for (int p = 0; p < kPurposes; ++p) {
+      traffic[p] = {calls_[p], bytes_[p], padding_bytes_[p],
+                    levels[p].inside_host, levels[p].between_hosts};
+    }
+    return traffic;
+  }
+
+ private:
+  std::array<std::atomic<int64_t>, kPurposes> calls_ = {};
+  std::array<std::atomic<int64_t>, kPurposes> bytes_ = {};
+  std::array<std::atomic<int64_t>, kPurposes> padding_bytes_ = {};
+
+  mutable std::mutex mutex_;
+  // With what each had sent when it joined.
+  std::map<const Communicator*, LevelTraffic> groups_;
+  LevelTraffic left_ = {};  // Of groups that are gone.
 };
+
+// What an element of a reduce-scatter or all-gather travels as.
+DType WireOf(DType dtype, const Exchange& exchange) {
+  return exchange.wire == DType::kFloat32 ? dtype : exchange.wire;
+}
 
 class Counting : public CountingCommunicator {
  public:
   Counting(Communicator& group, std::shared_ptr<Totals> totals)
-      : group_(group), totals_(std::move(totals)) {}
-  Counting(std::unique_ptr<Communicator> group, std::shared_ptr<Totals> totals)
-      : owned_(std::move(group)), group_(*owned_), totals_(std::move(totals)) {}
-
-  Traffic traffic() const override {
-    Traffic traffic;
-    for (int p = 0; p < kPurposes; ++p) {
-      traffic[p].calls = totals_->calls[p];
-      traffic[p].bytes = totals_->bytes[p];
-      traffic[p].padding_bytes = totals_->padding_bytes[p];
-    }
-    return traffic;
+      : group_(group), totals_(std::move(totals)) {
+    totals_->Join(&group_);
   }
+  Counting(std::unique_ptr<Communicator> group, std::shared_ptr<Totals> totals)
+      : owned_(std::move(group)), group_(*owned_), totals_(std::move(totals)) {
+    totals_->Join(&group_);
+  }
+  ~Counting() override {
+    if (owned_ != nullptr) totals_->Leave(&group_);
+  }
+
+  Traffic traffic() const override { return totals_->Read(); }
 
   int rank() const override { return group_.rank(); }
   int size() const override { return group_.size(); }
@@ -37,19 +92,20 @@ class Counting : public CountingCommunicator {
   Stream stream() const override { return group_.stream(); }
   bool overlaps() const override { return group_.overlaps(); }
   absl::Duration timeout() const override { return group_.timeout(); }
+  LevelTraffic level_traffic() const override { return group_.level_traffic(); }
 
   absl::Status ReduceScatter(const void* in, void* out, int64_t count,
                              DType dtype, Exchange exchange) override {
     ZEROMINI_RETURN_IF_ERROR(
         group_.ReduceScatter(in, out, count, dtype, exchange));
-    Count(size() * count, dtype, 1, exchange);
+    Count(size() * count, WireOf(dtype, exchange), 1, exchange);
     return absl::OkStatus();
   }
 
   absl::Status AllGather(const void* in, void* out, int64_t count, DType dtype,
                          Exchange exchange) override {
     ZEROMINI_RETURN_IF_ERROR(group_.AllGather(in, out, count, dtype, exchange));
-    Count(size() * count, dtype, 1, exchange);
+    Count(size() * count, WireOf(dtype, exchange), 1, exchange);
     return absl::OkStatus();
   }
 
@@ -85,13 +141,10 @@ class Counting : public CountingCommunicator {
   // the elements.
   void Count(int64_t elements, DType dtype, int passes,
              const Exchange& exchange) {
-    const int p = static_cast<int>(exchange.purpose);
     const auto sent = [&](int64_t count) {
       return passes * (size() - 1) * count * SizeOf(dtype) / size();
     };
-    ++totals_->calls[p];
-    totals_->bytes[p] += sent(elements);
-    totals_->padding_bytes[p] += sent(exchange.padding);
+    totals_->Count(exchange, sent(elements), sent(exchange.padding));
   }
 
   const std::unique_ptr<Communicator> owned_;  // Null if someone else's.

@@ -22,6 +22,10 @@ class Endpoint {
   virtual const char* backend() const = 0;
   virtual absl::Duration timeout() const = 0;
 
+  // What Run() has sent so far, the exchanges that have returned included. Any
+  // thread. Zeros where the backend cannot tell.
+  virtual LevelTraffic level_traffic() const { return {}; }
+
   // Does the exchange and returns when this rank's buffers are free again. One
   // at a time, on the rank's stream. `call` has passed CheckCall().
   virtual absl::Status Run(const Call& call) = 0;

@@ -64,6 +64,9 @@ class QueuedCommunicator : public Communicator {
   const char* backend() const override { return endpoint_->backend(); }
   Stream stream() const override { return Stream{stream_.get()}; }
   absl::Duration timeout() const override { return endpoint_->timeout(); }
+  LevelTraffic level_traffic() const override {
+    return endpoint_->level_traffic();
+  }
 
   absl::Status ReduceScatter(const void* in, void* out, int64_t count,
                              DType dtype, Exchange exchange) override {
@@ -95,7 +98,9 @@ class QueuedCommunicator : public Communicator {
 
   absl::Status Barrier() override {
     ZEROMINI_RETURN_IF_ERROR(Usable());
-    return Wait(Task(Call{}));
+    Call call;
+    call.signature.sequence = submitted_++;
+    return Wait(Task(call));
   }
 
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color,
@@ -132,7 +137,9 @@ class QueuedCommunicator : public Communicator {
     signature.dtype = static_cast<int32_t>(dtype);
     signature.purpose = static_cast<int32_t>(exchange.purpose);
     signature.bucket = exchange.bucket;
+    signature.wire = static_cast<int32_t>(exchange.wire);
     signature.count = count;
+    signature.plan = exchange.plan;
     return signature;
   }
 
@@ -142,8 +149,9 @@ class QueuedCommunicator : public Communicator {
     return absl::OkStatus();
   }
 
-  absl::Status Submit(const Call& call) {
+  absl::Status Submit(Call call) {
     ZEROMINI_RETURN_IF_ERROR(Usable());
+    call.signature.sequence = submitted_++;
     absl::Status status = CheckCall(call, rank(), size());
     if (!status.ok()) {
       endpoint_->Break(status);
@@ -167,6 +175,7 @@ class QueuedCommunicator : public Communicator {
   const std::shared_ptr<Endpoint> endpoint_;
   const std::shared_ptr<HostStream> stream_;
   const Pending pending_ = std::make_shared<std::atomic<int64_t>>(0);
+  std::atomic<int64_t> submitted_ = 0;
   std::atomic<bool> closed_ = false;
 };
 

@@ -103,6 +103,45 @@ void ReduceBy(ReduceOp op, absl::Span<const void* const> sources, void* out,
   }
 }
 
+template <int64_t kCount>
+void AddWireBlock(const WireSource& source, int64_t begin, int64_t count,
+                  float* sum) {
+  if (source.dtype == DType::kBFloat16) {
+    const uint16_t* data = static_cast<const uint16_t*>(source.data) + begin;
+    FoldIn<BFloat16, Add, kCount>(data, sum, count);
+  } else {
+    const float* data = static_cast<const float*>(source.data) + begin;
+    FoldIn<Plain<float>, Add, kCount>(data, sum, count);
+  }
+}
+
+template <int64_t kCount>
+void ReduceWireBlock(absl::Span<const WireSource> sources, float* out,
+                     int64_t begin, int64_t count) {
+  // Summed aside because `out` may be a source that is yet to be read.
+  float sum[kBlock];
+  const int64_t n = kCount > 0 ? kCount : count;
+  std::fill_n(sum, n, -0.0f);  // To which any x, -0 too, adds up to x.
+  for (const WireSource& source : sources) {
+    AddWireBlock<kCount>(source, begin, count, sum);
+  }
+  std::copy_n(sum, n, out + begin);
+}
+
+template <int64_t kCount>
+void RoundBlock(const float* __restrict in, uint16_t* __restrict out,
+                int64_t count) {
+  const int64_t n = kCount > 0 ? kCount : count;
+  for (int64_t i = 0; i < n; ++i) out[i] = ToBFloat16(in[i]);
+}
+
+template <int64_t kCount>
+void WidenBlock(const uint16_t* __restrict in, float* __restrict out,
+                int64_t count) {
+  const int64_t n = kCount > 0 ? kCount : count;
+  for (int64_t i = 0; i < n; ++i) out[i] = FromBFloat16(in[i]);
+}
+
 // Max and min of int64 compare as signed; sums wrap, hence unsigned.
 void ReduceInt64(ReduceOp op, absl::Span<const void* const> sources, void* out,
                  int64_t count) {
@@ -130,6 +169,57 @@ void ReduceInRankOrder(absl::Span<const void* const> sources, void* out,
       return ReduceInt64(op, sources, out, count);
     case DType::kByte:
       return ReduceBy<Plain<uint8_t>>(op, sources, out, count);
+  }
+}
+
+void ReduceWire(absl::Span<const WireSource> sources, float* out,
+                int64_t count) {
+  ZEROMINI_CHECK(!sources.empty());
+  int64_t begin = 0;
+  for (; begin + kBlock <= count; begin += kBlock) {
+    ReduceWireBlock<kBlock>(sources, out, begin, kBlock);
+  }
+  ReduceWireBlock<0>(sources, out, begin, count - begin);
+}
+
+void RoundToWire(const float* in, void* out, int64_t count, DType wire) {
+  if (wire == DType::kFloat32) {
+    std::copy_n(in, count, static_cast<float*>(out));
+    return;
+  }
+  ZEROMINI_CHECK(wire == DType::kBFloat16);
+  uint16_t* bits = static_cast<uint16_t*>(out);
+  int64_t begin = 0;
+  for (; begin + kBlock <= count; begin += kBlock) {
+    RoundBlock<kBlock>(in + begin, bits + begin, kBlock);
+  }
+  RoundBlock<0>(in + begin, bits + begin, count - begin);
+}
+
+void WidenFromWire(const void* in, float* out, int64_t count, DType wire) {
+  if (wire == DType::kFloat32) {
+    std::copy_n(static_cast<const float*>(in), count, out);
+    return;
+  }
+  ZEROMINI_CHECK(wire == DType::kBFloat16);
+  const uint16_t* bits = static_cast<const uint16_t*>(in);
+  int64_t begin = 0;
+  for (; begin + kBlock <= count; begin += kBlock) {
+    WidenBlock<kBlock>(bits + begin, out + begin, kBlock);
+  }
+  WidenBlock<0>(bits + begin, out + begin, count - begin);
+}
+
+void RoundThroughWire(const float* in, float* out, int64_t count, DType wire) {
+  if (wire == DType::kFloat32) {
+    if (in != out) std::copy_n(in, count, out);
+    return;
+  }
+  uint16_t bits[kBlock];
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const int64_t length = std::min(kBlock, count - begin);
+    RoundToWire(in + begin, bits, length, wire);
+    WidenFromWire(bits, out + begin, length, wire);
   }
 }
 

@@ -24,6 +24,7 @@ void CopyUnlessSame(void* to, const void* from, int64_t bytes) {
 absl::Status ThreadEndpoint::Run(const Call& call) {
   absl::Status met = rendezvous_->Meet(rank_, {call});
   if (!met.ok()) return met;
+  sent_.Add(call.signature.purpose, {BytesSent(call), 0});
   if (call.signature.count > 0) {
     switch (call.signature.collective) {
       case Collective::kReduceScatter:
@@ -57,12 +58,78 @@ void ThreadEndpoint::ReduceRange(const Call& call, int64_t begin, int64_t end,
   ReduceInRankOrder(sources, out, end - begin, call.dtype(), call.reduce_op());
 }
 
+int64_t ThreadEndpoint::SegmentBegin(int64_t count, int r) const {
+  return std::min(count, r * ((count + size() - 1) / size()));
+}
+
+int64_t ThreadEndpoint::BytesSent(const Call& call) const {
+  const int64_t peers = size() - 1;
+  const int64_t count = call.signature.count;
+  const int64_t bytes = count * SizeOf(call.wire());
+  switch (call.signature.collective) {
+    case Collective::kReduceScatter:
+    case Collective::kAllGather:
+      return peers * bytes;
+    case Collective::kAllReduce: {
+      const int64_t own =
+          (SegmentBegin(count, rank_ + 1) - SegmentBegin(count, rank_)) *
+          SizeOf(call.wire());
+      return bytes - own + peers * own;
+    }
+    case Collective::kBroadcast:
+      return rank_ == call.signature.root ? peers * bytes : 0;
+    case Collective::kBarrier:
+    case Collective::kSplit:
+      break;
+  }
+  return 0;
+}
+
+// A block at a time, so that what is rounded stays in the cache.
+void ThreadEndpoint::ReduceScatterRounded(const Call& call) {
+  constexpr int64_t kBlock = 1024;
+  const int64_t count = call.signature.count;
+  float* out = static_cast<float*>(call.out);
+  std::vector<uint16_t> rounded(size() * kBlock);
+  std::vector<WireSource> sources(size());
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const int64_t length = std::min(kBlock, count - begin);
+    for (int peer = 0; peer < size(); ++peer) {
+      const float* source =
+          static_cast<const float*>(PeerCall(peer).in) + rank_ * count + begin;
+      sources[peer] = {source, DType::kFloat32};
+      if (peer == rank_) continue;
+      uint16_t* block = rounded.data() + peer * kBlock;
+      RoundToWire(source, block, length, call.wire());
+      sources[peer] = {block, call.wire()};
+    }
+    ReduceWire(sources, out + begin, length);
+  }
+}
+
 void ThreadEndpoint::ReduceScatter(const Call& call) {
+  if (call.wire() != call.dtype()) return ReduceScatterRounded(call);
   const int64_t count = call.signature.count;
   ReduceRange(call, rank_ * count, (rank_ + 1) * count, call.out);
 }
 
+void ThreadEndpoint::AllGatherRounded(const Call& call) {
+  const int64_t count = call.signature.count;
+  const auto gather = [&](int peer) {
+    RoundThroughWire(static_cast<const float*>(PeerCall(peer).in),
+                     static_cast<float*>(call.out) + peer * count, count,
+                     call.wire());
+  };
+  for (int peer = 0; peer < size(); ++peer) {
+    if (peer != rank_) gather(peer);
+  }
+  // Until here a peer may be reading `in`, which may be in `out`.
+  rendezvous_->Pause();
+  gather(rank_);
+}
+
 void ThreadEndpoint::AllGather(const Call& call) {
+  if (call.wire() != call.dtype()) return AllGatherRounded(call);
   const int64_t bytes = call.signature.count * SizeOf(call.dtype());
   for (int peer = 0; peer < size(); ++peer) {
     CopyUnlessSame(At(call.out, peer * bytes), PeerCall(peer).in, bytes);
@@ -71,8 +138,7 @@ void ThreadEndpoint::AllGather(const Call& call) {
 
 void ThreadEndpoint::AllReduce(const Call& call) {
   const int64_t count = call.signature.count;
-  const int64_t segment = (count + size() - 1) / size();
-  const auto begin = [&](int r) { return std::min(count, r * segment); };
+  const auto begin = [&](int r) { return SegmentBegin(count, r); };
   const int64_t element = SizeOf(call.dtype());
   ReduceRange(call, begin(rank_), begin(rank_ + 1),
               At(call.out, begin(rank_) * element));

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "comm/endpoint.h"
+#include "comm/level_counter.h"
 #include "comm/threads/rendezvous.h"
 
 namespace zeromini {
@@ -21,6 +22,8 @@ class ThreadEndpoint : public Endpoint {
   const char* backend() const override { return "threads"; }
   absl::Duration timeout() const override { return rendezvous_->timeout(); }
 
+  LevelTraffic level_traffic() const override { return sent_.Read(); }
+
   absl::Status Run(const Call& call) override;
   absl::StatusOr<std::shared_ptr<Endpoint>> Split(int color, int key) override;
   absl::Status Free() override { return absl::OkStatus(); }
@@ -31,15 +34,24 @@ class ThreadEndpoint : public Endpoint {
   const Call& PeerCall(int peer) const { return rendezvous_->post(peer).call; }
 
   void ReduceScatter(const Call& call);
+  void ReduceScatterRounded(const Call& call);
   void AllGather(const Call& call);
+  void AllGatherRounded(const Call& call);
   void AllReduce(const Call& call);
   void Broadcast(const Call& call);
 
   // Elements [begin, end) of every rank's `in`, reduced into our `out`.
   void ReduceRange(const Call& call, int64_t begin, int64_t end, void* out);
 
+  // Of the segments that an all-reduce of `count` elements works in.
+  int64_t SegmentBegin(int64_t count, int r) const;
+
+  // What messages would carry to the peers. All of them are in this host.
+  int64_t BytesSent(const Call& call) const;
+
   const int rank_;
   const std::shared_ptr<Rendezvous> rendezvous_;
+  LevelCounter sent_;
 };
 
 }  // namespace zeromini

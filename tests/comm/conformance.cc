@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "comm/half.h"
+#include "tests/comm/elements.h"
 #include "tests/support/status_matchers.h"
 
 namespace zeromini {
@@ -21,31 +22,11 @@ using ::testing::HasSubstr;
 
 constexpr Exchange kGrads{Purpose::kGradients, 3, 0};
 
-// Exponents differ so much that any other order of additions shows.
-float Element(int rank, int64_t i) {
-  uint64_t x = (static_cast<uint64_t>(rank) << 40) + static_cast<uint64_t>(i);
-  x = (x + 1) * 0x9e3779b97f4a7c15u;
-  x ^= x >> 29;
-  x *= 0xbf58476d1ce4e5b9u;
-  x ^= x >> 32;
-  const float fraction = static_cast<float>(x & 0xffff) / 65536.0f - 0.5f;
-  return std::ldexp(fraction, static_cast<int>(x >> 16 & 15) - 8);
-}
-
-std::vector<float> Elements(int rank, int64_t count) {
-  std::vector<float> values(count);
-  for (int64_t i = 0; i < count; ++i) values[i] = Element(rank, i);
-  return values;
-}
-
 float SumInRankOrder(int size, int64_t i) {
   float sum = Element(0, i);
   for (int r = 1; r < size; ++r) sum += Element(r, i);
   return sum;
 }
-
-// Around the edges of blocks (1024) and of chunks (up to 1 MiB).
-constexpr int64_t kCounts[] = {1, 3, 1000, 1024, 1025, 300001};
 
 // One element type: how Element() is stored and read back.
 template <typename T>

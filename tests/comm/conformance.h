@@ -21,8 +21,15 @@ void ManyExchangesKeepTheirOrder(Communicator& group);
 void SplitGroupsByColorAndOrdersByKey(Communicator& group);
 void EmptyExchangesTouchNothing(Communicator& group);
 
+// With bf16 on the wire and all ranks on one host.
+void ABFloat16SumRoundsAllContributionsButTheOwners(Communicator& group);
+void ABFloat16SumStaysWithinItsBoundAndReachesIt(Communicator& group);
+void ABFloat16GatherRoundsEverySegment(Communicator& group);
+
 // The group is broken after each of these. At least two ranks.
 void DifferentCallsAreNamedOnEveryRank(Communicator& group);
+void DifferentWireFormatsAreNamedOnEveryRank(Communicator& group);
+void DifferentPlansAreNamedOnEveryRank(Communicator& group);
 // The last rank does not come; `group` has a short timeout.
 void AnAbsentRankIsNamedByAllOthers(Communicator& group);
 void AnAbortEndsTheWaitOfItsRank(Communicator& group);

@@ -45,6 +45,55 @@ TEST(CountingCommunicatorTest, CountsWhatABandwidthOptimalExchangeSends) {
   }
 }
 
+TEST(CountingCommunicatorTest,
+     CountsTwoBytesForAnElementThatTravelsAsBFloat16) {
+  RunRanks(3, [](int, Communicator& group) {
+    auto counting = CountingCommunicator::Wrap(group);
+    std::vector<float> data(3 * 40);
+    std::vector<float> own(40);
+    const auto rounded = [](Purpose purpose) {
+      return Exchange{purpose, 0, 9, DType::kBFloat16};
+    };
+    EXPECT_OK(counting->ReduceScatter(data.data(), own.data(), 40,
+                                      DType::kFloat32,
+                                      rounded(Purpose::kGradients)));
+    EXPECT_OK(counting->AllGather(own.data(), data.data(), 40, DType::kFloat32,
+                                  rounded(Purpose::kWeights)));
+    EXPECT_OK(conformance::Drain(*counting));
+    for (Purpose purpose : {Purpose::kGradients, Purpose::kWeights}) {
+      EXPECT_EQ(Of(counting->traffic(), purpose).bytes, 2 * 40 * 2);
+      EXPECT_EQ(Of(counting->traffic(), purpose).padding_bytes, 2 * 3 * 2);
+    }
+  });
+}
+
+TEST(CountingCommunicatorTest, LevelsCountFromTheWrapOnAndSplitGroupsToo) {
+  RunRanks(4, [](int rank, Communicator& group) {
+    std::vector<float> data(4);
+    const auto gather = [&data](Communicator& among) {
+      EXPECT_OK(among.AllGather(data.data() + among.rank(), data.data(), 1,
+                                DType::kFloat32, {Purpose::kWeights}));
+      EXPECT_OK(conformance::Drain(among));
+    };
+    gather(group);
+    auto counting = CountingCommunicator::Wrap(group);
+    const auto inside = [&counting] {
+      return Of(counting->traffic(), Purpose::kWeights).inside_host_bytes;
+    };
+    EXPECT_EQ(inside(), 0);
+    gather(*counting);
+    EXPECT_EQ(inside(), 3 * 4);
+    {
+      ASSERT_OK_AND_ASSIGN(auto pair, counting->Split(rank % 2, 0));
+      gather(*pair);
+      EXPECT_EQ(inside(), 3 * 4 + 4);
+    }
+    EXPECT_EQ(inside(), 3 * 4 + 4) << "what a group sent stays when it is gone";
+    EXPECT_EQ(Of(counting->traffic(), Purpose::kWeights).between_hosts_bytes,
+              0);
+  });
+}
+
 TEST(CountingCommunicatorTest, ASplitGroupAddsToTheSameTotals) {
   RunRanks(4, [](int rank, Communicator& group) {
     auto counting = CountingCommunicator::Wrap(group);

@@ -1,10 +1,6 @@
 #include <atomic>
-#include <cmath>
-#include <limits>
 #include <vector>
 
-#include "comm/half.h"
-#include "comm/rank_order_reduce.h"
 #include "tests/comm/conformance.h"
 #include "tests/support/delayed_stream.h"
 #include "tests/support/run_ranks.h"
@@ -179,34 +175,6 @@ TEST(SelfTest, CopiesOnTheCallersThread) {
   conformance::BroadcastReachesAllFromAnyRoot(*self);
   conformance::SplitGroupsByColorAndOrdersByKey(*self);
   conformance::EmptyExchangesTouchNothing(*self);
-}
-
-TEST(RankOrderReduceTest, ANotANumberWinsOverEveryMaximumAndMinimum) {
-  const float nan = std::numeric_limits<float>::quiet_NaN();
-  for (ReduceOp op : {ReduceOp::kMax, ReduceOp::kMin}) {
-    const float a[] = {nan, 1, 2};
-    const float b[] = {5, nan, 3};
-    float out[3];
-    ReduceInRankOrder({a, b}, out, 3, DType::kFloat32, op);
-    EXPECT_TRUE(std::isnan(out[0]) && std::isnan(out[1]));
-    EXPECT_EQ(out[2], op == ReduceOp::kMax ? 3 : 2);
-  }
-}
-
-TEST(HalfTest, EveryFloat16SurvivesTheRoundTripAndTiesGoToEven) {
-  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
-    const uint16_t half = static_cast<uint16_t>(bits);
-    const float wide = FromFloat16(half);
-    if (wide != wide) continue;
-    ASSERT_EQ(ToFloat16(wide), half) << bits;
-    ASSERT_EQ(ToBFloat16(FromBFloat16(half)) & 0x7f80, half & 0x7f80) << bits;
-  }
-  EXPECT_EQ(ToFloat16(1.0f + 1.0f / 2048), 0x3c00);
-  EXPECT_EQ(ToFloat16(1.0f + 3.0f / 2048), 0x3c02);
-  EXPECT_EQ(ToFloat16(65520.0f), 0x7c00);
-  EXPECT_EQ(ToFloat16(65519.0f), 0x7bff);
-  EXPECT_EQ(ToBFloat16(1.0f + 1.0f / 256), 0x3f80);
-  EXPECT_EQ(ToBFloat16(1.0f + 3.0f / 256), 0x3f82);
 }
 
 }  // namespace

@@ -1,0 +1,103 @@
+#include "comm/call.h"
+
+#include "tests/support/status_matchers.h"
+
+namespace zeromini {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+Signature Gradients() {
+  Signature signature;
+  signature.collective = Collective::kReduceScatter;
+  signature.purpose = static_cast<int32_t>(Purpose::kGradients);
+  signature.bucket = 3;
+  signature.count = 8;
+  signature.plan = 0x1234;
+  signature.sequence = 17;
+  return signature;
+}
+
+TEST(DescribeTest, NamesTheWireFormatOnlyIfItIsAnother) {
+  Signature signature = Gradients();
+  EXPECT_EQ(Describe(signature),
+            "reduce-scatter of gradients, bucket 3, 8 x fp32");
+  signature.wire = static_cast<int32_t>(DType::kBFloat16);
+  EXPECT_EQ(Describe(signature),
+            "reduce-scatter of gradients, bucket 3, 8 x fp32 as bf16");
+}
+
+TEST(CheckAgreementTest, NamesPlansIfNothingBeforeThemDiffers) {
+  Signature other = Gradients();
+  other.plan = 0xabcdef0123456789;
+  other.sequence = 18;
+  EXPECT_THAT(CheckAgreement({Gradients(), Gradients(), other}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       "ranks have different plans: rank 0 has plan "
+                       "0000000000001234, rank 2 has plan abcdef0123456789, in "
+                       "reduce-scatter of gradients, bucket 3, 8 x fp32"));
+}
+
+TEST(CheckAgreementTest, NamesTheExchangesIfNothingElseDiffers) {
+  Signature other = Gradients();
+  other.sequence = 18;
+  EXPECT_THAT(CheckAgreement({Gradients(), other}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       "ranks are at different exchanges: rank 0 is at "
+                       "exchange 17, rank 1 at exchange 18, in reduce-scatter "
+                       "of gradients, bucket 3, 8 x fp32"));
+}
+
+TEST(CheckAgreementTest, NamesTheCallsFirstAndThePlansBesideThem) {
+  Signature other = Gradients();
+  other.count = 9;
+  other.sequence = 18;
+  EXPECT_THAT(CheckAgreement({Gradients(), other}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("8 x fp32; rank 1 calls"),
+                             Not(HasSubstr("plan")))));
+  other.plan = 0;
+  EXPECT_THAT(CheckAgreement({Gradients(), other}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("9 x fp32 (rank 0 has plan 0000000000001234, "
+                                 "rank 1 has plan 0000000000000000)")));
+}
+
+absl::Status Check(Collective collective, DType dtype, DType wire) {
+  float data = 0;
+  Call call;
+  call.signature.collective = collective;
+  call.signature.dtype = static_cast<int32_t>(dtype);
+  call.signature.wire = static_cast<int32_t>(wire);
+  call.signature.count = 1;
+  call.in = call.out = &data;
+  return CheckCall(call, 1, 2);
+}
+
+TEST(CheckCallTest, RefusesAnyWireFormatButFp32AndBFloat16) {
+  for (DType wire : {DType::kFloat16, DType::kInt64, DType::kByte}) {
+    EXPECT_THAT(
+        Check(Collective::kReduceScatter, DType::kFloat32, wire),
+        StatusIs(absl::StatusCode::kInvalidArgument,
+                 AllOf(HasSubstr("rank 1, reduce-scatter"),
+                       HasSubstr("the wire format must be fp32 or bf16"))));
+  }
+}
+
+TEST(CheckCallTest, TakesBFloat16ForFp32SegmentsOnly) {
+  constexpr DType kWire = DType::kBFloat16;
+  EXPECT_OK(Check(Collective::kReduceScatter, DType::kFloat32, kWire));
+  EXPECT_OK(Check(Collective::kAllGather, DType::kFloat32, kWire));
+  const auto refused = StatusIs(absl::StatusCode::kInvalidArgument,
+                                HasSubstr("only the fp32 elements of a "));
+  EXPECT_THAT(Check(Collective::kAllReduce, DType::kFloat32, kWire), refused);
+  EXPECT_THAT(Check(Collective::kBroadcast, DType::kByte, kWire), refused);
+  EXPECT_THAT(Check(Collective::kAllGather, DType::kInt64, kWire), refused);
+  EXPECT_THAT(Check(Collective::kReduceScatter, DType::kBFloat16, kWire),
+              refused);
+}
+
+}  // namespace
+}  // namespace zeromini
