@@ -92,6 +92,7 @@ class Counting : public CountingCommunicator {
   Stream stream() const override { return group_.stream(); }
   bool overlaps() const override { return group_.overlaps(); }
   absl::Duration timeout() const override { return group_.timeout(); }
+  std::string in_flight() const override { return group_.in_flight(); }
   LevelTraffic level_traffic() const override { return group_.level_traffic(); }
 
   absl::Status ReduceScatter(const void* in, void* out, int64_t count,

@@ -1,6 +1,8 @@
 #include "comm/queued_communicator.h"
 
 #include <atomic>
+#include <mutex>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,12 +14,39 @@ namespace {
 
 using Pending = std::shared_ptr<std::atomic<int64_t>>;
 
+// What the stream is running. A rank's exchanges run one at a time.
+class Running {
+ public:
+  void Set(const Signature& signature) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    signature_ = signature;
+  }
+  void Clear() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    signature_.reset();
+  }
+  std::string Text() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!signature_.has_value()) return "in no exchange";
+    return absl::StrCat("in ", Describe(*signature_), " (exchange ",
+                        signature_->sequence, ")");
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::optional<Signature> signature_;
+};
+
 // Lives in the closure of one exchange. A closure that a failed stream drops
 // unrun would leave the peers waiting, so it breaks the group.
 class Ticket {
  public:
-  Ticket(std::shared_ptr<Endpoint> endpoint, Call call, Pending pending)
-      : endpoint_(std::move(endpoint)), call_(call), pending_(pending) {
+  Ticket(std::shared_ptr<Endpoint> endpoint, Call call, Pending pending,
+         std::shared_ptr<Running> running)
+      : endpoint_(std::move(endpoint)),
+        call_(call),
+        pending_(std::move(pending)),
+        running_(std::move(running)) {
     ++*pending_;
   }
   Ticket(const Ticket&) = delete;
@@ -34,7 +63,9 @@ class Ticket {
 
   absl::Status Run() {
     started_ = true;
+    running_->Set(call_.signature);
     absl::Status status = endpoint_->Run(call_);
+    running_->Clear();
     if (!status.ok()) endpoint_->Break(status);
     return status;
   }
@@ -43,6 +74,7 @@ class Ticket {
   std::shared_ptr<Endpoint> endpoint_;
   const Call call_;
   Pending pending_;
+  std::shared_ptr<Running> running_;
   bool started_ = false;
 };
 
@@ -64,6 +96,9 @@ class QueuedCommunicator : public Communicator {
   const char* backend() const override { return endpoint_->backend(); }
   Stream stream() const override { return Stream{stream_.get()}; }
   absl::Duration timeout() const override { return endpoint_->timeout(); }
+  std::string in_flight() const override {
+    return absl::StrCat("rank ", rank(), ": ", running_->Text());
+  }
   LevelTraffic level_traffic() const override {
     return endpoint_->level_traffic();
   }
@@ -168,13 +203,14 @@ class QueuedCommunicator : public Communicator {
   }
 
   std::function<absl::Status()> Task(const Call& call) {
-    auto ticket = std::make_shared<Ticket>(endpoint_, call, pending_);
+    auto ticket = std::make_shared<Ticket>(endpoint_, call, pending_, running_);
     return [ticket = std::move(ticket)] { return ticket->Run(); };
   }
 
   const std::shared_ptr<Endpoint> endpoint_;
   const std::shared_ptr<HostStream> stream_;
   const Pending pending_ = std::make_shared<std::atomic<int64_t>>(0);
+  const std::shared_ptr<Running> running_ = std::make_shared<Running>();
   std::atomic<int64_t> submitted_ = 0;
   std::atomic<bool> closed_ = false;
 };

@@ -1,80 +1,84 @@
 #include "comm/mpi/mpi_endpoint.h"
 
-#include <utility>
+#include <vector>
 
-#include "absl/strings/str_cat.h"
+#include "comm/mpi/mpi_all_gather.h"
+#include "comm/mpi/mpi_reduce_scatter.h"
 #include "comm/mpi/mpi_status.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
 
-absl::StatusOr<std::shared_ptr<MpiEndpoint>> MpiEndpoint::Create(
-    MPI_Comm comm, absl::Duration timeout, std::shared_ptr<FirstError> broken) {
-  int rank = 0;
-  int size = 0;
-  ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank"));
-  ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Comm_size(comm, &size), "MPI_Comm_size"));
-  return std::shared_ptr<MpiEndpoint>(
-      new MpiEndpoint(comm, rank, size, timeout, std::move(broken)));
+absl::Status MpiEndpoint::Run(const Call& call) {
+  ZEROMINI_RETURN_IF_ERROR(link_->Greet(call.signature));
+  if (call.signature.count == 0) return absl::OkStatus();
+  return Transfer(call);
 }
 
-MpiEndpoint::~MpiEndpoint() {
-  if (!broken_->is_set()) return;
-  // Leaked, and only after a break: a late message may still land here.
-  scratch_.release();
-  new std::vector<Signature>(std::move(greetings_));
-}
-
-absl::Status MpiEndpoint::Await(MpiRequests& requests, const Signature& what) {
-  absl::Status status = requests.Await(timeout_, *broken_);
-  if (!absl::IsDeadlineExceeded(status) || broken_->is_set()) return status;
-  return absl::DeadlineExceededError(
-      absl::StrCat("mpi: rank ", rank_, " waited ",
-                   absl::FormatDuration(timeout_), " in ", Describe(what), "; ",
-                   DescribeRanks(requests.pending_peers()), " did not come"));
-}
-
-absl::Status MpiEndpoint::Greet(const Signature& signature) {
-  // The tag tells exchanges apart, so that what a broken one left behind is
-  // never taken for part of another. MPI promises tags up to 32767.
-  constexpr int kTags = 32766;
-  tag_ = (tag_ + 2) % kTags;
-  greetings_.resize(size_);
-  greetings_[rank_] = signature;
-  MpiRequests requests(comm_);
-  for (int i = 1; i < size_; ++i) {
-    ZEROMINI_RETURN_IF_ERROR(requests.Receive(
-        &greetings_[Peer(i)], sizeof(Signature), Peer(i), GreetingTag()));
+absl::Status MpiEndpoint::Transfer(const Call& call) {
+  const int64_t count = call.signature.count;
+  Segments segments = Segments::Equal(size(), count, size() * count);
+  if (call.signature.collective == Collective::kBroadcast) {
+    segments = Segments::Whole(size(), call.signature.root, count);
   }
-  for (int i = 1; i < size_; ++i) {
-    ZEROMINI_RETURN_IF_ERROR(requests.Send(
-        &greetings_[rank_], sizeof(Signature), Peer(i), GreetingTag()));
+  segments.SetChunk(link_->ChunkElements(call.dtype()));
+  switch (call.signature.collective) {
+    case Collective::kReduceScatter:
+      return MpiReduceScatter(*link_, call, segments, call.in, call.out).Run();
+    case Collective::kAllGather:
+    case Collective::kBroadcast:
+      return MpiAllGather(*link_, call, segments, call.in, call.out).Run();
+    case Collective::kAllReduce:
+      return AllReduce(call);
+    case Collective::kBarrier:
+    case Collective::kSplit:
+      break;
   }
-  ZEROMINI_RETURN_IF_ERROR(Await(requests, signature));
-  return CheckAgreement(greetings_);
+  return absl::OkStatus();
+}
+
+absl::Status MpiEndpoint::AllReduce(const Call& call) {
+  const int64_t count = call.signature.count;
+  Segments segments =
+      Segments::Equal(size(), (count + size() - 1) / size(), count);
+  segments.SetChunk(link_->ChunkElements(call.dtype()));
+  char* own = static_cast<char*>(call.out) +
+              segments.begin(rank()) * SizeOf(call.dtype());
+  ZEROMINI_RETURN_IF_ERROR(
+      MpiReduceScatter(*link_, call, segments, call.in, own).Run());
+  return MpiAllGather(*link_, call, segments, own, call.out).Run();
 }
 
 absl::StatusOr<std::shared_ptr<Endpoint>> MpiEndpoint::Split(int color,
                                                              int key) {
   Signature signature;
   signature.collective = Collective::kSplit;
-  // Blocks only for ranks that are known to be here.
-  ZEROMINI_RETURN_IF_ERROR(Greet(signature));
+  // What follows blocks, but only for ranks that are known to be here.
+  ZEROMINI_RETURN_IF_ERROR(link_->Greet(signature));
   MPI_Comm child = MPI_COMM_NULL;
-  ZEROMINI_RETURN_IF_ERROR(FromMpi(
-      MPI_Comm_split(comm_, color < 0 ? MPI_UNDEFINED : color, key, &child),
-      "MPI_Comm_split"));
-  if (child == MPI_COMM_NULL) return nullptr;
   ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Comm_set_errhandler(child, MPI_ERRORS_RETURN),
-              "MPI_Comm_set_errhandler"));
-  return Create(child, timeout_, broken_);
-}
-
-absl::Status MpiEndpoint::Free() {
-  return FromMpi(MPI_Comm_free(&comm_), "MPI_Comm_free");
+      FromMpi(MPI_Comm_split(link_->comm(), color < 0 ? MPI_UNDEFINED : color,
+                             key, &child),
+              "MPI_Comm_split"));
+  if (child == MPI_COMM_NULL) return nullptr;
+  MPI_Comm_set_errhandler(child, MPI_ERRORS_RETURN);
+  int size = 0;
+  MPI_Comm_size(child, &size);
+  const int mine[2] = {link_->members()[rank()], link_->host()};
+  std::vector<int> all(2 * size);
+  ZEROMINI_RETURN_IF_ERROR(
+      FromMpi(MPI_Allgather(mine, 2, MPI_INT, all.data(), 2, MPI_INT, child),
+              "MPI_Allgather"));
+  std::vector<int> members;
+  std::vector<int> colors;
+  for (int r = 0; r < size; ++r) {
+    members.push_back(all[2 * r]);
+    colors.push_back(all[2 * r + 1]);
+  }
+  ZEROMINI_ASSIGN_OR_RETURN(auto link,
+                            MpiLink::Create(child, std::move(members), colors,
+                                            link_->shared_watch()));
+  return std::make_shared<MpiEndpoint>(std::move(link));
 }
 
 }  // namespace zeromini

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/time/time.h"
-#include "comm/first_error.h"
+#include "absl/status/statusor.h"
+#include "comm/mpi/mpi_watch.h"
 
 namespace zeromini {
 
@@ -29,12 +29,9 @@ class MpiRequests {
   absl::Status Send(const void* data, int64_t bytes, int peer, int tag);
   absl::Status Receive(void* data, int64_t bytes, int peer, int tag);
 
-  // Takes over a request of a collective call, for Await() only.
-  void Adopt(MPI_Request request);
-
-  // Returns when all are complete, and the set is empty again; DeadlineExceeded
-  // if that takes longer than `timeout`; or the group's error once it is set.
-  absl::Status Await(absl::Duration timeout, const FirstError& broken);
+  // For MpiWatch::Until(). Once all are complete the set is empty again.
+  absl::StatusOr<MpiWatch::Progress> Look();
+  bool empty() const { return requests_.empty(); }
 
   // Peers of transfers that are not complete, ascending, each once.
   std::vector<int> pending_peers() const;
@@ -45,13 +42,10 @@ class MpiRequests {
     bool receives;
   };
 
-  // Sets `completed` to how many transfers this call saw complete.
-  absl::Status Test(int* completed);
-
   const MPI_Comm comm_;
   std::vector<MPI_Request> requests_;
   std::vector<Transfer> transfers_;  // By request.
-  std::vector<int> indices_;         // Scratch of Test().
+  std::vector<int> indices_;         // Scratch of Look().
   int pending_ = 0;
 };
 

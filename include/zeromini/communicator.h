@@ -70,6 +70,11 @@ class Communicator {
   // How long a wait inside an exchange lasts before the group breaks.
   virtual absl::Duration timeout() const = 0;
 
+  // The exchange that this rank is in, for a last message: "rank 2: in
+  // reduce-scatter of gradients, bucket 3, 1024 x fp32 (exchange 17)", or "rank
+  // 2: in no exchange". Any thread, but takes a lock: not in a signal handler.
+  virtual std::string in_flight() const = 0;
+
   // Since the group was made, groups of Split() left out. Any thread.
   virtual LevelTraffic level_traffic() const { return {}; }
 

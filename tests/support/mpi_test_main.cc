@@ -1,3 +1,5 @@
+#include <mpi.h>
+
 #include <cstdio>
 #include <memory>
 
@@ -48,6 +50,9 @@ int main(int argc, char** argv) {
     listeners.Append(new zeromini::FailurePrinter(rank));
   }
   const int failed = RUN_ALL_TESTS();
+  // The session would leave it out where a rank was lost, but the absent ranks
+  // of tests come back.
+  MPI_Finalize();
   zeromini::SessionSlot().reset();
   return failed;
 }
