@@ -24,22 +24,6 @@ const char* Name(Collective collective) {
   return "unknown collective";
 }
 
-const char* Name(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return "fp32";
-    case DType::kBFloat16:
-      return "bf16";
-    case DType::kFloat16:
-      return "fp16";
-    case DType::kInt64:
-      return "int64";
-    case DType::kByte:
-      return "byte";
-  }
-  return "unknown dtype";
-}
-
 const char* Name(ReduceOp op) {
   switch (op) {
     case ReduceOp::kSum:
@@ -104,6 +88,22 @@ std::string DescribeDifference(const Signature& root, const Signature& other,
 
 }  // namespace
 
+const char* DTypeName(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return "fp32";
+    case DType::kBFloat16:
+      return "bf16";
+    case DType::kFloat16:
+      return "fp16";
+    case DType::kInt64:
+      return "int64";
+    case DType::kByte:
+      return "byte";
+  }
+  return "unknown dtype";
+}
+
 const char* PurposeName(Purpose purpose) {
   switch (purpose) {
     case Purpose::kGradients:
@@ -132,9 +132,9 @@ std::string Describe(const Signature& signature) {
     absl::StrAppend(&text, ", bucket ", signature.bucket);
   }
   absl::StrAppend(&text, ", ", signature.count, " x ",
-                  Name(static_cast<DType>(signature.dtype)));
+                  DTypeName(static_cast<DType>(signature.dtype)));
   const DType wire = static_cast<DType>(signature.wire);
-  if (wire != DType::kFloat32) absl::StrAppend(&text, " as ", Name(wire));
+  if (wire != DType::kFloat32) absl::StrAppend(&text, " as ", DTypeName(wire));
   if (signature.collective == Collective::kAllReduce) {
     absl::StrAppend(&text, ", ",
                     Name(static_cast<ReduceOp>(signature.reduce_op)));

@@ -23,7 +23,8 @@ int FindSplit(const Plan& plan, int param, int64_t block) {
 }  // namespace
 
 absl::StatusOr<BucketShard> BucketShard::Create(const Plan& plan, int bucket,
-                                                int rank, Device& device) {
+                                                int rank, bool keeps_master,
+                                                Device& device) {
   const BucketPlan& layout = plan.buckets[bucket];
   BucketShard shard;
   int64_t second_moments = 0;
@@ -59,10 +60,24 @@ absl::StatusOr<BucketShard> BucketShard::Create(const Plan& plan, int bucket,
       shard.second_moment_,
       device.Allocate(second_moments * int64_t{sizeof(float)},
                       MemoryKind::kSecondMoment));
+  if (keeps_master) {
+    ZEROMINI_ASSIGN_OR_RETURN(
+        shard.master_, device.Allocate(layout.segment * int64_t{sizeof(float)},
+                                       MemoryKind::kMaster));
+  }
   ZEROMINI_ASSIGN_OR_RETURN(
       shard.block_sums_,
       device.Allocate(sums * int64_t{sizeof(double)}, MemoryKind::kStatistics));
   return shard;
+}
+
+void BucketShard::TakeMaster(const KernelTable& kernels,
+                             const ParamStore& store, Stream stream) {
+  for (const RunState& state : runs_) {
+    const Run& run = *state.run;
+    PackRows(kernels, *state.param, {run.first_row, run.rows},
+             store.weights(run.param), master() + run.offset, stream);
+  }
 }
 
 void BucketShard::SumElements(const float* gradient, int run) {

@@ -1,5 +1,6 @@
-// BucketShard: this rank's state of one bucket: momentum, second moments and
-// the sums of squares of the gradient that has just landed.
+// BucketShard: this rank's state of one bucket: momentum, second moments, the
+// master weights if there are any, and the sums of squares of the gradient that
+// has just landed.
 
 #ifndef ZEROMINI_RUNTIME_BUCKET_SHARD_H_
 #define ZEROMINI_RUNTIME_BUCKET_SHARD_H_
@@ -11,6 +12,7 @@
 #include "kernels/exact_sum.h"
 #include "runtime/device.h"
 #include "runtime/method.h"
+#include "runtime/param_store.h"
 #include "zeromini/plan.h"
 
 namespace zeromini {
@@ -27,12 +29,20 @@ class BucketShard {
  public:
   // `plan` must outlive the shard.
   static absl::StatusOr<BucketShard> Create(const Plan& plan, int bucket,
-                                            int rank, Device& device);
+                                            int rank, bool keeps_master,
+                                            Device& device);
 
   const std::vector<RunState>& runs() const { return runs_; }
   float* momentum() { return Floats(momentum_); }
   float* second_moment() { return Floats(second_moment_); }
+  // This rank's segment of the bucket in fp32, by Run::offset; null if the
+  // weights themselves are the fp32 ones.
+  float* master() { return Floats(master_); }
   double* block_sums() { return Doubles(block_sums_); }
+
+  // master() = the rows that this rank owns of `store`'s tensors.
+  void TakeMaster(const KernelTable& kernels, const ParamStore& store,
+                  Stream stream);
 
   // Sums of squares of `gradient`, this rank's wire segment. With `all` false
   // only those of split blocks, which no fused kernel can take.
@@ -59,6 +69,7 @@ class BucketShard {
   std::vector<RunState> runs_;
   Buffer momentum_;
   Buffer second_moment_;
+  Buffer master_;
   Buffer block_sums_;
   std::vector<double> row_sums_;  // Scratch.
   ExactSum norm_;

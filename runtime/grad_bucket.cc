@@ -182,7 +182,8 @@ absl::Status GradBucket::Fire(int number, Communicator& group) {
   float* own = wire_data_ + context_.rank * segment;
   const bool into_shard = pooled_ && number == 0;
   const Exchange exchange = {Purpose::kGradients, bucket_,
-                             segment * group.size() - layout_.wire_elements};
+                             segment * group.size() - layout_.wire_elements,
+                             context_.wire, context_.plan.hash};
   ZEROMINI_RETURN_IF_ERROR(
       group.ReduceScatter(wire_data_, into_shard ? Floats(shard_) : own,
                           segment, DType::kFloat32, exchange));

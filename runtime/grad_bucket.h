@@ -30,6 +30,7 @@ struct BucketContext {
   int rank;
   int stage;
   int micro_steps;
+  DType wire;  // What gradients travel as.
 };
 
 // Thread-safe, but Fire() and Reset() come from one thread at a time.

@@ -15,6 +15,8 @@ int64_t& Field(MemoryReport& report, MemoryKind kind) {
       return report.momentum;
     case MemoryKind::kSecondMoment:
       return report.second_moment;
+    case MemoryKind::kMaster:
+      return report.master;
     case MemoryKind::kStatistics:
       return report.statistics;
     case MemoryKind::kBuckets:

@@ -16,6 +16,7 @@ enum class MemoryKind {
   kGradients,
   kMomentum,
   kSecondMoment,
+  kMaster,
   kStatistics,
   kBuckets,
 };

@@ -21,6 +21,8 @@ Traffic Difference(const Traffic& now, const Traffic& before) {
     result[p].calls -= before[p].calls;
     result[p].bytes -= before[p].bytes;
     result[p].padding_bytes -= before[p].padding_bytes;
+    result[p].inside_host_bytes -= before[p].inside_host_bytes;
+    result[p].between_hosts_bytes -= before[p].between_hosts_bytes;
   }
   return result;
 }
@@ -114,8 +116,10 @@ class ShardedOptimizer : public Optimizer {
       ZEROMINI_RETURN_IF_ERROR(group_->Broadcast(
           store_.weights(static_cast<int>(p)),
           param.rows * param.row_elements * int64_t{sizeof(float)}, 0,
-          Exchange{Purpose::kWeights, param.bucket, 0}));
+          Exchange{Purpose::kWeights, param.bucket, 0, DType::kFloat32,
+                   plan_.hash}));
     }
+    pipeline_->ForgetMaster();
     ZEROMINI_RETURN_IF_ERROR(FinishExchange(*group_, *parts_.device));
     reported_ = group_->traffic();  // No part of any step.
     return absl::OkStatus();

@@ -11,6 +11,14 @@ namespace {
 
 bool IsFraction(double beta) { return beta >= 0 && beta < 1; }
 
+absl::Status CheckWire(const char* name, DType wire) {
+  if (wire == DType::kFloat32 || wire == DType::kBFloat16) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, " must be fp32 or bf16, got ", DTypeName(wire)));
+}
+
 }  // namespace
 
 absl::Status CheckGroup(const ParamGroup& group) {
@@ -58,6 +66,8 @@ absl::Status CheckOptions(const OptimizerOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat(
         "max_grad_norm must not be negative, got ", options.max_grad_norm));
   }
+  ZEROMINI_RETURN_IF_ERROR(CheckWire("gradient_wire", options.gradient_wire));
+  ZEROMINI_RETURN_IF_ERROR(CheckWire("weight_wire", options.weight_wire));
   if (options.kernels != "cpu" && options.kernels != "reference") {
     return absl::InvalidArgumentError(absl::StrCat(
         "unknown kernels '", options.kernels, "'; there are cpu, reference"));
@@ -92,7 +102,9 @@ uint64_t HashOptions(const OptimizerOptions& options) {
       static_cast<int>(options.algorithm), "|", options.stage, "|",
       static_cast<int>(options.reduction), "|", options.check_finite, "|",
       static_cast<int>(options.non_finite), "|",
-      static_cast<int>(options.absent_gradients), "|", options.micro_steps));
+      static_cast<int>(options.absent_gradients), "|", options.micro_steps, "|",
+      static_cast<int>(options.gradient_wire), "|",
+      static_cast<int>(options.weight_wire)));
   hash.Add(options.max_grad_norm);
   for (const ParamGroup& group : options.groups) AddGroup(group, &hash);
   return hash.value();

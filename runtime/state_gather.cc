@@ -120,10 +120,10 @@ absl::StatusOr<Optimizer::ParamState> GatherState(const Plan& plan, int param,
                       MemoryKind::kBuckets));
   float* own = Floats(all) + segment * group.rank();
   PackShare(planned, param, shard, own);
-  ZEROMINI_RETURN_IF_ERROR(
-      group.AllGather(own, Floats(all), segment, DType::kFloat32,
-                      Exchange{Purpose::kState, planned.bucket,
-                               segment * group.size() - useful}));
+  ZEROMINI_RETURN_IF_ERROR(group.AllGather(
+      own, Floats(all), segment, DType::kFloat32,
+      Exchange{Purpose::kState, planned.bucket, segment * group.size() - useful,
+               DType::kFloat32, plan.hash}));
   ZEROMINI_RETURN_IF_ERROR(FinishExchange(group, device));
   Optimizer::ParamState state;
   state.momentum.resize(planned.rows * planned.state_row_elements);

@@ -46,9 +46,10 @@ StepPipeline::StepPipeline(const OptimizerOptions& options, const Plan& plan,
       device_(device),
       group_(group),
       pool_(device, PoolBytes(plan, options), kPoolTarget),
-      gather_(plan, store, device, pool_, group),
+      gather_(plan, store, device, pool_, group, options.weight_wire),
       steps_(plan.params.size(), 0),
       present_(plan.params.size(), 0),
+      everything_(plan.params.size(), 1),
       scalars_(static_cast<int>(plan.params.size()),
                static_cast<int>(plan.split_blocks.size())) {}
 
@@ -66,17 +67,23 @@ absl::Status StepPipeline::Build() {
   for (const PlannedParam& param : plan_.params) {
     if (param.tied_to >= 0) ++contributions[param.tied_to];
   }
-  const BucketContext context = {
-      plan_, method_,       store_,         device_,
-      pool_, group_.rank(), options_.stage, options_.micro_steps};
+  const BucketContext context = {plan_,
+                                 method_,
+                                 store_,
+                                 device_,
+                                 pool_,
+                                 group_.rank(),
+                                 options_.stage,
+                                 options_.micro_steps,
+                                 options_.gradient_wire};
   for (size_t b = 0; b < plan_.buckets.size(); ++b) {
     const int bucket = static_cast<int>(b);
     ZEROMINI_ASSIGN_OR_RETURN(
         auto grads, GradBucket::Create(context, bucket, contributions));
     buckets_.push_back(std::move(grads));
-    ZEROMINI_ASSIGN_OR_RETURN(
-        BucketShard shard,
-        BucketShard::Create(plan_, bucket, group_.rank(), device_));
+    ZEROMINI_ASSIGN_OR_RETURN(BucketShard shard,
+                              BucketShard::Create(plan_, bucket, group_.rank(),
+                                                  KeepsMaster(), device_));
     shards_.push_back(std::move(shard));
   }
   return absl::OkStatus();
@@ -84,6 +91,10 @@ absl::Status StepPipeline::Build() {
 
 bool StepPipeline::NeedsStatistics() const {
   return options_.check_finite || options_.max_grad_norm > 0;
+}
+
+bool StepPipeline::KeepsMaster() const {
+  return options_.weight_wire != DType::kFloat32;
 }
 
 int StepPipeline::Exchanges() const {
@@ -190,9 +201,9 @@ absl::Status StepPipeline::ExchangeScalars(uint64_t agreement) {
   scalars_.Clear();
   scalars_.SetAgreement(agreement);
   for (size_t b = 0; b < buckets_.size(); ++b) AddScalars(static_cast<int>(b));
-  ZEROMINI_RETURN_IF_ERROR(
-      group_.AllReduce(scalars_.data(), scalars_.size(), DType::kInt64,
-                       ReduceOp::kSum, Exchange{Purpose::kScalars, -1, 0}));
+  ZEROMINI_RETURN_IF_ERROR(group_.AllReduce(
+      scalars_.data(), scalars_.size(), DType::kInt64, ReduceOp::kSum,
+      Exchange{Purpose::kScalars, -1, 0, DType::kFloat32, plan_.hash}));
   return FinishExchange(group_, device_);
 }
 

@@ -44,6 +44,10 @@ class StepPipeline {
   absl::Status Drain();
 
   void SetGroup(int group, const ParamGroup& hyper) { groups_[group] = hyper; }
+  // The weights have been changed from outside: the next step takes its master
+  // from them again.
+  void ForgetMaster() { has_master_ = false; }
+
   int64_t steps(int param) const { return steps_[param]; }
   BucketShard& shard(int bucket) { return shards_[bucket]; }
 
@@ -54,6 +58,7 @@ class StepPipeline {
 
   absl::Status Build();
   bool NeedsStatistics() const;
+  bool KeepsMaster() const;
   int Exchanges() const;  // Per bucket and step.
 
   absl::Status FireReady();
@@ -66,6 +71,8 @@ class StepPipeline {
   std::string NameNotFinite() const;
   void SetScales(StepReport* report);
   absl::Status UpdateAll(const StepOptions& options);
+  absl::Status UpdateBuckets(const StepOptions& options);
+  void TakeMaster();
   void UpdateRun(int bucket, const RunState& state, float* segment,
                  const StepScalars& scalars, Stream stream);
   void SubmitUpdate(int bucket, float* segment, const StepOptions& options);
@@ -91,6 +98,8 @@ class StepPipeline {
   std::vector<BucketShard> shards_;
   std::vector<int64_t> steps_;  // Per parameter.
   std::vector<char> present_;   // Per parameter, in this step, anywhere.
+  const std::vector<char> everything_;  // Per parameter: 1.
+  bool has_master_ = false;
   ScalarExchange scalars_;
   int64_t optimizer_steps_ = 0;
   double gradient_scale_ = 1;

@@ -32,12 +32,14 @@ void StepPipeline::UpdateRun(int bucket, const RunState& state, float* segment,
   const RowRange rows = {run.first_row, run.rows};
   float* tensor = store_.weights(run.param);
   float* place = segment == nullptr ? nullptr : segment + run.offset;
-  const bool in_place = store_.flat_weights(bucket) != nullptr;
+  BucketShard& shard = shards_[bucket];
+  // A master, or flat memory: the segment itself is what is updated.
+  const bool in_place =
+      shard.master() != nullptr || store_.flat_weights(bucket) != nullptr;
   const bool direct = !in_place && !param.transposed;
   if (!in_place && param.transposed) {
     PackRows(kernels, param, rows, tensor, place, stream);
   }
-  BucketShard& shard = shards_[bucket];
   const int64_t second_moment_offset =
       param.element_state ? state.second_moment_offset : 0;
   method_.Update(
@@ -74,6 +76,49 @@ void StepPipeline::SubmitUpdate(int bucket, float* segment,
   });
 }
 
+void StepPipeline::TakeMaster() {
+  device_.Submit(device_.compute(), [this](Stream on) {
+    for (BucketShard& shard : shards_) {
+      shard.TakeMaster(device_.kernels(), store_, on);
+    }
+    return absl::OkStatus();
+  });
+}
+
+absl::Status StepPipeline::UpdateBuckets(const StepOptions& options) {
+  // With a new master the weights are not rounded yet: all of them travel, the
+  // absent ones too.
+  const bool takes_master = KeepsMaster() && !has_master_;
+  const std::vector<char>& moved = takes_master ? everything_ : present_;
+  if (takes_master) TakeMaster();
+  int travelling = -1;
+  for (size_t b = 0; b < buckets_.size(); ++b) {
+    const int bucket = static_cast<int>(b);
+    const std::vector<int>& params = plan_.buckets[b].params;
+    // Presence is global, so all ranks leave out the same buckets.
+    if (std::none_of(params.begin(), params.end(),
+                     [&](int p) { return moved[p] != 0; })) {
+      continue;
+    }
+    ZEROMINI_ASSIGN_OR_RETURN(float* segment, gather_.Open(bucket));
+    if (KeepsMaster()) segment = shards_[b].master();
+    SubmitUpdate(bucket, segment, options);
+    buckets_[b]->SetBusy(device_.Record(device_.compute()));
+    ZEROMINI_RETURN_IF_ERROR(gather_.Send(bucket, segment));
+    // One bucket late, so that this bucket's kernel does not wait for the
+    // weights of the one before.
+    if (travelling >= 0) {
+      ZEROMINI_RETURN_IF_ERROR(gather_.Unpack(travelling, moved));
+    }
+    travelling = bucket;
+  }
+  if (travelling >= 0) {
+    ZEROMINI_RETURN_IF_ERROR(gather_.Unpack(travelling, moved));
+  }
+  has_master_ = KeepsMaster();
+  return absl::OkStatus();
+}
+
 absl::Status StepPipeline::UpdateAll(const StepOptions& options) {
   for (size_t s = 0; s < plan_.split_blocks.size(); ++s) {
     const int split = static_cast<int>(s);
@@ -81,29 +126,7 @@ absl::Status StepPipeline::UpdateAll(const StepOptions& options) {
     shards_[plan_.params[param].bucket].SetSplitSum(split,
                                                     scalars_.SplitSum(split));
   }
-  int travelling = -1;
-  for (size_t b = 0; b < buckets_.size(); ++b) {
-    const int bucket = static_cast<int>(b);
-    const std::vector<int>& params = plan_.buckets[b].params;
-    // Presence is global, so all ranks leave out the same buckets.
-    if (std::none_of(params.begin(), params.end(),
-                     [this](int p) { return present_[p] != 0; })) {
-      continue;
-    }
-    ZEROMINI_ASSIGN_OR_RETURN(float* segment, gather_.Open(bucket));
-    SubmitUpdate(bucket, segment, options);
-    buckets_[b]->SetBusy(device_.Record(device_.compute()));
-    ZEROMINI_RETURN_IF_ERROR(gather_.Send(bucket));
-    // One bucket late, so that this bucket's kernel does not wait for the
-    // weights of the one before.
-    if (travelling >= 0) {
-      ZEROMINI_RETURN_IF_ERROR(gather_.Unpack(travelling, present_));
-    }
-    travelling = bucket;
-  }
-  if (travelling >= 0) {
-    ZEROMINI_RETURN_IF_ERROR(gather_.Unpack(travelling, present_));
-  }
+  ZEROMINI_RETURN_IF_ERROR(UpdateBuckets(options));
   for (size_t p = 0; p < steps_.size(); ++p) {
     if (present_[p]) ++steps_[p];
   }

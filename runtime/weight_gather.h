@@ -20,8 +20,10 @@ namespace zeromini {
 // Used by one thread at a time, except WaitFor().
 class WeightGather {
  public:
+  // `wire`: what weights travel as. All of a gathered bucket is rounded to it,
+  // this rank's rows too, on one rank too.
   WeightGather(const Plan& plan, const ParamStore& store, Device& device,
-               WirePool& pool, Communicator& group);
+               WirePool& pool, Communicator& group, DType wire);
 
   // Of plan's buckets, the most that a gather buffer must hold.
   static int64_t BufferBytes(const Plan& plan, const OptimizerOptions& options);
@@ -30,8 +32,9 @@ class WeightGather {
   // stream, or null if its rows are updated in the caller's tensors alone.
   absl::StatusOr<float*> Open(int bucket);
 
-  // The segment's update has been submitted: sends it.
-  absl::Status Send(int bucket);
+  // The update of `segment` has been submitted: sends it. It is what Open()
+  // gave or, so that the fp32 weights outlive their rounding, a master.
+  absl::Status Send(int bucket, const float* segment);
 
   // Submits the copies into the caller's tensors, of parameters that are
   // `present`, behind the exchange. `present` must live until Wait().
@@ -42,12 +45,14 @@ class WeightGather {
 
  private:
   bool Packs(int bucket) const;  // Through a buffer of the pool.
+  bool rounds() const { return wire_ != DType::kFloat32; }
 
   const Plan& plan_;
   const ParamStore& store_;
   Device& device_;
   WirePool& pool_;
   Communicator& group_;
+  const DType wire_;
   std::vector<Buffer> buffers_;  // Per bucket, while it travels.
   std::vector<Event> gathered_;
   std::vector<Event> done_;

@@ -12,10 +12,10 @@ struct MemoryReport {
   int64_t gradients = 0;      // Full (stage 1) or sharded (stage 2).
   int64_t momentum = 0;       // This rank's slice, padding included.
   int64_t second_moment = 0;  // This rank's block scalars or v.
-  int64_t master = 0;
-  int64_t statistics = 0;  // Sums of squares between arrival and update.
-  int64_t buckets = 0;     // Exchange buffers, now.
-  int64_t peak = 0;        // Most of all of the above at one time.
+  int64_t master = 0;         // fp32 of owned weights that travel as bf16.
+  int64_t statistics = 0;     // Sums of squares between arrival and update.
+  int64_t buckets = 0;        // Exchange buffers, now.
+  int64_t peak = 0;           // Most of all of the above at one time.
 
   int64_t state() const { return momentum + second_moment + master; }
   int64_t total() const {

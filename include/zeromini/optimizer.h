@@ -102,6 +102,7 @@ class Optimizer {
 
   // Collective. Makes every rank's weights equal to rank 0's. Once, after
   // initialisation with a seed that differs by rank, or after loading on one.
+  // With weight_wire bf16 the next Step() starts from these weights.
   virtual absl::Status BroadcastParams() = 0;
 
   // Collective; a state event. The full momentum in the parameter's shape and

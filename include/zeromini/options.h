@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "zeromini/plan.h"
+#include "zeromini/types.h"
 
 namespace zeromini {
 
@@ -57,6 +58,20 @@ struct OptimizerOptions {
   int micro_steps = 1;
 
   MemoryForm memory = MemoryForm::kExternal;
+
+  // What gradients and weights travel as: kFloat32, or kBFloat16, which halves
+  // their bytes. Each direction by itself.
+  //
+  // Gradients: sums stay fp32; Exchange::wire states the error. Weights: after
+  // every Step() each weight that is not frozen is a bf16 number, equal on all
+  // ranks, one rank included, also where a gradient was absent. Each rank keeps
+  // an fp32 master of the elements it owns (4 bytes each,
+  // MemoryReport::master), which all updates go to, so no update is too small.
+  // The master is taken from the weights at the first Step() after Create() or
+  // BroadcastParams(); weights that are changed by hand later are not seen
+  // without the latter.
+  DType gradient_wire = DType::kFloat32;
+  DType weight_wire = DType::kFloat32;
 
   // Planner choices; algorithm, ranks and stage are filled in from here.
   ModelShape model;

@@ -24,6 +24,8 @@ inline int64_t SizeOf(DType dtype) {
   return 0;
 }
 
+const char* DTypeName(DType dtype);  // "fp32", "bf16", "fp16", "int64", "byte".
+
 enum class ReduceOp { kSum, kMax, kMin };
 
 // What a byte on the wire is for. Padding is counted beside its purpose: it is
