@@ -349,6 +349,11 @@ void zeromini_optimizer_traffic(const zeromini_optimizer* optimizer,
   *traffic = zeromini::c_api::ToC(optimizer->impl->traffic());
 }
 
+void zeromini_optimizer_level_traffic(const zeromini_optimizer* optimizer,
+                                      zeromini_level_traffic* traffic) {
+  zeromini::c_api::ToC(optimizer->impl->traffic(), traffic);
+}
+
 zeromini_code zeromini_optimizer_close(zeromini_optimizer* optimizer,
                                        char** error) {
   return Fail(optimizer->impl->Close(), error);

@@ -132,6 +132,8 @@ OptimizerOptions FromC(const zeromini_options& given) {
   options.value_blocks = static_cast<ValueBlocks>(from.value_blocks);
   options.bucket_bytes = from.bucket_bytes;
   options.kernels = StringOr(from.kernels, "cpu");
+  options.gradient_wire = static_cast<DType>(from.gradient_wire);
+  options.weight_wire = static_cast<DType>(from.weight_wire);
   return options;
 }
 
@@ -171,6 +173,10 @@ void ToC(const StepReport& from, zeromini_step_report* report) {
   const size_t length =
       std::min(from.skipped_because.size(), sizeof(result.skipped_because) - 1);
   std::memcpy(result.skipped_because, from.skipped_because.data(), length);
+  for (int p = 0; p < kPurposes; ++p) {
+    result.inside_host_bytes[p] = from.traffic[p].inside_host_bytes;
+    result.between_hosts_bytes[p] = from.traffic[p].between_hosts_bytes;
+  }
   Deliver(result, report);
 }
 
@@ -180,6 +186,15 @@ void ToC(const MemoryReport& from, zeromini_memory_report* report) {
                                  from.second_moment, from.master,
                                  from.statistics, from.buckets, from.peak},
           report);
+}
+
+void ToC(const Traffic& from, zeromini_level_traffic* traffic) {
+  zeromini_level_traffic result = {};
+  for (int p = 0; p < kPurposes; ++p) {
+    result.inside_host_bytes[p] = from[p].inside_host_bytes;
+    result.between_hosts_bytes[p] = from[p].between_hosts_bytes;
+  }
+  Deliver(result, traffic);
 }
 
 }  // namespace zeromini::c_api
@@ -223,6 +238,8 @@ void zeromini_options_init(zeromini_options* options, size_t struct_size) {
   defaults.value_blocks = static_cast<zeromini_value_blocks>(from.value_blocks);
   defaults.bucket_bytes = from.bucket_bytes;
   defaults.kernels = "cpu";
+  defaults.gradient_wire = static_cast<zeromini_dtype>(from.gradient_wire);
+  defaults.weight_wire = static_cast<zeromini_dtype>(from.weight_wire);
   zeromini::c_api::Init(defaults, options, struct_size);
 }
 
@@ -236,6 +253,11 @@ void zeromini_step_options_init(zeromini_step_options* options,
 void zeromini_step_report_init(zeromini_step_report* report,
                                size_t struct_size) {
   zeromini::c_api::Init(zeromini_step_report{}, report, struct_size);
+}
+
+void zeromini_level_traffic_init(zeromini_level_traffic* traffic,
+                                 size_t struct_size) {
+  zeromini::c_api::Init(zeromini_level_traffic{}, traffic, struct_size);
 }
 
 void zeromini_memory_report_init(zeromini_memory_report* report,

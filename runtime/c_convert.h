@@ -28,6 +28,7 @@ zeromini_traffic ToC(const Traffic& traffic);
 // Write no more than report->struct_size bytes.
 void ToC(const StepReport& from, zeromini_step_report* report);
 void ToC(const MemoryReport& from, zeromini_memory_report* report);
+void ToC(const Traffic& from, zeromini_level_traffic* traffic);
 
 }  // namespace zeromini::c_api
 

@@ -240,7 +240,9 @@ typedef struct zeromini_options {
   zeromini_naming naming;
   zeromini_value_blocks value_blocks;
   int64_t bucket_bytes;
-  const char* kernels; /* "cpu" or "reference". */
+  const char* kernels;          /* "cpu" or "reference". */
+  zeromini_dtype gradient_wire; /* ZEROMINI_FLOAT32 or ZEROMINI_BFLOAT16. */
+  zeromini_dtype weight_wire;
 } zeromini_options;
 
 void zeromini_options_init(zeromini_options* options, size_t struct_size);
@@ -255,6 +257,16 @@ typedef struct zeromini_traffic {
   int64_t bytes[ZEROMINI_PURPOSES];
   int64_t padding_bytes[ZEROMINI_PURPOSES];
 } zeromini_traffic;
+
+/* What the backend has really sent, by purpose and level. */
+typedef struct zeromini_level_traffic {
+  size_t struct_size;
+  int64_t inside_host_bytes[ZEROMINI_PURPOSES];
+  int64_t between_hosts_bytes[ZEROMINI_PURPOSES];
+} zeromini_level_traffic;
+
+void zeromini_level_traffic_init(zeromini_level_traffic* traffic,
+                                 size_t struct_size);
 
 typedef struct zeromini_step_options {
   size_t struct_size;
@@ -279,6 +291,8 @@ typedef struct zeromini_step_report {
   double seconds_update;
   double seconds_exposed_weights;
   char skipped_because[256]; /* Cut to fit; empty unless skipped. */
+  int64_t inside_host_bytes[ZEROMINI_PURPOSES]; /* As in level_traffic. */
+  int64_t between_hosts_bytes[ZEROMINI_PURPOSES];
 } zeromini_step_report;
 
 void zeromini_step_report_init(zeromini_step_report* report,
@@ -349,6 +363,8 @@ void zeromini_memory(const zeromini_optimizer* optimizer,
                      zeromini_memory_report* report);
 void zeromini_optimizer_traffic(const zeromini_optimizer* optimizer,
                                 zeromini_traffic* traffic);
+void zeromini_optimizer_level_traffic(const zeromini_optimizer* optimizer,
+                                      zeromini_level_traffic* traffic);
 
 zeromini_code zeromini_optimizer_close(zeromini_optimizer* optimizer,
                                        char** error); /* Collective. */

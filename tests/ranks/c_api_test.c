@@ -63,6 +63,8 @@ static void InitFunctionsGiveTheDefaults(void) {
   EXPECT(hyper.learning_rate_scale == 1 && hyper.epsilon == 1e-8);
   EXPECT(options.algorithm == ZEROMINI_ADAM_MINI && options.stage == 1);
   EXPECT(options.check_finite == 1 && options.micro_steps == 1);
+  EXPECT(options.gradient_wire == ZEROMINI_FLOAT32);
+  EXPECT(options.weight_wire == ZEROMINI_FLOAT32);
   EXPECT(strcmp(options.kernels, "cpu") == 0);
   EXPECT(param.slices == 1 && param.layer == -1 && param.gather_group == -1);
   EXPECT(strlen(zeromini_version()) >= 5);
@@ -166,6 +168,7 @@ static void CheckReports(zeromini_optimizer* optimizer,
                          const zeromini_step_report* report) {
   zeromini_memory_report memory;
   zeromini_traffic traffic;
+  zeromini_level_traffic levels;
   char* text;
   EXPECT(report->step == 1 && report->skipped == 0);
   EXPECT(report->skipped_because[0] == '\0');
@@ -173,6 +176,11 @@ static void CheckReports(zeromini_optimizer* optimizer,
   EXPECT(report->traffic.bytes[0] > 0 && report->traffic.bytes[1] > 0);
   zeromini_optimizer_traffic(optimizer, &traffic);
   EXPECT(traffic.bytes[1] >= report->traffic.bytes[1]);
+  EXPECT(report->inside_host_bytes[0] == report->traffic.bytes[0]);
+  zeromini_level_traffic_init(&levels, sizeof levels);
+  zeromini_optimizer_level_traffic(optimizer, &levels);
+  EXPECT(levels.inside_host_bytes[0] == traffic.bytes[0]);
+  EXPECT(levels.between_hosts_bytes[0] == 0);
   zeromini_memory_report_init(&memory, sizeof memory);
   zeromini_memory(optimizer, &memory);
   EXPECT(memory.momentum >= kElements / kRanks * 4 && memory.master == 0);
@@ -296,6 +304,53 @@ static void FlatMemoryIsOwnedByTheOptimizer(void) {
   zeromini_group_destroy(group);
 }
 
+/* 1/3 is no bf16 number; half an ulp of one is 2^-10. */
+static void WireFormatsAndLevelsPassThrough(void) {
+  float weights[kElements];
+  float gradient[kElements];
+  char* failure = NULL;
+  zeromini_hyper hyper;
+  zeromini_options options = Options(&hyper);
+  zeromini_param param = MatrixParam(weights);
+  zeromini_step_options step_options;
+  zeromini_step_report report;
+  zeromini_memory_report memory;
+  zeromini_level_traffic levels;
+  zeromini_group* group = zeromini_self();
+  zeromini_optimizer* optimizer;
+  int i;
+  options.gradient_wire = ZEROMINI_FLOAT16;
+  EXPECT(zeromini_optimizer_create(&options, &param, 1, group, &failure) ==
+         NULL);
+  EXPECT(strstr(failure, "gradient_wire") != NULL);
+  zeromini_free(failure);
+  options.gradient_wire = ZEROMINI_BFLOAT16;
+  options.weight_wire = ZEROMINI_BFLOAT16;
+  optimizer = zeromini_optimizer_create(&options, &param, 1, group, &failure);
+  EXPECT(optimizer != NULL);
+  for (i = 0; i < kElements; ++i) {
+    weights[i] = 1.0f / 3;
+    gradient[i] = 1;
+  }
+  EXPECT_OK(zeromini_grad_ready(optimizer, 0, gradient, NULL, &error));
+  zeromini_step_options_init(&step_options, sizeof step_options);
+  zeromini_step_report_init(&report, sizeof report);
+  EXPECT_OK(zeromini_step(optimizer, &step_options, &report, &error));
+  for (i = 0; i < kElements; ++i) EXPECT(weights[i] == 171.0f / 512);
+  zeromini_memory_report_init(&memory, sizeof memory);
+  zeromini_memory(optimizer, &memory);
+  EXPECT(memory.master == kElements * 4);
+  zeromini_level_traffic_init(&levels, sizeof levels);
+  levels.inside_host_bytes[1] = 7;
+  zeromini_optimizer_level_traffic(optimizer, &levels);
+  EXPECT(levels.struct_size == sizeof levels);
+  EXPECT(levels.inside_host_bytes[1] == 0); /* One rank sends nothing. */
+  EXPECT(report.inside_host_bytes[1] == 0 &&
+         report.between_hosts_bytes[1] == 0);
+  zeromini_optimizer_destroy(optimizer);
+  zeromini_group_destroy(group);
+}
+
 static int Count(void* context) {
   ++*(int*)context;
   return 0;
@@ -346,6 +401,7 @@ int main(void) {
   RUN(FailuresGiveCodeAndMessage);
   RUN(RanksAsThreadsTrainTogether);
   RUN(FlatMemoryIsOwnedByTheOptimizer);
+  RUN(WireFormatsAndLevelsPassThrough);
   RUN(StreamsRunTasksInOrderAndKeepTheFirstError);
   RUN(AnAbortedGroupSaysWhy);
   return 0;
