@@ -82,7 +82,7 @@ absl::Status NameDifference(const Plan& plan, int rank, Communicator& group,
 
 absl::Status FinishExchange(Communicator& group, Device& device) {
   return device.Synchronize(device.Record(group.stream()),
-                            absl::Now() + group.timeout());
+                            absl::Now() + StreamPatience(group));
 }
 
 absl::Status AgreeOnStatus(const absl::Status& mine, Communicator& group,

@@ -15,6 +15,15 @@
 
 namespace zeromini {
 
+// How long the runtime waits for a stream. Every exchange ends by a deadline of
+// its own and says which rank it waited for; a wait for many of them must not
+// end before, with less to say. So this one only guards against a stream that
+// never goes on.
+inline absl::Duration StreamPatience(const Communicator& group) {
+  constexpr int kExchanges = 100;
+  return kExchanges * group.timeout();
+}
+
 // Waits for what was enqueued on the group's stream.
 absl::Status FinishExchange(Communicator& group, Device& device);
 

@@ -218,7 +218,7 @@ absl::StatusOr<std::unique_ptr<Optimizer>> CreateOptimizer(
   if (parts.device == nullptr) {
     parts.device = MakeHostDevice(
         options.kernels == "reference" ? ReferenceKernels() : CpuKernels(),
-        group.timeout(), nullptr);
+        StreamPatience(group), nullptr);
   }
   if (parts.method == nullptr) parts.method = MakeAdamMethod();
   if (parts.make_plan == nullptr) parts.make_plan = MakePlan;

@@ -29,6 +29,11 @@ int64_t PoolBytes(const Plan& plan, const OptimizerOptions& options) {
                   WeightGather::BufferBytes(plan, options));
 }
 
+// What this rank alone can cause leaves the group whole; the rest does not.
+bool IsRefusal(const absl::Status& status) {
+  return absl::IsInvalidArgument(status) || absl::IsFailedPrecondition(status);
+}
+
 double Seconds(absl::Time since) {
   return absl::ToDoubleSeconds(absl::Now() - since);
 }
@@ -122,7 +127,8 @@ absl::Status StepPipeline::GradReady(int param, const float* gradient,
   const PlannedParam& given = plan_.params[param];
   const int owner = given.tied_to >= 0 ? given.tied_to : param;
   GradBucket& bucket = *buckets_[plan_.params[owner].bucket];
-  ZEROMINI_RETURN_IF_ERROR(bucket.Add(owner, param, gradient, home, stream));
+  absl::Status added = bucket.Add(owner, param, gradient, home, stream);
+  if (!added.ok()) return IsRefusal(added) ? added : Break(std::move(added));
   return FireReady();
 }
 
@@ -275,7 +281,7 @@ absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
   ZEROMINI_RETURN_IF_ERROR(FireRest());
   ZEROMINI_RETURN_IF_ERROR(FinishExchange(group_, device_));
   ZEROMINI_RETURN_IF_ERROR(device_.Synchronize(
-      device_.Record(device_.compute()), absl::Now() + group_.timeout()));
+      device_.Record(device_.compute()), absl::Now() + StreamPatience(group_)));
   report.seconds_exposed_gradients = Seconds(start);
 
   const absl::Time scalars_start = absl::Now();
@@ -328,11 +334,8 @@ absl::StatusOr<StepReport> StepPipeline::Step(const StepOptions& options) {
   absl::StatusOr<StepReport> report = RunStep(options);
   EndStep();
   if (report.ok()) return report;
-  // What this rank alone can cause leaves the group whole; the rest does not.
-  const bool refused = absl::IsInvalidArgument(report.status()) ||
-                       absl::IsFailedPrecondition(report.status());
   absl::Status stream_state = Drain();
-  if (refused && stream_state.ok()) return report;
+  if (IsRefusal(report.status()) && stream_state.ok()) return report;
   return Break(report.status());
 }
 

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "runtime/agreement.h"
 #include "runtime/step_pipeline.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -140,19 +141,20 @@ absl::Status StepPipeline::WaitParam(int param, Stream stream) {
   if (bucket < 0) return absl::OkStatus();
   const Event& done = gather_.done(bucket);
   if (stream.native != nullptr) return device_.WaitFor(stream, done);
-  return device_.Synchronize(done, absl::Now() + group_.timeout());
+  return device_.Synchronize(done, absl::Now() + StreamPatience(group_));
 }
 
 absl::Status StepPipeline::WaitAll() {
   for (size_t b = 0; b < buckets_.size(); ++b) {
-    ZEROMINI_RETURN_IF_ERROR(device_.Synchronize(
-        gather_.done(static_cast<int>(b)), absl::Now() + group_.timeout()));
+    ZEROMINI_RETURN_IF_ERROR(
+        device_.Synchronize(gather_.done(static_cast<int>(b)),
+                            absl::Now() + StreamPatience(group_)));
   }
   return absl::OkStatus();
 }
 
 absl::Status StepPipeline::Drain() {
-  const absl::Time deadline = absl::Now() + group_.timeout();
+  const absl::Time deadline = absl::Now() + StreamPatience(group_);
   absl::Status group =
       device_.Synchronize(device_.Record(group_.stream()), deadline);
   absl::Status compute =
