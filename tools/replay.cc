@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
+#include "tools/agree_on.h"
 #include "tools/replay_rank.h"
 #include "tools/verbs.h"
 #include "zeromini/group.h"

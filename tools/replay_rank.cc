@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "tools/agree_on.h"
 #include "tools/grad_split.h"
 #include "zeromini/internal/status_macros.h"
 #include "zeromini/safetensors.h"
@@ -174,27 +175,6 @@ absl::StatusOr<ReplaySummary> ReplayRank(const ReplayInput& input,
                                          const ReplayOptions& options,
                                          Communicator& group) {
   return Walker(input, options, group).Run();
-}
-
-absl::Status AgreeOn(const absl::Status& mine, Communicator& group) {
-  const Exchange exchange;
-  int64_t culprit = mine.ok() ? group.size() : group.rank();
-  ZEROMINI_RETURN_IF_ERROR(
-      group.AllReduce(&culprit, 1, DType::kInt64, ReduceOp::kMin, exchange));
-  ZEROMINI_RETURN_IF_ERROR(group.Barrier());
-  if (culprit == group.size()) return absl::OkStatus();
-  std::string message(mine.message());
-  int64_t facts[] = {static_cast<int64_t>(mine.code()),
-                     static_cast<int64_t>(message.size())};
-  const int root = static_cast<int>(culprit);
-  ZEROMINI_RETURN_IF_ERROR(
-      group.Broadcast(facts, sizeof(facts), root, exchange));
-  ZEROMINI_RETURN_IF_ERROR(group.Barrier());
-  message.resize(facts[1]);
-  ZEROMINI_RETURN_IF_ERROR(
-      group.Broadcast(message.data(), facts[1], root, exchange));
-  ZEROMINI_RETURN_IF_ERROR(group.Barrier());
-  return absl::Status(static_cast<absl::StatusCode>(facts[0]), message);
 }
 
 }  // namespace zeromini::tools

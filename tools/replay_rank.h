@@ -39,10 +39,6 @@ absl::StatusOr<ReplaySummary> ReplayRank(const ReplayInput& input,
                                          const ReplayOptions& options,
                                          Communicator& group);
 
-// Collective. OK if `mine` is OK on every rank; otherwise, on every rank, the
-// error of the lowest rank that has one.
-absl::Status AgreeOn(const absl::Status& mine, Communicator& group);
-
 }  // namespace zeromini::tools
 
 #endif  // ZEROMINI_TOOLS_REPLAY_RANK_H_
