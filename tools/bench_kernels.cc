@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <fstream>
 #include <functional>
 #include <iostream>
 #include <map>
@@ -16,6 +15,7 @@
 #include "benchmark/benchmark.h"
 #include "nlohmann/json.hpp"
 #include "tools/bench.h"
+#include "tools/bench_report.h"
 #include "tools/bench_streams.h"
 #include "zeromini/kernels.h"
 
@@ -167,20 +167,14 @@ constexpr Kernel kKernels[] = {
     {"adam_mini_step", 24, "rmw_5", RunAdamMiniStep},
 };
 
-struct Ratio {
+struct KernelPair {
   const char* name;
   const char* over;
 };
-constexpr Ratio kRatios[] = {{"adam_mini_fused", "adamw_fused"},
-                             {"adam_mini_step", "adamw_step"},
-                             {"adamw_fused", "rmw_7"},
-                             {"adam_mini_fused", "rmw_5"}};
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t n = values.size();
-  return (values[(n - 1) / 2] + values[n / 2]) / 2;
-}
+constexpr KernelPair kRatios[] = {{"adam_mini_fused", "adamw_fused"},
+                                  {"adam_mini_step", "adamw_step"},
+                                  {"adamw_fused", "rmw_7"},
+                                  {"adam_mini_fused", "rmw_5"}};
 
 // Parameters per second of each run of each kernel, in the order of the runs.
 using Rates = std::map<std::string, std::vector<double>>;
@@ -258,16 +252,12 @@ void PrintRates(const Shape& shape, int threads, const Rates& rates,
 
 std::string RatioLines(const Shape& shape, int threads, const Rates& rates) {
   std::string lines;
-  for (const Ratio& ratio : kRatios) {
-    std::vector<double> values;
-    for (size_t r = 0; r < rates.at(ratio.name).size(); ++r) {
-      values.push_back(rates.at(ratio.name)[r] / rates.at(ratio.over)[r]);
-    }
-    const auto [low, high] = std::minmax_element(values.begin(), values.end());
+  for (const KernelPair& pair : kRatios) {
+    const Ratio ratio = RatioOfPairs(rates.at(pair.name), rates.at(pair.over));
     absl::StrAppendFormat(&lines, "%-10s %7d  %-29s %6.2f %6.2f %6.2f\n",
                           shape.name, threads,
-                          absl::StrCat(ratio.name, " / ", ratio.over),
-                          Median(values), *low, *high);
+                          absl::StrCat(pair.name, " / ", pair.over),
+                          ratio.median, ratio.low, ratio.high);
   }
   return lines;
 }
@@ -362,11 +352,9 @@ int Run(const Options& options) {
                                "threads", "parameters/s, of paired runs",
                                "median", "low", "high")
             << ratios;
-  if (options.json.empty()) return 0;
-  std::ofstream file(options.json);
-  file << json.dump(2) << "\n";
-  if (file.flush()) return 0;
-  std::cerr << "zeromini bench kernels: cannot write " << options.json << "\n";
+  const absl::Status written = WriteJson(options.json, json);
+  if (written.ok()) return 0;
+  std::cerr << "zeromini bench kernels: " << written.message() << "\n";
   return 1;
 }
 

@@ -1,0 +1,34 @@
+#include "tools/bench_report.h"
+
+#include <algorithm>
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+
+namespace zeromini::tools {
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t n = values.size();
+  return (values[(n - 1) / 2] + values[n / 2]) / 2;
+}
+
+Ratio RatioOfPairs(const std::vector<double>& values,
+                   const std::vector<double>& others) {
+  std::vector<double> ratios;
+  for (size_t i = 0; i < values.size(); ++i) {
+    ratios.push_back(values[i] / others[i]);
+  }
+  const auto [low, high] = std::minmax_element(ratios.begin(), ratios.end());
+  return {Median(ratios), *low, *high};
+}
+
+absl::Status WriteJson(const std::string& path, const nlohmann::json& json) {
+  if (path.empty()) return absl::OkStatus();
+  std::ofstream file(path);
+  file << json.dump(2) << "\n";
+  if (file.flush()) return absl::OkStatus();
+  return absl::PermissionDeniedError(absl::StrCat("cannot write ", path));
+}
+
+}  // namespace zeromini::tools

@@ -1,0 +1,33 @@
+// What the benchmarks make of their samples.
+
+#ifndef ZEROMINI_TOOLS_BENCH_REPORT_H_
+#define ZEROMINI_TOOLS_BENCH_REPORT_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "nlohmann/json.hpp"
+
+namespace zeromini::tools {
+
+// Of at least one value.
+double Median(std::vector<double> values);
+
+// Of values that were measured side by side, pair by pair: what disturbs the
+// machine for a while disturbs both of a pair.
+struct Ratio {
+  double median;
+  double low;
+  double high;
+};
+Ratio RatioOfPairs(const std::vector<double>& values,
+                   const std::vector<double>& others);
+
+// PermissionDenied, naming the file, if it cannot be written. No file is
+// written for an empty path.
+absl::Status WriteJson(const std::string& path, const nlohmann::json& json);
+
+}  // namespace zeromini::tools
+
+#endif  // ZEROMINI_TOOLS_BENCH_REPORT_H_
