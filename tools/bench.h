@@ -11,6 +11,9 @@ namespace zeromini::tools {
 // against plain streams of the same bytes.
 void AddBenchKernels(CLI::App& bench, int* exit_code);
 
+// Adds `bench comm`: collectives, ours and the MPI library's.
+void AddBenchComm(CLI::App& bench, int* exit_code);
+
 }  // namespace zeromini::tools
 
 #endif  // ZEROMINI_TOOLS_BENCH_H_

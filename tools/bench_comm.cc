@@ -1,0 +1,376 @@
+// zeromini bench comm: collectives, ours and the MPI library's in turn.
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "nlohmann/json.hpp"
+#include "tools/agree_on.h"
+#include "tools/bench.h"
+#include "tools/bench_group.h"
+#include "tools/bench_report.h"
+#include "tools/stopwatch.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini::tools {
+namespace {
+
+constexpr int64_t kLargestSize = int64_t{4} << 30;
+
+enum class Collective { kReduceScatter, kAllGather, kAllReduce };
+
+const std::map<std::string, Collective>& Collectives() {
+  static const auto* const collectives = new std::map<std::string, Collective>{
+      {"reduce-scatter", Collective::kReduceScatter},
+      {"all-gather", Collective::kAllGather},
+      {"all-reduce", Collective::kAllReduce}};
+  return *collectives;
+}
+
+struct Options {
+  GroupFlags group;
+  std::vector<int64_t> sizes;
+  std::vector<std::string> collectives = {"reduce-scatter", "all-gather",
+                                          "all-reduce"};
+  int repetitions = 7;
+  std::string wire = "fp32";
+  std::string json;
+};
+
+std::vector<int64_t> DefaultSizes() {
+  std::vector<int64_t> sizes;
+  for (int64_t size = 1 << 10; size <= 256 << 20; size *= 4) {
+    sizes.push_back(size);
+  }
+  return sizes;
+}
+
+// What is measured at one time. The payload is cut into a segment a rank.
+struct Case {
+  std::string name;
+  Collective collective;
+  int64_t segment;  // In elements.
+  int64_t ranks;
+
+  int64_t elements() const { return segment * ranks; }
+  int64_t bytes() const { return elements() * int64_t{sizeof(float)}; }
+
+  // How often in a row: a single small one is lost in the clock and in the
+  // barrier before it.
+  int64_t in_a_row() const {
+    constexpr int64_t kEnough = 4 << 20;
+    return std::clamp<int64_t>(kEnough / bytes(), 1, 50);
+  }
+};
+
+struct Buffers {
+  std::unique_ptr<float[]> whole;  // The payload.
+  std::unique_ptr<float[]> part;   // A segment.
+};
+
+class Contender {
+ public:
+  virtual ~Contender() = default;
+  virtual const char* name() const = 0;
+  // Blocks until it is done on this rank.
+  virtual absl::Status Run(const Case& what, Buffers& buffers) = 0;
+};
+
+class Ours : public Contender {
+ public:
+  Ours(Communicator& group, DType wire) : group_(group) {
+    exchange_.purpose = Purpose::kGradients;
+    exchange_.wire = wire;
+  }
+
+  const char* name() const override { return "zeromini"; }
+
+  absl::Status Run(const Case& what, Buffers& buffers) override {
+    ZEROMINI_RETURN_IF_ERROR(Submit(what, buffers));
+    return WaitForExchanges(group_);
+  }
+
+ private:
+  absl::Status Submit(const Case& what, Buffers& buffers) {
+    float* const whole = buffers.whole.get();
+    float* const part = buffers.part.get();
+    constexpr DType kDType = DType::kFloat32;
+    switch (what.collective) {
+      case Collective::kReduceScatter:
+        return group_.ReduceScatter(whole, part, what.segment, kDType,
+                                    exchange_);
+      case Collective::kAllGather:
+        return group_.AllGather(part, whole, what.segment, kDType, exchange_);
+      case Collective::kAllReduce:
+        return group_.AllReduce(whole, what.elements(), kDType, ReduceOp::kSum,
+                                exchange_);
+    }
+    return absl::InternalError("no such collective");
+  }
+
+  Communicator& group_;
+  Exchange exchange_;
+};
+
+class Theirs : public Contender {
+ public:
+  explicit Theirs(RawMpi& mpi) : mpi_(mpi) {}
+
+  const char* name() const override { return "mpi"; }
+
+  absl::Status Run(const Case& what, Buffers& buffers) override {
+    float* const whole = buffers.whole.get();
+    float* const part = buffers.part.get();
+    switch (what.collective) {
+      case Collective::kReduceScatter:
+        return mpi_.ReduceScatter(whole, part, what.segment);
+      case Collective::kAllGather:
+        return mpi_.AllGather(part, whole, what.segment);
+      case Collective::kAllReduce:
+        return mpi_.AllReduce(whole, what.elements());
+    }
+    return absl::InternalError("no such collective");
+  }
+
+ private:
+  RawMpi& mpi_;
+};
+
+struct Samples {
+  std::vector<double> seconds;  // Of one operation, by repetition.
+  int64_t operations = 0;
+  int64_t sent_between_hosts = 0;  // By this rank, in all of them.
+};
+
+// One rank's part of the benchmark.
+class CommBench {
+ public:
+  CommBench(const Options& options, BenchRank& rank)
+      : options_(options), rank_(rank), group_(rank.group) {
+    contenders_.push_back(std::make_unique<Ours>(group_, DType::kFloat32));
+    if (rank_.mpi != nullptr) {
+      contenders_.push_back(std::make_unique<Theirs>(*rank_.mpi));
+    }
+  }
+
+  absl::Status Run() {
+    ZEROMINI_RETURN_IF_ERROR(AgreeOn(Allocate(), group_));
+    if (reports()) PrintHeader();
+    for (const std::string& name : options_.collectives) {
+      for (int64_t size : options_.sizes) {
+        const Case what = {name, Collectives().at(name), SegmentOf(size),
+                           group_.size()};
+        ZEROMINI_RETURN_IF_ERROR(Measure(what));
+      }
+    }
+    return reports() ? WriteJson(options_.json, json_) : absl::OkStatus();
+  }
+
+ private:
+  bool reports() const { return group_.rank() == 0; }
+
+  // Rounds up to whole segments.
+  int64_t SegmentOf(int64_t bytes) const {
+    const int64_t whole = group_.size() * int64_t{sizeof(float)};
+    return (bytes + whole - 1) / whole;
+  }
+
+  absl::Status Allocate() {
+    const int64_t segment = SegmentOf(
+        *std::max_element(options_.sizes.begin(), options_.sizes.end()));
+    const int64_t elements = segment * group_.size();
+    buffers_.whole.reset(new (std::nothrow) float[elements]);
+    buffers_.part.reset(new (std::nothrow) float[segment]);
+    if (buffers_.whole && buffers_.part) return absl::OkStatus();
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "no memory for ", elements + segment, " elements on each rank"));
+  }
+
+  // Small whole numbers, so that the sum is exact in any order and format.
+  void FillInputs(const Case& what) {
+    const float mine = static_cast<float>(group_.rank() % 8 + 1);
+    std::fill_n(buffers_.whole.get(), what.elements(), mine);
+    std::fill_n(buffers_.part.get(), what.segment, mine);
+  }
+
+  absl::Status CheckOutputs(const Contender& contender, const Case& what) {
+    float sum = 0;
+    for (int r = 0; r < group_.size(); ++r) sum += r % 8 + 1;
+    const bool gathers = what.collective == Collective::kAllGather;
+    const bool scatters = what.collective == Collective::kReduceScatter;
+    const float* const out = (scatters ? buffers_.part : buffers_.whole).get();
+    const int64_t elements = scatters ? what.segment : what.elements();
+    for (int64_t i = 0; i < elements; ++i) {
+      const float want = gathers ? i / what.segment % 8 + 1 : sum;
+      if (out[i] == want) continue;
+      return absl::InternalError(
+          absl::StrCat(contender.name(), " ", what.name, " of ", what.bytes(),
+                       " bytes: element ", i, " is ", out[i], ", not ", want));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status WarmUp(Contender& contender, const Case& what) {
+    FillInputs(what);
+    ZEROMINI_RETURN_IF_ERROR(contender.Run(what, buffers_));
+    return CheckOutputs(contender, what);
+  }
+
+  absl::Status Time(Contender& contender, const Case& what, Samples* samples) {
+    constexpr auto kPurpose = static_cast<size_t>(Purpose::kGradients);
+    ZEROMINI_RETURN_IF_ERROR(group_.Barrier());
+    const int64_t sent = group_.level_traffic()[kPurpose].between_hosts;
+    const Stopwatch watch;
+    for (int64_t i = 0; i < what.in_a_row(); ++i) {
+      ZEROMINI_RETURN_IF_ERROR(contender.Run(what, buffers_));
+    }
+    const double seconds = watch.seconds();
+    samples->seconds.push_back(seconds / static_cast<double>(what.in_a_row()));
+    samples->operations += what.in_a_row();
+    samples->sent_between_hosts +=
+        group_.level_traffic()[kPurpose].between_hosts - sent;
+    return absl::OkStatus();
+  }
+
+  absl::Status Measure(const Case& what) {
+    for (auto& contender : contenders_) {
+      ZEROMINI_RETURN_IF_ERROR(WarmUp(*contender, what));
+    }
+    // An all-reduce in place, again and again, would overflow.
+    std::fill_n(buffers_.whole.get(), what.elements(), 0.0f);
+    std::vector<Samples> samples(contenders_.size());
+    for (int r = 0; r < options_.repetitions; ++r) {
+      for (size_t i = 0; i < contenders_.size(); ++i) {
+        const size_t turn = (i + r) % contenders_.size();
+        ZEROMINI_RETURN_IF_ERROR(
+            Time(*contenders_[turn], what, &samples[turn]));
+      }
+    }
+    for (Samples& s : samples) {
+      ZEROMINI_ASSIGN_OR_RETURN(s.seconds, SlowestRank(s.seconds, group_));
+    }
+    int64_t sent = samples[0].sent_between_hosts;
+    if (rank_.mpi != nullptr) {
+      ZEROMINI_ASSIGN_OR_RETURN(sent, rank_.mpi->LargestHostSum(sent));
+    }
+    if (reports()) Report(what, samples, sent / samples[0].operations);
+    return absl::OkStatus();
+  }
+
+  void PrintHeader() const {
+    std::printf(
+        "%d ranks (%s) on %d hosts, fp32; medians of %d interleaved runs of "
+        "the slowest rank\n\n",
+        group_.size(), group_.backend(), rank_.hosts(), options_.repetitions);
+    std::printf("%-15s %11s  %-9s %11s %9s %9s %12s %7s\n", "collective",
+                "bytes", "of", "us", "alg GB/s", "bus GB/s", "inter-host",
+                "/ mpi");
+  }
+
+  void Report(const Case& what, const std::vector<Samples>& samples,
+              int64_t sent) {
+    for (size_t i = 0; i < samples.size(); ++i) {
+      nlohmann::json row = Row(what, *contenders_[i], samples[i]);
+      if (i == 0) row["inter_host_bytes"] = sent;
+      if (i == 0 && samples.size() > 1) {
+        row["ratio_to_mpi"] =
+            RatioOfPairs(samples[0].seconds, samples[1].seconds).median;
+      }
+      PrintRow(row);
+      json_.push_back(std::move(row));
+    }
+    std::fflush(stdout);
+  }
+
+  // Bandwidths by the convention of NCCL's tests: the bus bandwidth is what
+  // each link carries, whatever the number of ranks.
+  nlohmann::json Row(const Case& what, const Contender& contender,
+                     const Samples& samples) const {
+    const double seconds = Median(samples.seconds);
+    const double algorithm = static_cast<double>(what.bytes()) / seconds;
+    const double n = group_.size();
+    const double passes = what.collective == Collective::kAllReduce ? 2 : 1;
+    return {{"collective", what.name},
+            {"bytes", what.bytes()},
+            {"ranks", group_.size()},
+            {"hosts", rank_.hosts()},
+            {"comm", group_.backend()},
+            {"wire", options_.wire},
+            {"implementation", contender.name()},
+            {"seconds", seconds},
+            // As if nothing disturbed it.
+            {"latency_seconds",
+             *std::min_element(samples.seconds.begin(), samples.seconds.end())},
+            {"algorithm_bandwidth", algorithm},
+            {"bus_bandwidth", algorithm * passes * (n - 1) / n},
+            {"inter_host_bytes", nullptr},
+            {"ratio_to_mpi", nullptr}};
+  }
+
+  static void PrintRow(const nlohmann::json& row) {
+    const auto& sent = row["inter_host_bytes"];
+    const auto& ratio = row["ratio_to_mpi"];
+    std::printf(
+        "%-15s %11lld  %-9s %11.1f %9.3f %9.3f %12s %7s\n",
+        row["collective"].get<std::string>().c_str(),
+        row["bytes"].get<long long>(),
+        row["implementation"].get<std::string>().c_str(),
+        row["seconds"].get<double>() * 1e6,
+        row["algorithm_bandwidth"].get<double>() / 1e9,
+        row["bus_bandwidth"].get<double>() / 1e9,
+        sent.is_null() ? "-" : absl::StrCat(sent.get<int64_t>()).c_str(),
+        ratio.is_null() ? "-"
+                        : absl::StrFormat("%.2f", ratio.get<double>()).c_str());
+  }
+
+  const Options& options_;
+  BenchRank& rank_;
+  Communicator& group_;
+  std::vector<std::unique_ptr<Contender>> contenders_;
+  Buffers buffers_;
+  nlohmann::json json_ = nlohmann::json::array();
+};
+
+}  // namespace
+
+void AddBenchComm(CLI::App& bench, int* exit_code) {
+  CLI::App* verb = bench.add_subcommand(
+      "comm",
+      "Collectives of a group, and of the MPI library beside them.\n"
+      "Under mpirun: mpirun -n 4 zeromini bench comm");
+  auto options = std::make_shared<Options>();
+  options->sizes = DefaultSizes();
+  AddGroupFlags(verb, &options->group);
+  verb->add_option("--sizes", options->sizes,
+                   "Whole payloads in bytes: 4096, 64KiB, 1MiB")
+      ->delimiter(',')
+      ->transform(CLI::AsSizeValue(true))
+      ->check(CLI::Range(int64_t{4}, kLargestSize))
+      ->default_str("1KiB to 256MiB by factors of 4");
+  verb->add_option("--collectives", options->collectives,
+                   "Which, of reduce-scatter, all-gather and all-reduce")
+      ->delimiter(',')
+      ->check(CLI::IsMember(Collectives()))
+      ->capture_default_str();
+  verb->add_option("--repetitions", options->repetitions,
+                   "Runs of each; the median counts")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  verb->add_option("--wire", options->wire, "What elements travel as")
+      ->check(CLI::IsMember({"fp32"}))
+      ->capture_default_str();
+  verb->add_option("--json", options->json, "Also write the results here");
+  verb->callback([options, exit_code] {
+    *exit_code = RunOnGroup("comm", options->group, [&](BenchRank& rank) {
+      return CommBench(*options, rank).Run();
+    });
+  });
+}
+
+}  // namespace zeromini::tools
