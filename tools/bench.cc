@@ -9,6 +9,7 @@ void AddBench(CLI::App& app, int* exit_code) {
   bench->require_subcommand(1);
   AddBenchKernels(*bench, exit_code);
   AddBenchComm(*bench, exit_code);
+  AddBenchStep(*bench, exit_code);
 }
 
 }  // namespace zeromini::tools

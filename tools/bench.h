@@ -14,6 +14,9 @@ void AddBenchKernels(CLI::App& bench, int* exit_code);
 // Adds `bench comm`: collectives, ours and the MPI library's.
 void AddBenchComm(CLI::App& bench, int* exit_code);
 
+// Adds `bench step`: whole steps, ours and a replicated AdamW's.
+void AddBenchStep(CLI::App& bench, int* exit_code);
+
 }  // namespace zeromini::tools
 
 #endif  // ZEROMINI_TOOLS_BENCH_H_

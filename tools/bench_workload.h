@@ -1,0 +1,35 @@
+// What `bench step` steps: parameters of a plausible model, and its backward.
+
+#ifndef ZEROMINI_TOOLS_BENCH_WORKLOAD_H_
+#define ZEROMINI_TOOLS_BENCH_WORKLOAD_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "zeromini/param_spec.h"
+
+namespace zeromini::tools {
+
+inline constexpr int64_t kFewestParameters = 128 << 10;
+
+struct Workload {
+  std::vector<ParamSpec> params;  // In forward order.
+  std::vector<int64_t> offsets;   // Of each, if they lay one after another.
+  int64_t elements = 0;
+
+  double compute_seconds = 0;  // Of forward and backward together.
+  bool spin = false;           // Computes on this core; else on a device.
+
+  int64_t ElementsOf(int param) const;
+
+  // Computes for a share of the elements.
+  void Compute(int64_t share_elements) const;
+};
+
+// Eight transformer layers with rows of 1024 to 4096 elements, and about
+// `elements` parameters, of which it needs kFewestParameters.
+Workload MakeWorkload(int64_t elements);
+
+}  // namespace zeromini::tools
+
+#endif  // ZEROMINI_TOOLS_BENCH_WORKLOAD_H_
