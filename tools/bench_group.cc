@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "tools/last_words.h"
 #include "zeromini/group.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -108,6 +109,7 @@ absl::Status RunOnWorld(const GroupFlags& flags, Communicator& world,
 
 int RunOnMpi(const std::string& verb, const GroupFlags& flags,
              const Body& body) {
+  HoldTermination();
   auto session = MpiSession::Start();
   if (!session.ok()) {
     Say(verb, absl::StrCat("--comm mpi: ", session.status().message(),
@@ -119,7 +121,11 @@ int RunOnMpi(const std::string& verb, const GroupFlags& flags,
   std::unique_ptr<RawMpi> mpi;
   auto world = (*session)->World(OptionsOf(flags));
   absl::Status status = world.status();
-  if (status.ok()) status = RunOnWorld(flags, **world, &mpi, body);
+  if (status.ok()) {
+    const LastWords words("zeromini bench " + verb,
+                          [&world] { return (*world)->in_flight(); });
+    status = RunOnWorld(flags, **world, &mpi, body);
+  }
   // What a broken group holds is not given back: that would wait for peers.
   if (world.ok() && !IsBroken(status)) {
     mpi.reset();

@@ -21,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "runtime/optimizer_parts.h"
+#include "support/watched_communicator.h"
 #include "zeromini/group.h"
 #include "zeromini/optimizer.h"
 
@@ -51,53 +52,16 @@ struct Fault {
   }
 };
 
-// Strikes when the exchange of its phase is submitted.
-class FaultyCommunicator : public Communicator {
- public:
-  FaultyCommunicator(Communicator& group, Fault& fault)
-      : group_(group), fault_(fault) {}
-
-  int rank() const override { return group_.rank(); }
-  int size() const override { return group_.size(); }
-  const char* backend() const override { return group_.backend(); }
-  Stream stream() const override { return group_.stream(); }
-  absl::Duration timeout() const override { return group_.timeout(); }
-  std::string in_flight() const override { return group_.in_flight(); }
-  absl::Status ReduceScatter(const void* in, void* out, int64_t count,
-                             DType dtype, Exchange exchange) override {
-    StrikeIn("gradients", exchange.bucket);
-    return group_.ReduceScatter(in, out, count, dtype, exchange);
-  }
-  absl::Status AllGather(const void* in, void* out, int64_t count, DType dtype,
-                         Exchange exchange) override {
-    StrikeIn("weights", exchange.bucket);
-    return group_.AllGather(in, out, count, dtype, exchange);
-  }
-  absl::Status AllReduce(void* data, int64_t count, DType dtype, ReduceOp op,
-                         Exchange exchange) override {
-    if (exchange.purpose == Purpose::kScalars) StrikeIn("scalars", 1);
-    return group_.AllReduce(data, count, dtype, op, exchange);
-  }
-  absl::Status Broadcast(void* data, int64_t bytes, int root,
-                         Exchange exchange) override {
-    return group_.Broadcast(data, bytes, root, exchange);
-  }
-  absl::Status Barrier() override { return group_.Barrier(); }
-  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color,
-                                                      int key) override {
-    return group_.Split(color, key);
-  }
-  void Abort(absl::Status why) override { group_.Abort(std::move(why)); }
-  absl::Status Close() override { return group_.Close(); }
-
- private:
-  void StrikeIn(const char* phase, int bucket) {
-    if (fault_.phase == phase && bucket == 1) fault_.Strike();
-  }
-
-  Communicator& group_;
-  Fault& fault_;
-};
+// Strikes when an exchange of its phase is submitted.
+void StrikeIn(Fault& fault, const Exchange& exchange) {
+  const bool here =
+      (fault.phase == "gradients" && exchange.purpose == Purpose::kGradients &&
+       exchange.bucket == 1) ||
+      (fault.phase == "scalars" && exchange.purpose == Purpose::kScalars) ||
+      (fault.phase == "weights" && exchange.purpose == Purpose::kWeights &&
+       exchange.bucket == 1);
+  if (here) fault.Strike();
+}
 
 // Strikes when the kernel of the second update runs.
 class FaultyMethod : public Method {
@@ -181,7 +145,9 @@ int RunRank(Fault& fault, const std::string& out) {
   auto world = (*session)->World(group_options);
   if (!world.ok()) return 2;
   const int rank = (*world)->rank();
-  FaultyCommunicator group(**world, fault);
+  WatchedCommunicator group(**world, [&fault](const Exchange& exchange) {
+    StrikeIn(fault, exchange);
+  });
   std::vector<std::vector<float>> weights;
   const std::vector<ParamSpec> specs = Layers(&weights);
   OptimizerParts parts;

@@ -46,8 +46,12 @@ absl::StatusOr<LaunchedGroup> LaunchedGroup::Start(
   if (!mpi) {
     group.communicator_ = Self();
   } else {
+    HoldTermination();
     ZEROMINI_ASSIGN_OR_RETURN(group.session_, MpiSession::Start());
     ZEROMINI_ASSIGN_OR_RETURN(group.communicator_, group.session_->World());
+    group.last_words_ = std::make_unique<LastWords>(
+        "zeromini-train",
+        [world = group.communicator_.get()] { return world->in_flight(); });
   }
   const int ranks = group.communicator_->size();
   const absl::Status check = CheckWorldSize(environment, ranks);

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "tools/last_words.h"
 #include "zeromini/group.h"
 
 namespace zeromini::tools {
@@ -41,6 +42,7 @@ class LaunchedGroup {
 
   std::unique_ptr<MpiSession> session_;  // Outlives the communicator.
   std::unique_ptr<Communicator> communicator_;
+  std::unique_ptr<LastWords> last_words_;  // About the communicator.
 };
 
 // Sums over the ranks, in place; returns when done.

@@ -1,0 +1,125 @@
+// A rank that stalls or fails in a phase of a step, on threads; and delays,
+// which change nothing.
+
+#include <chrono>
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "support/exact_training.h"
+#include "support/watched_communicator.h"
+
+namespace zeromini {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+constexpr int kRanks = 4;
+constexpr int kVictim = 2;
+
+// What the survivors of a fault in the exchange of `purpose` see: `strike` is
+// called on the victim before that exchange.
+void TrainUntil(Purpose purpose, absl::Duration timeout,
+                const std::function<void(Communicator&)>& strike,
+                const testing::Matcher<absl::Status>& expected) {
+  TrainingCase c;
+  c.options = ExactOptions();
+  c.options.stage = 2;
+  c.ranks = kRanks;
+  c.group.timeout = timeout;
+  RunRanks(
+      kRanks,
+      [&](int rank, Communicator& world) {
+        bool struck = false;
+        WatchedCommunicator group(world, [&](const Exchange& exchange) {
+          if (rank != kVictim || exchange.purpose != purpose || struck) return;
+          struck = true;
+          strike(world);
+        });
+        Replica replica(c.specs);
+        ASSERT_OK_AND_ASSIGN(
+            auto optimizer,
+            Optimizer::Create(c.options, replica.specs(), group));
+        absl::Status status = GiveGradients(c, *optimizer, 1, rank);
+        if (status.ok()) status = optimizer->Step({0.01}).status();
+        if (rank == kVictim) return;
+        EXPECT_THAT(status, expected) << "rank " << rank;
+        EXPECT_THAT(optimizer->Step({0.01}).status(), expected)
+            << "a later call of rank " << rank;
+      },
+      c.group);
+}
+
+constexpr Purpose kPhases[] = {Purpose::kGradients, Purpose::kScalars,
+                               Purpose::kWeights};
+
+TEST(ThreadFaultsTest, AStalledRankIsNamedByAllOthersWithThePhase) {
+  for (Purpose purpose : kPhases) {
+    TrainUntil(
+        purpose, absl::Milliseconds(300),
+        [](Communicator& group) {
+          HostStream::From(group.stream())->Enqueue([] {
+            std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+            return absl::OkStatus();
+          });
+        },
+        StatusIs(absl::StatusCode::kDeadlineExceeded,
+                 AllOf(HasSubstr("; rank 2 did not come"),
+                       HasSubstr(PurposeName(purpose)))));
+  }
+}
+
+TEST(ThreadFaultsTest, AnErrorOnOneRankIsTheErrorOfAll) {
+  for (Purpose purpose : kPhases) {
+    TrainUntil(
+        purpose, absl::Seconds(60),
+        [](Communicator& group) {
+          group.Abort(absl::InternalError("rank 2 has no memory left"));
+        },
+        StatusIs(absl::StatusCode::kInternal,
+                 HasSubstr("rank 2 has no memory left")));
+  }
+}
+
+// As FSDP2's tests do: 100 ms at each boundary of a stage.
+class SlowStream : public HostStream {
+ public:
+  void Enqueue(std::function<absl::Status()> task) override {
+    inner_->Enqueue([task = std::move(task)] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      return task();
+    });
+  }
+  std::shared_ptr<HostEvent> Record() override { return inner_->Record(); }
+  void WaitFor(std::shared_ptr<HostEvent> event) override {
+    inner_->WaitFor(std::move(event));
+  }
+  void Poison(absl::Status why) override { inner_->Poison(std::move(why)); }
+
+ private:
+  const std::unique_ptr<HostStream> inner_ = HostStream::Create("slow");
+};
+
+TEST(ThreadFaultsTest, ATenthOfASecondBeforeEachExchangeChangesNoBit) {
+  for (int stage : {1, 2}) {
+    TrainingCase c;
+    c.options = ExactOptions();
+    c.options.stage = stage;
+    c.options.max_grad_norm = 0.5;
+    c.ranks = 3;
+    c.steps = 2;
+    TrainingCase late = c;
+    // One rank alone is slow, then all are.
+    for (int slow : {1, -1}) {
+      late.group.make_stream = [slow](int rank) -> std::unique_ptr<HostStream> {
+        if (slow >= 0 && rank != slow) return HostStream::Create("quick");
+        return std::make_unique<SlowStream>();
+      };
+      ExpectSameTraining(c, Train(late), Train(c));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace zeromini

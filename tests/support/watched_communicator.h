@@ -1,0 +1,63 @@
+// A communicator that tells a test of each exchange before it passes it on.
+
+#ifndef ZEROMINI_TESTS_SUPPORT_WATCHED_COMMUNICATOR_H_
+#define ZEROMINI_TESTS_SUPPORT_WATCHED_COMMUNICATOR_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "zeromini/communicator.h"
+
+namespace zeromini {
+
+class WatchedCommunicator : public Communicator {
+ public:
+  WatchedCommunicator(Communicator& group,
+                      std::function<void(const Exchange&)> tell)
+      : group_(group), tell_(std::move(tell)) {}
+
+  int rank() const override { return group_.rank(); }
+  int size() const override { return group_.size(); }
+  const char* backend() const override { return group_.backend(); }
+  Stream stream() const override { return group_.stream(); }
+  absl::Duration timeout() const override { return group_.timeout(); }
+  std::string in_flight() const override { return group_.in_flight(); }
+
+  absl::Status ReduceScatter(const void* in, void* out, int64_t count,
+                             DType dtype, Exchange exchange) override {
+    tell_(exchange);
+    return group_.ReduceScatter(in, out, count, dtype, exchange);
+  }
+  absl::Status AllGather(const void* in, void* out, int64_t count, DType dtype,
+                         Exchange exchange) override {
+    tell_(exchange);
+    return group_.AllGather(in, out, count, dtype, exchange);
+  }
+  absl::Status AllReduce(void* data, int64_t count, DType dtype, ReduceOp op,
+                         Exchange exchange) override {
+    tell_(exchange);
+    return group_.AllReduce(data, count, dtype, op, exchange);
+  }
+  absl::Status Broadcast(void* data, int64_t bytes, int root,
+                         Exchange exchange) override {
+    tell_(exchange);
+    return group_.Broadcast(data, bytes, root, exchange);
+  }
+  absl::Status Barrier() override { return group_.Barrier(); }
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color,
+                                                      int key) override {
+    return group_.Split(color, key);
+  }
+  void Abort(absl::Status why) override { group_.Abort(std::move(why)); }
+  absl::Status Close() override { return group_.Close(); }
+
+ private:
+  Communicator& group_;
+  const std::function<void(const Exchange&)> tell_;
+};
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_TESTS_SUPPORT_WATCHED_COMMUNICATOR_H_
