@@ -121,6 +121,10 @@ TEST_F(RunFolderTest, ReadsBackWhatTheTrainerWrites) {
   metrics.report.traffic[static_cast<int>(Purpose::kGradients)].bytes = 100;
   metrics.report.traffic[static_cast<int>(Purpose::kGradients)].padding_bytes =
       4;
+  for (TrafficCount& count : metrics.report.traffic) {
+    count.inside_host_bytes = 10;
+    count.between_hosts_bytes = 3;
+  }
   ASSERT_OK(files.AddLine(ToJson(metrics)));
   ASSERT_OK(files.AddLine({{"step", 1}, {"validation_loss", 2.25}}));
   PretrainOptions options;
@@ -134,6 +138,10 @@ TEST_F(RunFolderTest, ReadsBackWhatTheTrainerWrites) {
   EXPECT_THAT(run.validation, testing::ElementsAre(Point(1, 2.25)));
   EXPECT_EQ(run.bytes.at("gradients"), 96);
   EXPECT_EQ(run.bytes.at("padding"), 4);
+  EXPECT_EQ(run.bytes.at("inside_host"), 50);
+  EXPECT_EQ(run.bytes.at("between_hosts"), 15);
+  EXPECT_THAT(BytesTable({run}).ToText(),
+              AllOf(HasSubstr("inside host"), HasSubstr("15 B")));
   EXPECT_EQ(run.optimizer, "adam-mini (whole)");
   EXPECT_TRUE(run.finished);
 }

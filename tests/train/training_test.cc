@@ -136,6 +136,34 @@ TEST(TrainingTest, LeavesMetricsWithTheAgreedKeys) {
   EXPECT_EQ(run.ranks, 2);
 }
 
+TEST(TrainingTest, BFloat16OnTheWireHalvesTheBytesAndTrainsAlmostTheSame) {
+  const PretrainOptions exact = SmallRun("adam-mini", 60);
+  PretrainOptions rounded = exact;
+  rounded.out += "-rounded";
+  rounded.gradient_wire = "bf16";
+  rounded.weight_wire = "bf16";
+  const double difference = std::abs(Train(exact, 2).validation_loss -
+                                     Train(rounded, 2).validation_loss);
+  EXPECT_LT(difference, 0.02);
+  EXPECT_GT(difference, 0) << "nothing was rounded";
+  ASSERT_OK_AND_ASSIGN(const RunRecord whole, ReadRun(exact.out));
+  ASSERT_OK_AND_ASSIGN(const RunRecord half, ReadRun(rounded.out));
+  for (const char* key : {"gradients", "weights"}) {
+    EXPECT_EQ(2 * half.bytes.at(key), whole.bytes.at(key)) << key;
+  }
+  EXPECT_LT(half.bytes.at("inside_host"), 0.51 * whole.bytes.at("inside_host"));
+}
+
+TEST(TrainingTest, RefusesWireFormatsForTheUnshardedReference) {
+  PretrainOptions options = SmallRun("torch-adamw", 1);
+  options.weight_wire = "bf16";
+  RunRanks(1, [&](int, Communicator& group) {
+    EXPECT_THAT(Pretrain(options, group),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("--weight-wire bf16")));
+  });
+}
+
 TEST(TrainingTest, RefusesTorchAdamWOnManyRanks) {
   const PretrainOptions options = SmallRun("torch-adamw", 1);
   RunRanks(2, [&](int rank, Communicator& group) {

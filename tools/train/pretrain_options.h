@@ -23,6 +23,8 @@ struct PretrainOptions {
   std::string optimizer = "adam-mini";  // adamw, adam-mini, torch-adamw.
   std::string value_blocks = "rows";    // rows, whole.
   std::string memory = "flat";          // flat, external.
+  std::string gradient_wire = "fp32";   // fp32, bf16.
+  std::string weight_wire = "fp32";     // fp32, bf16.
   int stage = 1;
   double clip = 1;
   double weight_decay = 0.1;

@@ -74,6 +74,14 @@ void AddTrainingFlags(CLI::App& app, Flags& flags) {
   app.add_option("--memory", options.memory, "Where weights live")
       ->check(CLI::IsMember({"flat", "external"}))
       ->capture_default_str();
+  app.add_option("--gradient-wire", options.gradient_wire,
+                 "What gradients travel as")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--weight-wire", options.weight_wire,
+                 "What weights travel as; bf16 keeps an fp32 master")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->capture_default_str();
   app.add_option("--steps", options.schedule.steps, "Optimizer steps")
       ->capture_default_str();
   app.add_option("--lr", options.schedule.peak, "Peak learning rate")

@@ -23,12 +23,19 @@ Json Number(double value) {
 Json ToJson(const Traffic& traffic) {
   Json json;
   int64_t padding = 0;
+  int64_t inside_host = 0;
+  int64_t between_hosts = 0;
   for (int p = 0; p < kPurposes; ++p) {
     json[PurposeName(static_cast<Purpose>(p))] =
         traffic[p].bytes - traffic[p].padding_bytes;
     padding += traffic[p].padding_bytes;
+    inside_host += traffic[p].inside_host_bytes;
+    between_hosts += traffic[p].between_hosts_bytes;
   }
   json["padding"] = padding;
+  // All of it once more, as the backend counted it.
+  json["inside_host"] = inside_host;
+  json["between_hosts"] = between_hosts;
   return json;
 }
 
@@ -86,6 +93,8 @@ Json ToJson(const PretrainOptions& options) {
           {"optimizer", options.optimizer},
           {"value_blocks", options.value_blocks},
           {"memory", options.memory},
+          {"gradient_wire", options.gradient_wire},
+          {"weight_wire", options.weight_wire},
           {"stage", options.stage},
           {"clip", options.clip},
           {"weight_decay", options.weight_decay},

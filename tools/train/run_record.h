@@ -31,9 +31,10 @@ struct RunRecord {
   double tokens_per_second = 0;
   std::string blas;
 
-  std::vector<Point> training;            // (step, loss)
-  std::vector<Point> validation;          // (step, loss)
-  std::map<std::string, double> bytes;    // Per step and rank, by purpose.
+  std::vector<Point> training;    // (step, loss)
+  std::vector<Point> validation;  // (step, loss)
+  // Per step and rank: by purpose, and once more by level.
+  std::map<std::string, double> bytes;
   std::map<std::string, double> seconds;  // Mean per step, by phase.
 };
 

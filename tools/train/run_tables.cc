@@ -124,15 +124,16 @@ Table ResultTable(const std::vector<RunRecord>& runs) {
 }
 
 Table BytesTable(const std::vector<RunRecord>& runs) {
-  const char* const purposes[] = {"gradients", "weights", "scalars", "state",
-                                  "padding"};
+  const char* const keys[] = {"gradients",    "weights", "scalars",
+                              "state",        "padding", "inside_host",
+                              "between_hosts"};
   Table table;
-  table.header = {"run"};
-  for (const char* purpose : purposes) table.header.push_back(purpose);
+  table.header = {"run",   "gradients", "weights",     "scalars",
+                  "state", "padding",   "inside host", "between hosts"};
   for (const RunRecord& run : runs) {
     std::vector<std::string> row = {run.name};
-    for (const char* purpose : purposes) {
-      const auto found = run.bytes.find(purpose);
+    for (const char* key : keys) {
+      const auto found = run.bytes.find(key);
       row.push_back(HumanBytes(found == run.bytes.end() ? 0 : found->second));
     }
     table.rows.push_back(std::move(row));

@@ -102,6 +102,12 @@ absl::StatusOr<std::unique_ptr<TrainOptimizer>> MakeTorchAdamW(
                      group.size()));
   }
   return std::make_unique<TorchAdamW>(model, options);
+  if (options.gradient_wire != "fp32" || options.weight_wire != "fp32") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--optimizer torch-adamw sends nothing: --gradient-wire ",
+                     options.gradient_wire, " and --weight-wire ",
+                     options.weight_wire, " must both be fp32"));
+  }
 }
 
 }  // namespace zeromini::tools
