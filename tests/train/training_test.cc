@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 namespace zeromini::tools {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
 std::string SomeText() {
@@ -161,6 +163,42 @@ TEST(TrainingTest, RefusesWireFormatsForTheUnshardedReference) {
     EXPECT_THAT(Pretrain(options, group),
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          HasSubstr("--weight-wire bf16")));
+  });
+}
+
+std::string Contents(const std::string& path) {
+  std::ifstream file(path);
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+TEST(TrainingTest, EachRankWritesItsFiguresWhereThePatternHasARank) {
+  PretrainOptions options = SmallRun("adam-mini", 3);
+  const std::string stem = testing::TempDir() + "/figures-";
+  options.prometheus = stem + "{rank}.prom";
+  Train(options, 2);
+  for (const char* rank : {"0", "1"}) {
+    const std::string labels =
+        "{run=\"" + options.name + "\",rank=\"" + rank + "\"";
+    EXPECT_THAT(Contents(stem + rank + ".prom"),
+                AllOf(HasSubstr("zeromini_steps_total" + labels + "} 3\n"),
+                      HasSubstr("zeromini_sent_bytes_total" + labels +
+                                ",purpose=\"weights\"} ")));
+  }
+  options.prometheus = stem + "all.prom";
+  Train(options, 2);
+  EXPECT_THAT(Contents(stem + "all.prom"), HasSubstr("rank=\"0\"} 3\n"));
+}
+
+TEST(TrainingTest, AFileThatCannotBeWrittenIsNamedBeforeTheFirstStep) {
+  PretrainOptions options = SmallRun("adam-mini", 1);
+  options.prometheus = testing::TempDir() + "/no/such/folder/run.prom";
+  RunRanks(2, [&](int rank, Communicator& group) {
+    const auto result = Pretrain(options, group);
+    EXPECT_FALSE(result.ok());
+    if (rank == 0) {
+      EXPECT_THAT(result, StatusIs(absl::StatusCode::kPermissionDenied,
+                                   HasSubstr(options.prometheus)));
+    }
   });
 }
 

@@ -14,6 +14,7 @@
 #include "tools/train/language_model.h"
 #include "tools/train/launch.h"
 #include "tools/train/progress.h"
+#include "tools/train/prometheus_file.h"
 #include "tools/train/text_data.h"
 #include "tools/train/train_optimizer.h"
 #include "zeromini/group.h"
@@ -62,6 +63,7 @@ class Trainer {
   absl::Status Evaluate(int64_t step);
   absl::StatusOr<int64_t> LargestState(const MemoryReport& memory);
   absl::Status WriteRun();
+  void ExportFigures(const StepMetrics& metrics);
   void ShowProgress(const StepMetrics& metrics);
   void Announce() const;
 
@@ -72,6 +74,7 @@ class Trainer {
   std::shared_ptr<LanguageModel> model_;
   std::unique_ptr<TrainOptimizer> optimizer_;
   std::optional<RunFiles> files_;
+  std::optional<PrometheusFile> prometheus_;
   Progress progress_;
   PretrainResult result_;
   Clock::time_point begin_;
@@ -88,6 +91,10 @@ absl::Status Trainer::Prepare() {
   torch::set_num_threads(options_.threads);
   model_ = MakeModel(options_.model);
   model_->Initialize(options_.seed);
+  ZEROMINI_ASSIGN_OR_RETURN(
+      prometheus_,
+      PrometheusFile::Create(PrometheusPath(options_.prometheus, group_.rank()),
+                             options_.name, group_.rank()));
   if (!leads()) return absl::OkStatus();
   ZEROMINI_ASSIGN_OR_RETURN(RunFiles files, RunFiles::Create(options_.out));
   files_.emplace(std::move(files));
@@ -168,9 +175,21 @@ absl::Status Trainer::TrainStep(int64_t step) {
   training_seconds_ += seconds;
   metrics.tokens_per_second =
       static_cast<double>(options_.batch * options_.length) / seconds;
+  ExportFigures(metrics);
   if (!leads()) return absl::OkStatus();
   ShowProgress(metrics);
   return files_->AddLine(ToJson(metrics));
+}
+
+// Training goes on without: a full disk of a monitor is no reason to stop.
+void Trainer::ExportFigures(const StepMetrics& metrics) {
+  if (!prometheus_->wanted()) return;
+  const absl::Status written = prometheus_->Update(
+      {metrics.report, optimizer_->traffic(), optimizer_->Memory()},
+      metrics.step == options_.schedule.steps);
+  if (!written.ok()) {
+    spdlog::warn("step {}: {}", metrics.step, std::string(written.message()));
+  }
 }
 
 void Trainer::ShowProgress(const StepMetrics& metrics) {

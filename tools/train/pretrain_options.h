@@ -40,6 +40,8 @@ struct PretrainOptions {
   std::string out = "out/run";
   std::string name;  // What reports call the run; empty: the folder's name.
   std::string json;  // A copy of the final run.json, or empty.
+  // For node_exporter's textfile collector, or empty: see PrometheusPath().
+  std::string prometheus;
 };
 
 // Fills in what defaults depend on; InvalidArgument for what cannot be trained.

@@ -105,6 +105,10 @@ void AddRunFlags(CLI::App& app, PretrainOptions& options) {
       ->capture_default_str();
   app.add_option("--name", options.name, "In reports (default: the folder's)");
   app.add_option("--json", options.json, "Copies the final run.json here");
+  app.add_option("--prometheus", options.prometheus,
+                 "Figures for node_exporter's textfile collector, at most once "
+                 "a second: rank 0's, or each rank's own if the name has "
+                 "{rank} in it, as in dir/zeromini-{rank}.prom");
   app.add_option("--comm", options.comm,
                  "mpi or self (default: mpi under mpirun or srun)")
       ->check(CLI::IsMember({"mpi", "self"}));

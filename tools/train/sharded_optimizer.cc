@@ -28,14 +28,14 @@ class Sharded : public TrainOptimizer {
     return attached_->optimizer().Memory();
   }
 
+  Traffic traffic() const override { return attached_->optimizer().traffic(); }
+
   absl::Status Close() override { return attached_->optimizer().Close(); }
 
  private:
   std::unique_ptr<TorchOptimizer> attached_;
 };
 
-absl::StatusOr<OptimizerOptions> CoreOptions(const PretrainOptions& options) {
-  OptimizerOptions core;
 absl::StatusOr<DType> WireFormat(const char* flag, const std::string& name) {
   for (DType dtype : {DType::kFloat32, DType::kBFloat16}) {
     if (name == DTypeName(dtype)) return dtype;
@@ -44,6 +44,8 @@ absl::StatusOr<DType> WireFormat(const char* flag, const std::string& name) {
       absl::StrCat(flag, " must be fp32 or bf16, not ", name));
 }
 
+absl::StatusOr<OptimizerOptions> CoreOptions(const PretrainOptions& options) {
+  OptimizerOptions core;
   ZEROMINI_ASSIGN_OR_RETURN(core.algorithm, ParseAlgorithm(options.optimizer));
   if (options.value_blocks != "rows" && options.value_blocks != "whole") {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -53,12 +55,12 @@ absl::StatusOr<DType> WireFormat(const char* flag, const std::string& name) {
       options.value_blocks == "rows" ? ValueBlocks::kRows : ValueBlocks::kWhole;
   core.memory =
       options.memory == "external" ? MemoryForm::kExternal : MemoryForm::kFlat;
-  core.stage = options.stage;
-  core.max_grad_norm = options.clip;
   ZEROMINI_ASSIGN_OR_RETURN(
       core.gradient_wire, WireFormat("--gradient-wire", options.gradient_wire));
   ZEROMINI_ASSIGN_OR_RETURN(core.weight_wire,
                             WireFormat("--weight-wire", options.weight_wire));
+  core.stage = options.stage;
+  core.max_grad_norm = options.clip;
   core.micro_steps = static_cast<int>(options.micro_steps);
   core.model.hidden = options.model.hidden;
   core.model.heads = options.model.heads;

@@ -72,6 +72,7 @@ class TorchAdamW : public TrainOptimizer {
     return memory;
   }
 
+  Traffic traffic() const override { return {}; }
   absl::Status Close() override { return absl::OkStatus(); }
 
  private:
@@ -101,13 +102,13 @@ absl::StatusOr<std::unique_ptr<TrainOptimizer>> MakeTorchAdamW(
                      "runs on 1 rank, not ",
                      group.size()));
   }
-  return std::make_unique<TorchAdamW>(model, options);
   if (options.gradient_wire != "fp32" || options.weight_wire != "fp32") {
     return absl::InvalidArgumentError(
         absl::StrCat("--optimizer torch-adamw sends nothing: --gradient-wire ",
                      options.gradient_wire, " and --weight-wire ",
                      options.weight_wire, " must both be fp32"));
   }
+  return std::make_unique<TorchAdamW>(model, options);
 }
 
 }  // namespace zeromini::tools

@@ -24,6 +24,7 @@ class TrainOptimizer {
   virtual absl::StatusOr<StepReport> Step(double learning_rate) = 0;
 
   virtual MemoryReport Memory() const = 0;  // Of this rank.
+  virtual Traffic traffic() const = 0;      // Of this rank, all steps.
   virtual absl::Status Close() = 0;         // Collective.
 };
 
