@@ -122,9 +122,6 @@ std::string Judge(const Fault& fault, const absl::Status& status,
   }
   const bool says_partly = absl::StrContains(text, "partly updated");
   if (!weights_kept && !says_partly) return "weights changed unannounced";
-  const bool before_update =
-      fault.phase == "gradients" || fault.phase == "scalars";
-  if (before_update && !weights_kept) return "weights changed";
   if (fault.phase == "gradients" &&
       !absl::StrContains(text, "of gradients, bucket") &&
       !absl::StrContains(text, "all-reduce of scalars")) {
