@@ -33,6 +33,12 @@ const std::map<std::string, Collective>& Collectives() {
   return *collectives;
 }
 
+const std::map<std::string, DType>& WireFormats() {
+  static const auto* const formats = new std::map<std::string, DType>{
+      {"fp32", DType::kFloat32}, {"bf16", DType::kBFloat16}};
+  return *formats;
+}
+
 struct Options {
   GroupFlags group;
   std::vector<int64_t> sizes;
@@ -153,7 +159,8 @@ class CommBench {
  public:
   CommBench(const Options& options, BenchRank& rank)
       : options_(options), rank_(rank), group_(rank.group) {
-    contenders_.push_back(std::make_unique<Ours>(group_, DType::kFloat32));
+    contenders_.push_back(
+        std::make_unique<Ours>(group_, WireFormats().at(options_.wire)));
     if (rank_.mpi != nullptr) {
       contenders_.push_back(std::make_unique<Theirs>(*rank_.mpi));
     }
@@ -265,9 +272,10 @@ class CommBench {
 
   void PrintHeader() const {
     std::printf(
-        "%d ranks (%s) on %d hosts, fp32; medians of %d interleaved runs of "
-        "the slowest rank\n\n",
-        group_.size(), group_.backend(), rank_.hosts(), options_.repetitions);
+        "%d ranks (%s) on %d hosts, fp32 (ours travels as %s); medians of %d "
+        "interleaved runs of the slowest rank\n\n",
+        group_.size(), group_.backend(), rank_.hosts(), options_.wire.c_str(),
+        options_.repetitions);
     std::printf("%-15s %11s  %-9s %11s %9s %9s %12s %7s\n", "collective",
                 "bytes", "of", "us", "alg GB/s", "bus GB/s", "inter-host",
                 "/ mpi");
@@ -362,8 +370,9 @@ void AddBenchComm(CLI::App& bench, int* exit_code) {
                    "Runs of each; the median counts")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  verb->add_option("--wire", options->wire, "What elements travel as")
-      ->check(CLI::IsMember({"fp32"}))
+  verb->add_option("--wire", options->wire,
+                   "What our elements travel as, fp32 or bf16; MPI's are fp32")
+      ->check(CLI::IsMember(WireFormats()))
       ->capture_default_str();
   verb->add_option("--json", options->json, "Also write the results here");
   verb->callback([options, exit_code] {

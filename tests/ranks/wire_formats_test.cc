@@ -8,7 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "support/exact_training.h"
-#include "support/recording_group.h"
+#include "support/watched_communicator.h"
 
 namespace zeromini {
 namespace {
@@ -268,18 +268,20 @@ TEST(WireTrafficTest, ADirectionThatTravelsAsBFloat16TakesHalfTheBytes) {
 
 TEST(WireTrafficTest, EveryExchangeOfAnOptimizerCarriesTheHashOfItsPlan) {
   RunRanks(2, [](int rank, Communicator& group) {
-    RecordingGroup recording(group);
+    std::vector<Exchange> exchanges;
+    WatchedCommunicator watched(group, [&exchanges](const Exchange& exchange) {
+      exchanges.push_back(exchange);
+    });
     const TrainingCase c = RoundedWeights(2);
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(
-        auto optimizer,
-        Optimizer::Create(c.options, replica.specs(), recording));
+        auto optimizer, Optimizer::Create(c.options, replica.specs(), watched));
     ASSERT_OK(optimizer->BroadcastParams());
     ASSERT_OK(GiveGradients(c, *optimizer, 1, rank));
     ASSERT_OK(optimizer->Step({0.1}));
     ASSERT_OK(optimizer->ConsolidatedState(0));
     std::vector<int> seen(kPurposes, 0);
-    for (const Exchange& exchange : recording.exchanges()) {
+    for (const Exchange& exchange : exchanges) {
       ++seen[int(exchange.purpose)];
       if (exchange.purpose == Purpose::kControl) continue;  // Before the plan.
       EXPECT_EQ(exchange.plan, optimizer->plan().hash)

@@ -24,6 +24,7 @@ class WatchedCommunicator : public Communicator {
   Stream stream() const override { return group_.stream(); }
   absl::Duration timeout() const override { return group_.timeout(); }
   std::string in_flight() const override { return group_.in_flight(); }
+  LevelTraffic level_traffic() const override { return group_.level_traffic(); }
 
   absl::Status ReduceScatter(const void* in, void* out, int64_t count,
                              DType dtype, Exchange exchange) override {
