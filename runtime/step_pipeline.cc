@@ -310,7 +310,6 @@ absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
     report.grad_norm = std::numeric_limits<double>::quiet_NaN();
   } else {
     const absl::Time update_start = absl::Now();
-    kernel_nanos_ = 0;
     absl::Status updated = UpdateAll(options);
     if (!updated.ok()) {
       return absl::Status(
@@ -318,7 +317,8 @@ absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
           absl::StrCat(updated.message(), " (weights are partly updated)"));
     }
     ++optimizer_steps_;
-    report.seconds_update = static_cast<double>(kernel_nanos_) * 1e-9;
+    report.seconds_update =
+        static_cast<double>(kernel_nanos_.exchange(0)) * 1e-9;
     if (options.wait) {
       report.seconds_exposed_weights =
           std::max(0.0, Seconds(update_start) - report.seconds_update);

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
 #include "tools/bench.h"
@@ -24,16 +25,24 @@ struct Options {
   std::vector<std::string> optimizers = {"adam-mini", "adamw"};
   StepSettings settings;
   double compute_milliseconds = 0;
+  double forward_share = 1.0 / 3;
   std::string compute = "wait";
   int repetitions = 7;
+  bool no_baseline = false;
   std::string json;
 };
 
-// By repetition: first of this rank, then of the slowest.
+// Steps in a row of one contender, after one that is not timed: in each, the
+// weights of the step before travel under forward, as in training.
+constexpr int kInARow = 3;
+
+// By repetition, of one step: first of this rank, then of the slowest.
 struct Samples {
   std::vector<double> total;
   std::vector<double> exposed;
   std::vector<double> update;
+  int64_t steps = 0;
+  int64_t sent_between_hosts = 0;  // By this rank, in all of them.
 };
 
 class StepBench {
@@ -43,7 +52,9 @@ class StepBench {
         rank_(rank),
         group_(rank.group),
         workload_(MakeWorkload(options.params)) {
-    workload_.compute_seconds = options.compute_milliseconds / 1e3;
+    const double compute = options.compute_milliseconds / 1e3;
+    workload_.forward_seconds = compute * options.forward_share;
+    workload_.backward_seconds = compute * (1 - options.forward_share);
     workload_.spin = options.compute == "spin";
   }
 
@@ -60,13 +71,17 @@ class StepBench {
       for (std::vector<double>* seconds : {&s.total, &s.exposed, &s.update}) {
         ZEROMINI_ASSIGN_OR_RETURN(*seconds, SlowestRank(*seconds, group_));
       }
+      if (rank_.mpi == nullptr) continue;
+      ZEROMINI_ASSIGN_OR_RETURN(
+          s.sent_between_hosts,
+          rank_.mpi->LargestHostSum(s.sent_between_hosts));
     }
     for (auto& stepper : steppers_) ZEROMINI_RETURN_IF_ERROR(stepper->Close());
     return group_.rank() == 0 ? Report(samples) : absl::OkStatus();
   }
 
  private:
-  // The baseline is the last.
+  // The baseline, if there is one, is the last.
   absl::Status MakeSteppers() {
     for (const std::string& name : options_.optimizers) {
       ZEROMINI_ASSIGN_OR_RETURN(const Algorithm algorithm,
@@ -76,6 +91,7 @@ class StepBench {
           MakeShardedStepper(algorithm, options_.settings, workload_, rank_));
       steppers_.push_back(std::move(stepper));
     }
+    if (options_.no_baseline) return absl::OkStatus();
     ZEROMINI_ASSIGN_OR_RETURN(
         auto baseline,
         MakeReplicatedStepper(options_.settings, workload_, rank_));
@@ -83,42 +99,70 @@ class StepBench {
     return absl::OkStatus();
   }
 
-  // A step of each; each round begins with another.
+  // Some steps of each; each round begins with another.
   absl::Status Round(int round, std::vector<Samples>* samples) {
     for (size_t i = 0; i < steppers_.size(); ++i) {
       const size_t turn = (i + round) % steppers_.size();
-      steppers_[turn]->Prepare();
-      ZEROMINI_RETURN_IF_ERROR(group_.Barrier());
-      ZEROMINI_ASSIGN_OR_RETURN(const StepSeconds seconds,
-                                steppers_[turn]->Step());
-      Samples& mine = (*samples)[turn];
-      mine.total.push_back(seconds.total);
-      mine.exposed.push_back(seconds.exposed);
-      mine.update.push_back(seconds.update);
+      ZEROMINI_RETURN_IF_ERROR(
+          StepsInARow(*steppers_[turn], &(*samples)[turn]));
     }
+    return absl::OkStatus();
+  }
+
+  absl::Status StepsInARow(Stepper& stepper, Samples* samples) {
+    stepper.Prepare();
+    ZEROMINI_RETURN_IF_ERROR(group_.Barrier());
+    const int64_t sent = stepper.SentBetweenHosts();
+    ZEROMINI_RETURN_IF_ERROR(stepper.Step().status());
+    StepSeconds sum;
+    for (int i = 0; i < kInARow; ++i) {
+      ZEROMINI_ASSIGN_OR_RETURN(const StepSeconds seconds, stepper.Step());
+      sum.total += seconds.total;
+      sum.exposed += seconds.exposed;
+      sum.update += seconds.update;
+    }
+    ZEROMINI_RETURN_IF_ERROR(stepper.Finish());
+    samples->total.push_back(sum.total / kInARow);
+    samples->exposed.push_back(sum.exposed / kInARow);
+    samples->update.push_back(sum.update / kInARow);
+    samples->steps += 1 + kInARow;
+    samples->sent_between_hosts += stepper.SentBetweenHosts() - sent;
     return absl::OkStatus();
   }
 
   absl::Status Report(const std::vector<Samples>& samples) const {
     std::printf(
         "%.1f Mi parameters on %d ranks (%s) and %d hosts, %g ms of compute "
-        "(%s); medians of %d interleaved steps of the slowest rank\n\n",
+        "(%s), a share of %.2f in forward; a step of the slowest rank, medians "
+        "of %d interleaved runs of %d\n\n",
         static_cast<double>(workload_.elements) / (1 << 20), group_.size(),
         group_.backend(), rank_.hosts(), options_.compute_milliseconds,
-        options_.compute.c_str(), options_.repetitions);
-    std::printf("%-10s %-24s %9s %11s %9s %11s %6s %6s\n", "optimizer",
-                "implementation", "ms", "exposed ms", "update ms", "/ baseline",
-                "low", "high");
+        options_.compute.c_str(), options_.forward_share, options_.repetitions,
+        kInARow);
+    std::printf("%-10s %-24s %9s %11s %9s %12s %8s %11s %6s %6s\n", "optimizer",
+                "implementation", "ms", "exposed ms", "update ms", "inter-host",
+                "/ bound", "/ baseline", "low", "high");
     nlohmann::json json = nlohmann::json::array();
     for (size_t i = 0; i < steppers_.size(); ++i) {
-      json.push_back(Row(*steppers_[i], samples[i], samples.back()));
-      PrintRow(json.back());
+      nlohmann::json row = Row(*steppers_[i], samples[i]);
+      if (!options_.no_baseline && i + 1 < steppers_.size()) {
+        AddRatio(samples[i], samples.back(), &row);
+      }
+      PrintRow(row);
+      json.push_back(std::move(row));
     }
     return WriteJson(options_.json, json);
   }
 
-  nlohmann::json Row(const Stepper& stepper, const Samples& samples,
-                     const Samples& baseline) const {
+  // What must leave a host in a step: the other hosts' part of each host's sum
+  // of gradients, and its own part of the weights to each of the others.
+  int64_t BoundBetweenHosts() const {
+    const int64_t hosts = rank_.hosts();
+    return 2 * (hosts - 1) * workload_.elements * int64_t{sizeof(float)} /
+           hosts;
+  }
+
+  nlohmann::json Row(const Stepper& stepper, const Samples& samples) const {
     nlohmann::json row = {{"optimizer", stepper.optimizer()},
                           {"implementation", stepper.implementation()},
                           {"parameters", workload_.elements},
@@ -128,35 +172,55 @@ class StepBench {
                           {"stage", options_.settings.stage},
                           {"clip", options_.settings.clip},
                           {"compute", options_.compute},
-                          {"compute_seconds", workload_.compute_seconds},
+                          {"compute_seconds", workload_.forward_seconds +
+                                                  workload_.backward_seconds},
+                          {"forward_seconds", workload_.forward_seconds},
                           {"seconds", Median(samples.total)},
                           {"exposed_comm_seconds", Median(samples.exposed)},
-                          {"update_seconds", Median(samples.update)}};
-    if (&samples == &baseline) {
+                          {"update_seconds", Median(samples.update)},
+                          {"inter_host_bytes", nullptr},
+                          {"inter_host_bound", nullptr},
+                          {"inter_host_ratio", nullptr}};
+    if (stepper.SentBetweenHosts() < 0) {
       row["stage"] = nullptr;
       return row;
     }
-    const Ratio ratio = RatioOfPairs(samples.total, baseline.total);
-    row["ratio_to_baseline"] = ratio.median;
-    row["ratio_low"] = ratio.low;
-    row["ratio_high"] = ratio.high;
+    const int64_t sent = samples.sent_between_hosts / samples.steps;
+    const int64_t bound = BoundBetweenHosts();
+    row["inter_host_bytes"] = sent;
+    row["inter_host_bound"] = bound;
+    if (bound > 0) {
+      row["inter_host_ratio"] =
+          static_cast<double>(sent) / static_cast<double>(bound);
+    }
     return row;
   }
 
+  static void AddRatio(const Samples& samples, const Samples& baseline,
+                       nlohmann::json* row) {
+    const Ratio ratio = RatioOfPairs(samples.total, baseline.total);
+    (*row)["ratio_to_baseline"] = ratio.median;
+    (*row)["ratio_low"] = ratio.low;
+    (*row)["ratio_high"] = ratio.high;
+  }
+
   static void PrintRow(const nlohmann::json& row) {
-    const auto number = [&row](const char* key) {
-      return row[key].get<double>();
+    const auto milliseconds = [&row](const char* key) {
+      return row[key].get<double>() * 1e3;
     };
-    std::printf("%-10s %-24s %9.2f %11.2f %9.2f",
-                row["optimizer"].get<std::string>().c_str(),
-                row["implementation"].get<std::string>().c_str(),
-                number("seconds") * 1e3, number("exposed_comm_seconds") * 1e3,
-                number("update_seconds") * 1e3);
-    if (row.contains("ratio_to_baseline")) {
-      std::printf(" %11.3f %6.2f %6.2f", number("ratio_to_baseline"),
-                  number("ratio_low"), number("ratio_high"));
-    }
-    std::printf("\n");
+    const auto or_dash = [&row](const char* key, int digits) -> std::string {
+      if (!row.contains(key) || row[key].is_null()) return "-";
+      return absl::StrFormat("%.*f", digits, row[key].get<double>());
+    };
+    std::printf(
+        "%-10s %-24s %9.2f %11.2f %9.2f %12s %8s %11s %6s %6s\n",
+        row["optimizer"].get<std::string>().c_str(),
+        row["implementation"].get<std::string>().c_str(),
+        milliseconds("seconds"), milliseconds("exposed_comm_seconds"),
+        milliseconds("update_seconds"), or_dash("inter_host_bytes", 0).c_str(),
+        or_dash("inter_host_ratio", 4).c_str(),
+        or_dash("ratio_to_baseline", 3).c_str(),
+        or_dash("ratio_low", 2).c_str(), or_dash("ratio_high", 2).c_str());
   }
 
   const Options& options_;
@@ -187,6 +251,10 @@ void AddFlags(CLI::App* verb, Options* options) {
                    "Forward and backward, spread over the buckets")
       ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
+  verb->add_option("--forward-share", options->forward_share,
+                   "Forward's share of it; backward is usually twice as long")
+      ->check(CLI::Range(0.0, 1.0))
+      ->default_str("1/3");
   verb->add_option("--compute", options->compute,
                    "wait: as for a device; spin: on this core")
       ->check(CLI::IsMember({"wait", "spin"}))
@@ -197,9 +265,11 @@ void AddFlags(CLI::App* verb, Options* options) {
       ->check(CLI::Range(0.0, 1e9))
       ->capture_default_str();
   verb->add_option("--repetitions", options->repetitions,
-                   "Steps of each; the median counts")
+                   "Runs of each, of 3 steps and one before; the median counts")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  verb->add_flag("--no-baseline", options->no_baseline,
+                 "Without the all-reduce beside it: to count bytes");
   verb->add_option("--json", options->json, "Also write the results here");
 }
 

@@ -78,27 +78,57 @@ class ShardedStepper : public Stepper {
 
   absl::StatusOr<StepSeconds> Step() override {
     const Stopwatch watch;
-    const std::vector<BucketPlan>& buckets = optimizer_->plan().buckets;
-    for (auto bucket = buckets.rbegin(); bucket != buckets.rend(); ++bucket) {
-      workload_.Compute(bucket->elements);
-      for (auto p = bucket->params.rbegin(); p != bucket->params.rend(); ++p) {
-        ZEROMINI_RETURN_IF_ERROR(optimizer_->GradReady(
-            *p, AccumulatesInPlace() ? nullptr : GradientOf(*p)));
-      }
-    }
+    ZEROMINI_ASSIGN_OR_RETURN(const double waited, Forward());
+    ZEROMINI_RETURN_IF_ERROR(Backward());
     StepOptions now;
     now.learning_rate = kLearningRate;
+    now.wait = false;
     ZEROMINI_ASSIGN_OR_RETURN(const StepReport report, optimizer_->Step(now));
-    return StepSeconds{watch.seconds(),
+    return StepSeconds{watch.seconds(), report.seconds_update,
                        report.seconds_exposed_gradients +
                            report.seconds_scalars +
-                           report.seconds_exposed_weights,
-                       report.seconds_update};
+                           std::max(0.0, waited - report.seconds_update)};
+  }
+
+  absl::Status Finish() override { return optimizer_->WaitAll(); }
+
+  int64_t SentBetweenHosts() const override {
+    int64_t sent = 0;
+    for (const LevelBytes& bytes : group_.level_traffic()) {
+      sent += bytes.between_hosts;
+    }
+    return sent;
   }
 
   absl::Status Close() override { return optimizer_->Close(); }
 
  private:
+  // Returns the seconds it waited for weights, and for the kernels before them.
+  absl::StatusOr<double> Forward() {
+    double waited = 0;
+    for (const BucketPlan& bucket : optimizer_->plan().buckets) {
+      const Stopwatch watch;
+      for (int p : bucket.params) {
+        ZEROMINI_RETURN_IF_ERROR(optimizer_->WaitParam(p));
+      }
+      waited += watch.seconds();
+      workload_.Forward(bucket.elements);
+    }
+    return waited;
+  }
+
+  absl::Status Backward() {
+    const std::vector<BucketPlan>& buckets = optimizer_->plan().buckets;
+    for (auto bucket = buckets.rbegin(); bucket != buckets.rend(); ++bucket) {
+      workload_.Backward(bucket->elements);
+      for (auto p = bucket->params.rbegin(); p != bucket->params.rend(); ++p) {
+        ZEROMINI_RETURN_IF_ERROR(optimizer_->GradReady(
+            *p, AccumulatesInPlace() ? nullptr : GradientOf(*p)));
+      }
+    }
+    return absl::OkStatus();
+  }
+
   int params() const { return static_cast<int>(workload_.params.size()); }
 
   // Stage 1 exchanges from the memory that backward writes to. At stage 2
@@ -145,7 +175,8 @@ class ReplicatedStepper : public Stepper {
 
   absl::StatusOr<StepSeconds> Step() override {
     const Stopwatch watch;
-    workload_.Compute(workload_.elements);
+    workload_.Forward(workload_.elements);
+    workload_.Backward(workload_.elements);
     StepSeconds seconds;
     const Stopwatch exchange;
     ZEROMINI_RETURN_IF_ERROR(AllReduce());
@@ -157,6 +188,8 @@ class ReplicatedStepper : public Stepper {
     return seconds;
   }
 
+  absl::Status Finish() override { return absl::OkStatus(); }
+  int64_t SentBetweenHosts() const override { return -1; }
   absl::Status Close() override { return absl::OkStatus(); }
 
  private:

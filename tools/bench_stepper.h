@@ -15,9 +15,12 @@ namespace zeromini::tools {
 
 // Of one rank, in one step.
 struct StepSeconds {
-  double total = 0;    // Compute included.
-  double exposed = 0;  // In which it only waited for exchanges.
-  double update = 0;   // In kernels.
+  double total = 0;   // Compute included.
+  double update = 0;  // In kernels.
+
+  // Waiting for exchanges. Of the wait for weights the kernels' time is taken
+  // off: if some ran under compute, this is too little by as much.
+  double exposed = 0;
 };
 
 class Stepper {
@@ -26,11 +29,18 @@ class Stepper {
   virtual std::string optimizer() const = 0;
   virtual std::string implementation() const = 0;
 
-  // Puts gradients where backward would leave them.
+  // Puts gradients where backward would leave them. Not part of a step, and
+  // not needed before each: sums in place leave what may be summed again.
   virtual void Prepare() = 0;
 
-  // Collective. Computes, exchanges, updates; the new weights are in place.
+  // Collective. Forward, backward, exchange, update. The weights of the step
+  // before may still be on their way: forward waits for what it needs.
   virtual absl::StatusOr<StepSeconds> Step() = 0;
+
+  virtual absl::Status Finish() = 0;  // Blocks until the weights are in place.
+
+  // Bytes that this rank has sent to other hosts; -1 if nothing counts them.
+  virtual int64_t SentBetweenHosts() const = 0;
 
   virtual absl::Status Close() = 0;  // Collective.
 };

@@ -61,9 +61,17 @@ int64_t Workload::ElementsOf(int param) const {
   return elements_of;
 }
 
-void Workload::Compute(int64_t share_elements) const {
-  const double seconds = compute_seconds * static_cast<double>(share_elements) /
-                         static_cast<double>(elements);
+void Workload::Forward(int64_t share_elements) const {
+  Compute(forward_seconds * static_cast<double>(share_elements) /
+          static_cast<double>(elements));
+}
+
+void Workload::Backward(int64_t share_elements) const {
+  Compute(backward_seconds * static_cast<double>(share_elements) /
+          static_cast<double>(elements));
+}
+
+void Workload::Compute(double seconds) const {
   if (!spin) {
     std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
     return;

@@ -1,4 +1,5 @@
-// What `bench step` steps: parameters of a plausible model, and its backward.
+// What `bench step` steps: parameters of a plausible model, and the time that
+// its forward and backward take.
 
 #ifndef ZEROMINI_TOOLS_BENCH_WORKLOAD_H_
 #define ZEROMINI_TOOLS_BENCH_WORKLOAD_H_
@@ -17,13 +18,18 @@ struct Workload {
   std::vector<int64_t> offsets;   // Of each, if they lay one after another.
   int64_t elements = 0;
 
-  double compute_seconds = 0;  // Of forward and backward together.
-  bool spin = false;           // Computes on this core; else on a device.
+  double forward_seconds = 0;
+  double backward_seconds = 0;
+  bool spin = false;  // Computes on this core; else on a device.
 
   int64_t ElementsOf(int param) const;
 
-  // Computes for a share of the elements.
-  void Compute(int64_t share_elements) const;
+  // Those of a share of the elements.
+  void Forward(int64_t share_elements) const;
+  void Backward(int64_t share_elements) const;
+
+ private:
+  void Compute(double seconds) const;
 };
 
 // Eight transformer layers with rows of 1024 to 4096 elements, and about

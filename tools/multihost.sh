@@ -77,11 +77,22 @@ check_up() {  # check_up HOSTS
     refuse "$1 hosts asked for, $there there: run 'multihost.sh up $1' first"
 }
 
+# Kills until nothing runs there: a process may be starting another, and one
+# that is left over when its namespace has lost its name cannot be found again.
+kill_all() {
+  local pids
+  for _ in {1..50}; do
+    pids=$(running)
+    [[ -n $pids ]] || return 0
+    # shellcheck disable=SC2086  # A list.
+    kill -KILL $pids 2>/dev/null || true
+    sleep 0.1
+  done
+}
+
 remove_hosts() {
-  local name pids
-  pids=$(running)
-  # shellcheck disable=SC2086  # A list.
-  [[ -z $pids ]] || kill -KILL $pids 2>/dev/null || true
+  local name
+  kill_all
   for name in $(namespaces); do ip netns del "$name"; done
   find /tmp -maxdepth 1 -name "$prefix-run.??????" -exec rm -rf {} +
 }
@@ -212,7 +223,7 @@ launch() {  # launch DIRECTORY HOSTS RANKS FLAGS... -- COMMAND...
 
 # Waits for mpirun, passing on a wish to end, and leaves nothing running.
 await() {  # await PID
-  local status=0 pids
+  local status=0
   mpirun_pid=$1
   trap 'kill -TERM "$mpirun_pid" 2>/dev/null || true' INT TERM HUP
   wait "$1" || status=$?
@@ -224,9 +235,7 @@ await() {  # await PID
     [[ -n $(running) ]] || return "$status"
     sleep 0.1
   done
-  pids=$(running)
-  # shellcheck disable=SC2086  # A list.
-  [[ -z $pids ]] || kill -KILL $pids 2>/dev/null || true
+  kill_all
   return "$status"
 }
 

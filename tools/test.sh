@@ -39,7 +39,7 @@ ctest --preset asan -j "$jobs"
 section "thread sanitizer: communicators and runtime"
 configure tsan
 mapfile -t threaded < <(ninja -C build/tsan -t targets all |
-  sed -nE 's/^(bin\/(comm|runtime|ranks)\.[^:]*):.*/\1/p' | grep -v golden)
+  sed -nE 's/^(bin\/(comm|runtime|ranks|faults)\.[^:]*):.*/\1/p' | grep -v golden)
 cmake --build --preset tsan -j "$jobs" --target "${threaded[@]}"
 ctest --preset tsan -j "$jobs"
 

@@ -53,7 +53,7 @@ struct StepReport {
   double seconds_total = 0;
   double seconds_exposed_gradients = 0;
   double seconds_scalars = 0;
-  double seconds_update = 0;           // In kernels.
+  double seconds_update = 0;           // In kernels, since the last report.
   double seconds_exposed_weights = 0;  // 0 if wait was false.
 };
 

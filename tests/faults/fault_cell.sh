@@ -36,5 +36,12 @@ for ((round = 0; round < rounds; ++round)); do
     tail -n 20 "$folder/log"
   fi
 done
-echo "$phase, $signal: $((rounds - failed)) of $rounds rounds good"
+# The signal comes up to 2 ms after its phase has begun, so some come late.
+caught() {  # caught PURPOSE: rounds in which survivors waited in it.
+  grep -ls "^good: .* of $1" "$out"/*/rank-? | xargs -rn 1 dirname | sort -u |
+    wc -l
+}
+echo "$phase, $signal: $((rounds - failed)) of $rounds rounds good;" \
+  "survivors waited in gradients $(caught gradients)," \
+  "scalars $(caught scalars), weights $(caught weights)"
 [ $failed -eq 0 ]

@@ -66,6 +66,20 @@ TEST_F(BenchStepTest, ComparesBothOptimizersWithTheBaselineOverMpi) {
   ExpectRows(ran.json, 2, "mpi-allreduce+adamw");
 }
 
+TEST_F(BenchStepTest, StepsWithoutTheBaselineIfTold) {
+  const Ran ran =
+      Run("bench step --comm threads --ranks 2 --params 128Ki --repetitions 1 "
+          "--no-baseline");
+  ASSERT_EQ(ran.exit_code, 0) << ran.error;
+  ASSERT_EQ(ran.json.size(), 2u) << ran.json;
+  for (const json& row : ran.json) {
+    ExpectRow(row, 2, 0);
+    EXPECT_EQ(row["implementation"], "zeromini");
+    EXPECT_FALSE(row.contains("ratio_to_baseline"));
+    EXPECT_EQ(row["inter_host_bytes"], 0) << "there is one host";
+  }
+}
+
 TEST_F(BenchStepTest, HoldsAboutAsManyParametersAsAskedFor) {
   for (const int mi : {1, 8}) {
     const Ran ran = Run(absl::StrCat(
@@ -94,7 +108,7 @@ TEST_F(BenchStepTest, RefusesWhatItCannotStep) {
   for (const char* flags :
        {"--params 1Ki", "--params 2Gi", "--params many", "--stage 3",
         "--optimizer sgd", "--compute nap", "--compute-ms -1", "--clip -1",
-        "--repetitions 0", "--speed 1"}) {
+        "--forward-share 1.5", "--repetitions 0", "--speed 1"}) {
     const Ran ran = Run(std::string("bench step --comm threads ") + flags);
     EXPECT_EQ(ran.exit_code, 2) << flags;
     EXPECT_FALSE(ran.error.empty()) << flags;

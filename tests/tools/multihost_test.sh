@@ -101,6 +101,30 @@ END
     fail "said: $(cat said)"
 }
 
+# Of 12 steps, as the difference of two runs: what both launch cancels out.
+StepsSendTheirBoundAndCountWhatTheInterfaceCounts() {
+  [[ -n $program ]] || { echo "skipped: there is no MPI here"; exit 77; }
+  two_hosts
+  local repetitions
+  for repetitions in 1 4; do
+    hosts run 2 2 --json "sent$repetitions" -- "$program" bench step \
+      --no-baseline --params 2Mi --optimizer adam-mini \
+      --repetitions $repetitions --json "counted$repetitions" 2>said ||
+      fail "said: $(cat said)"
+  done
+  python3 - <<'END'
+import json
+few, many = (json.load(open(f"sent{n}"))["bytes_sent"] for n in (1, 4))
+row = json.load(open("counted4"))[0]
+assert row["hosts"] == 2 and row["ranks"] == 4, row
+assert row["inter_host_bound"] == 4 * row["parameters"], row
+interface = max((b - a) / 12 for a, b in zip(few, many))
+assert interface <= 1.05 * row["inter_host_bound"], (interface, row)
+counted = row["inter_host_bytes"]
+assert abs(counted / interface - 1) <= 0.02, (interface, row)
+END
+}
+
 ARateSlowsAHostDown() {
   two_hosts
   hosts shape 2 20mbit
