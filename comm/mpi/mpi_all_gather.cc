@@ -18,7 +18,8 @@ MpiAllGather::MpiAllGather(MpiLink& link, const Call& call,
       wire_(call.wire()),
       element_(SizeOf(dtype_)),
       wire_element_(SizeOf(wire_)),
-      sets_{MpiRequests(link.comm()), MpiRequests(link.comm())} {
+      depth_(link.depth()) {
+  for (int i = 0; i < depth_; ++i) sets_.emplace_back(link.comm());
   for (int segment = 0; segment < link.size(); ++segment) {
     const HostMap& hosts = link.hosts();
     if (hosts.host_of(segment) == link.host()) continue;
@@ -30,10 +31,11 @@ MpiAllGather::MpiAllGather(MpiLink& link, const Call& call,
 
 absl::Status MpiAllGather::Run() {
   first_step_ = link_.steps();
-  for (int64_t k = 0; k <= segments_.steps(); ++k) {
+  const int64_t late = depth_ - 1;
+  for (int64_t k = 0; k < segments_.steps() + late; ++k) {
     if (k < segments_.steps()) ZEROMINI_RETURN_IF_ERROR(Stage(k));
-    // One step late, so that this step's messages travel meanwhile.
-    if (k > 0) ZEROMINI_RETURN_IF_ERROR(Finish(k - 1));
+    // Late, so that messages travel meanwhile.
+    if (k >= late) ZEROMINI_RETURN_IF_ERROR(Finish(k - late));
   }
   return absl::OkStatus();
 }
@@ -42,11 +44,11 @@ absl::Status MpiAllGather::Stage(int64_t k) {
   const int64_t step = link_.TakeStep();
   const int index = link_.window().index();
   const HostMap& hosts = link_.hosts();
-  MpiRequests& set = sets_[k % 2];
+  MpiRequests& set = sets_[k % depth_];
   const int64_t neighbours = link_.window().size() - 1;
-  // Nobody may still be reading what step-2 put there.
+  // Nobody may still be reading what step-depth put there.
   ZEROMINI_RETURN_IF_ERROR(
-      link_.AwaitHost(&HostSlot::consumed, step - 1, what_));
+      link_.AwaitHost(&HostSlot::consumed, step - depth_ + 1, what_));
   for (int segment : deliveries_) {
     const int64_t bytes = segments_.ChunkLength(segment, k) * wire_element_;
     if (bytes == 0) continue;
@@ -77,7 +79,7 @@ absl::Status MpiAllGather::Finish(int64_t k) {
   const int64_t step = first_step_ + k;
   HostSlot& own = link_.window().own();
   if (!link_.one_host()) {
-    ZEROMINI_RETURN_IF_ERROR(link_.Await(sets_[k % 2], what_));
+    ZEROMINI_RETURN_IF_ERROR(link_.Await(sets_[k % depth_], what_));
     own.delivered.store(step + 1, std::memory_order_release);
     ZEROMINI_RETURN_IF_ERROR(
         link_.AwaitHost(&HostSlot::delivered, step + 1, what_));

@@ -3,6 +3,7 @@
 #ifndef ZEROMINI_COMM_MPI_MPI_ALL_GATHER_H_
 #define ZEROMINI_COMM_MPI_MPI_ALL_GATHER_H_
 
+#include <deque>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -37,7 +38,8 @@ class MpiAllGather {
   const int64_t element_;
   const int64_t wire_element_;
   std::vector<int> deliveries_;  // Segments of other hosts that we receive.
-  MpiRequests sets_[2];
+  const int depth_;              // Steps in flight.
+  std::deque<MpiRequests> sets_;
   int64_t first_step_ = 0;
 };
 

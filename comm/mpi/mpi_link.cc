@@ -20,6 +20,8 @@ int64_t ChunkBytes(int size) {
   return std::clamp(kStep / size / kLine * kLine, kLeast, kMost);
 }
 
+constexpr int kStepsBetweenHosts = 4;
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MpiLink>> MpiLink::Create(
@@ -30,6 +32,7 @@ absl::StatusOr<std::unique_ptr<MpiLink>> MpiLink::Create(
   link->hosts_ = HostMap::FromColors(colors);
   link->members_ = std::move(members);
   link->watch_ = std::move(watch);
+  link->depth_ = link->one_host() ? 2 : kStepsBetweenHosts;
   link->chunk_bytes_ = ChunkBytes(link->size());
   ZEROMINI_RETURN_IF_ERROR(
       FromMpi(MPI_Comm_rank(comm, &link->rank_), "MPI_Comm_rank"));
@@ -38,8 +41,9 @@ absl::StatusOr<std::unique_ptr<MpiLink>> MpiLink::Create(
       "MPI_Comm_split"));
   MPI_Comm_set_errhandler(link->host_comm_, MPI_ERRORS_RETURN);
   ZEROMINI_ASSIGN_OR_RETURN(
-      link->window_, HostWindow::Create(link->host_comm_,
-                                        2 * link->size() * link->chunk_bytes_));
+      link->window_,
+      HostWindow::Create(link->host_comm_,
+                         link->depth_ * link->size() * link->chunk_bytes_));
   for (int host = 0; host < link->hosts_.hosts(); ++host) {
     link->greetings_of_.emplace_back(link->hosts_.ranks_of(host).size());
   }

@@ -63,11 +63,15 @@ class MpiLink {
     return chunk_bytes_ / SizeOf(dtype);
   }
 
+  // Steps in flight. Inside a host one is filled while the other is read; a
+  // network also needs some on their way.
+  int depth() const { return depth_; }
+
   // Where the chunk of `segment` lies that rank `index` of this host stages or
-  // receives in `step`. Two steps are in flight.
+  // receives in `step`.
   char* Place(int index, int segment, int64_t step) {
     return window_->payload(index) +
-           (step % 2 * size() + segment) * chunk_bytes_;
+           (step % depth_ * size() + segment) * chunk_bytes_;
   }
   // Memory of this rank alone, `chunks` of chunk_bytes().
   char* Scratch(int64_t chunks);
@@ -101,6 +105,7 @@ class MpiLink {
   std::shared_ptr<MpiWatch> watch_;
   std::unique_ptr<HostWindow> window_;
   LevelCounter counter_;
+  int depth_ = 2;
   int64_t chunk_bytes_ = 0;
 
   int64_t greetings_ = 0;  // Exchanges begun.

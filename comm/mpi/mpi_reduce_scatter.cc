@@ -18,14 +18,15 @@ MpiReduceScatter::MpiReduceScatter(MpiLink& link, const Call& call,
       op_(call.reduce_op()),
       element_(SizeOf(dtype_)),
       wire_element_(SizeOf(wire_)),
-      sets_{MpiRequests(link.comm()), MpiRequests(link.comm())} {
+      depth_(link.depth()) {
+  for (int i = 0; i < depth_; ++i) sets_.emplace_back(link.comm());
   for (int segment = 0; segment < link.size(); ++segment) {
     if (segment != link.rank() && link.Reducer(segment) == link.rank()) {
       errands_.push_back(segment);
     }
   }
   const int errands = static_cast<int>(errands_.size());
-  scratch_ = link.Scratch(2 * (errands + link.hosts().hosts()) + 1);
+  scratch_ = link.Scratch(depth_ * (errands + link.hosts().hosts()) + 1);
 }
 
 const char* MpiReduceScatter::In(int64_t element) const {
@@ -33,13 +34,13 @@ const char* MpiReduceScatter::In(int64_t element) const {
 }
 char* MpiReduceScatter::Sum(int64_t k, int place) {
   const int64_t errands = static_cast<int64_t>(errands_.size());
-  return scratch_ + (k % 2 * errands + place) * link_.chunk_bytes();
+  return scratch_ + (k % depth_ * errands + place) * link_.chunk_bytes();
 }
 // The host's own sum takes the place of what nobody sends it.
 char* MpiReduceScatter::Landing(int64_t k, int host) {
   const int64_t errands = static_cast<int64_t>(errands_.size());
-  const int64_t place = k % 2 * link_.hosts().hosts() + host;
-  return scratch_ + (2 * errands + place) * link_.chunk_bytes();
+  const int64_t place = k % depth_ * link_.hosts().hosts() + host;
+  return scratch_ + (depth_ * errands + place) * link_.chunk_bytes();
 }
 char* MpiReduceScatter::OwnSum(int64_t k) { return Landing(k, link_.host()); }
 
@@ -70,13 +71,14 @@ std::vector<WireSource> MpiReduceScatter::Contributions(int64_t k,
 
 absl::Status MpiReduceScatter::Run() {
   first_step_ = link_.steps();
-  for (int64_t k = 0; k <= segments_.steps(); ++k) {
+  const int64_t late = depth_ - 1;
+  for (int64_t k = 0; k < segments_.steps() + late; ++k) {
     if (k < segments_.steps()) {
       ZEROMINI_RETURN_IF_ERROR(Stage(k));
       ZEROMINI_RETURN_IF_ERROR(AddInHost(k));
     }
-    // One step late, so that this step's messages travel meanwhile.
-    if (k > 0) ZEROMINI_RETURN_IF_ERROR(AddHosts(k - 1));
+    // Late, so that messages travel meanwhile.
+    if (k >= late) ZEROMINI_RETURN_IF_ERROR(AddHosts(k - late));
   }
   return absl::OkStatus();
 }
@@ -85,9 +87,9 @@ absl::Status MpiReduceScatter::Stage(int64_t k) {
   const int64_t step = link_.TakeStep();
   ZEROMINI_RETURN_IF_ERROR(ReceiveSums(k));
   if (link_.window().size() == 1) return absl::OkStatus();
-  // Nobody may still be reading what step-2 put there.
+  // Nobody may still be reading what step-depth put there.
   ZEROMINI_RETURN_IF_ERROR(
-      link_.AwaitHost(&HostSlot::consumed, step - 1, what_));
+      link_.AwaitHost(&HostSlot::consumed, step - depth_ + 1, what_));
   for (int segment = 0; segment < link_.size(); ++segment) {
     if (link_.Reducer(segment) == link_.rank()) continue;
     const int64_t count = segments_.ChunkLength(segment, k);
@@ -106,7 +108,7 @@ absl::Status MpiReduceScatter::ReceiveSums(int64_t k) {
   if (count == 0) return absl::OkStatus();
   for (int host = 0; host < link_.hosts().hosts(); ++host) {
     if (host == link_.host()) continue;
-    ZEROMINI_RETURN_IF_ERROR(sets_[k % 2].Receive(
+    ZEROMINI_RETURN_IF_ERROR(sets_[k % depth_].Receive(
         Landing(k, host), count * wire_element_,
         link_.hosts().Courier(host, link_.rank()), link_.PayloadTag()));
   }
@@ -138,21 +140,21 @@ absl::Status MpiReduceScatter::SendSum(int64_t k, int segment, int place) {
   } else if (wire_ == dtype_) {
     Fold(Contributions(k, segment), sum, count);
   } else {
-    char* exact =
-        scratch_ +
-        (2 * (static_cast<int64_t>(errands_.size()) + link_.hosts().hosts())) *
-            link_.chunk_bytes();
+    char* exact = scratch_ + depth_ *
+                                 (static_cast<int64_t>(errands_.size()) +
+                                  link_.hosts().hosts()) *
+                                 link_.chunk_bytes();
     Fold(Contributions(k, segment), exact, count);
     CopyToWire(exact, sum, count, dtype_, wire_);
   }
   link_.counter().Add(what_.purpose, {0, count * wire_element_});
-  return sets_[k % 2].Send(sum, count * wire_element_, segment,
-                           link_.PayloadTag());
+  return sets_[k % depth_].Send(sum, count * wire_element_, segment,
+                                link_.PayloadTag());
 }
 
 absl::Status MpiReduceScatter::AddHosts(int64_t k) {
   if (link_.one_host()) return absl::OkStatus();
-  ZEROMINI_RETURN_IF_ERROR(link_.Await(sets_[k % 2], what_));
+  ZEROMINI_RETURN_IF_ERROR(link_.Await(sets_[k % depth_], what_));
   const int64_t count = segments_.ChunkLength(link_.rank(), k);
   if (count == 0) return absl::OkStatus();
   std::vector<WireSource> sums;

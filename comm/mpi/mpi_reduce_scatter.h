@@ -3,6 +3,7 @@
 #ifndef ZEROMINI_COMM_MPI_MPI_REDUCE_SCATTER_H_
 #define ZEROMINI_COMM_MPI_MPI_REDUCE_SCATTER_H_
 
+#include <deque>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -56,7 +57,8 @@ class MpiReduceScatter {
   const int64_t wire_element_;
   std::vector<int> errands_;  // Segments of other hosts that we add up.
   char* scratch_;
-  MpiRequests sets_[2];
+  const int depth_;  // Steps in flight.
+  std::deque<MpiRequests> sets_;
   int64_t first_step_ = 0;
 };
 

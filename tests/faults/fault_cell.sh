@@ -36,7 +36,7 @@ for ((round = 0; round < rounds; ++round)); do
     tail -n 20 "$folder/log"
   fi
 done
-# The signal comes up to 2 ms after its phase has begun, so some come late.
+# A signal that comes up to 2 ms after its phase has begun may come late.
 caught() {  # caught PURPOSE: rounds in which survivors waited in it.
   grep -ls "^good: .* of $1" "$out"/*/rank-? | xargs -rn 1 dirname | sort -u |
     wc -l
