@@ -22,6 +22,7 @@ namespace {
 struct Options {
   GroupFlags group;
   int64_t params = int64_t{32} << 20;
+  int layers = 8;
   std::vector<std::string> optimizers = {"adam-mini", "adamw"};
   StepSettings settings;
   double compute_milliseconds = 0;
@@ -51,7 +52,7 @@ class StepBench {
       : options_(options),
         rank_(rank),
         group_(rank.group),
-        workload_(MakeWorkload(options.params)) {
+        workload_(MakeWorkload(options.params, options.layers)) {
     const double compute = options.compute_milliseconds / 1e3;
     workload_.forward_seconds = compute * options.forward_share;
     workload_.backward_seconds = compute * (1 - options.forward_share);
@@ -132,13 +133,14 @@ class StepBench {
 
   absl::Status Report(const std::vector<Samples>& samples) const {
     std::printf(
-        "%.1f Mi parameters on %d ranks (%s) and %d hosts, %g ms of compute "
+        "%.1f Mi parameters in %d layers on %d ranks (%s) and %d hosts, %g ms "
+        "of compute "
         "(%s), a share of %.2f in forward; a step of the slowest rank, medians "
         "of %d interleaved runs of %d\n\n",
-        static_cast<double>(workload_.elements) / (1 << 20), group_.size(),
-        group_.backend(), rank_.hosts(), options_.compute_milliseconds,
-        options_.compute.c_str(), options_.forward_share, options_.repetitions,
-        kInARow);
+        static_cast<double>(workload_.elements) / (1 << 20), options_.layers,
+        group_.size(), group_.backend(), rank_.hosts(),
+        options_.compute_milliseconds, options_.compute.c_str(),
+        options_.forward_share, options_.repetitions, kInARow);
     std::printf("%-10s %-24s %9s %11s %9s %12s %8s %11s %6s %6s\n", "optimizer",
                 "implementation", "ms", "exposed ms", "update ms", "inter-host",
                 "/ bound", "/ baseline", "low", "high");
@@ -166,6 +168,7 @@ class StepBench {
     nlohmann::json row = {{"optimizer", stepper.optimizer()},
                           {"implementation", stepper.implementation()},
                           {"parameters", workload_.elements},
+                          {"layers", options_.layers},
                           {"ranks", group_.size()},
                           {"hosts", rank_.hosts()},
                           {"comm", group_.backend()},
@@ -237,8 +240,12 @@ void AddFlags(CLI::App* verb, Options* options) {
           "Parameters, about; 32Mi or 33554432. A rank needs 24 to 32\n"
           "bytes for each, with both optimizers")
       ->transform(CLI::AsSizeValue(true))
-      ->check(CLI::Range(kFewestParameters, int64_t{1} << 30))
+      ->check(CLI::Range(kFewestInALayer, int64_t{1} << 30))
       ->default_str("32Mi");
+  verb->add_option("--layers", options->layers,
+                   "Layers they make; each travels in a bucket of its own")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
   verb->add_option("--optimizer", options->optimizers,
                    "adam-mini, adamw or both")
       ->delimiter(',')
@@ -284,6 +291,12 @@ void AddBenchStep(CLI::App& bench, int* exit_code) {
   auto options = std::make_shared<Options>();
   AddFlags(verb, options.get());
   verb->callback([options, exit_code] {
+    if (options->params / options->layers < kFewestInALayer) {
+      throw CLI::ValidationError(
+          "--params",
+          absl::StrCat(options->params, " are too few for ", options->layers,
+                       " layers: each needs ", kFewestInALayer));
+    }
     *exit_code = RunOnGroup("step", options->group, [&](BenchRank& rank) {
       return StepBench(*options, rank).Run();
     });

@@ -12,7 +12,6 @@
 namespace zeromini::tools {
 namespace {
 
-constexpr int kLayers = 8;
 constexpr int64_t kHeadRows = 64;
 
 void Add(int layer, const char* name, std::vector<int64_t> shape,
@@ -81,10 +80,10 @@ void Workload::Compute(double seconds) const {
   }
 }
 
-Workload MakeWorkload(int64_t elements) {
+Workload MakeWorkload(int64_t elements, int layers) {
   Workload workload;
-  for (int layer = 0; layer < kLayers; ++layer) {
-    AddLayer(layer, elements / kLayers, &workload);
+  for (int layer = 0; layer < layers; ++layer) {
+    AddLayer(layer, elements / layers, &workload);
   }
   return workload;
 }

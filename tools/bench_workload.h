@@ -11,7 +11,7 @@
 
 namespace zeromini::tools {
 
-inline constexpr int64_t kFewestParameters = 128 << 10;
+inline constexpr int64_t kFewestInALayer = 16 << 10;
 
 struct Workload {
   std::vector<ParamSpec> params;  // In forward order.
@@ -32,9 +32,9 @@ struct Workload {
   void Compute(double seconds) const;
 };
 
-// Eight transformer layers with rows of 1024 to 4096 elements, and about
-// `elements` parameters, of which it needs kFewestParameters.
-Workload MakeWorkload(int64_t elements);
+// Transformer layers with rows of 1024 to 4096 elements, and about `elements`
+// parameters in all; at least kFewestInALayer in each.
+Workload MakeWorkload(int64_t elements, int layers);
 
 }  // namespace zeromini::tools
 
