@@ -40,17 +40,20 @@ struct Signature {
   bool operator==(const Signature&) const = default;
 };
 
+// What an element of `dtype` takes on the wire: `dtype`, unless that is fp32
+// and travels rounded (Exchange::wire).
+inline DType WireOf(DType dtype, DType wire) {
+  return wire == DType::kFloat32 ? dtype : wire;
+}
+
 struct Call {
   Signature signature;
   const void* in = nullptr;
   void* out = nullptr;
 
   DType dtype() const { return static_cast<DType>(signature.dtype); }
-  // What an element takes on the wire: dtype(), unless that is fp32 and travels
-  // rounded.
   DType wire() const {
-    const DType wire = static_cast<DType>(signature.wire);
-    return wire == DType::kFloat32 ? dtype() : wire;
+    return WireOf(dtype(), static_cast<DType>(signature.wire));
   }
   ReduceOp reduce_op() const {
     return static_cast<ReduceOp>(signature.reduce_op);

@@ -3,6 +3,7 @@
 #include <mutex>
 #include <utility>
 
+#include "comm/call.h"
 #include "zeromini/group.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -65,11 +66,6 @@ class Totals {
   LevelTraffic left_ = {};  // Of groups that are gone.
 };
 
-// What an element of a reduce-scatter or all-gather travels as.
-DType WireOf(DType dtype, const Exchange& exchange) {
-  return exchange.wire == DType::kFloat32 ? dtype : exchange.wire;
-}
-
 class Counting : public CountingCommunicator {
  public:
   Counting(Communicator& group, std::shared_ptr<Totals> totals)
@@ -99,14 +95,14 @@ class Counting : public CountingCommunicator {
                              DType dtype, Exchange exchange) override {
     ZEROMINI_RETURN_IF_ERROR(
         group_.ReduceScatter(in, out, count, dtype, exchange));
-    Count(size() * count, WireOf(dtype, exchange), 1, exchange);
+    Count(size() * count, WireOf(dtype, exchange.wire), 1, exchange);
     return absl::OkStatus();
   }
 
   absl::Status AllGather(const void* in, void* out, int64_t count, DType dtype,
                          Exchange exchange) override {
     ZEROMINI_RETURN_IF_ERROR(group_.AllGather(in, out, count, dtype, exchange));
-    Count(size() * count, WireOf(dtype, exchange), 1, exchange);
+    Count(size() * count, WireOf(dtype, exchange.wire), 1, exchange);
     return absl::OkStatus();
   }
 

@@ -31,7 +31,6 @@ class MpiRequests {
 
   // For MpiWatch::Until(). Once all are complete the set is empty again.
   absl::StatusOr<MpiWatch::Progress> Look();
-  bool empty() const { return requests_.empty(); }
 
   // Peers of transfers that are not complete, ascending, each once.
   std::vector<int> pending_peers() const;

@@ -71,8 +71,6 @@ class MpiWatch {
   bool lost_a_rank() const { return lost_a_rank_; }
 
   absl::Duration timeout() const { return timeout_; }
-  int rank() const { return rank_; }
-  const std::string& host(int rank) const { return hosts_[rank]; }
 
   absl::Status Free();  // Collective.
 
