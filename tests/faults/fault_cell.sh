@@ -24,7 +24,8 @@ for ((round = 0; round < rounds; ++round)); do
   done
   # A stopped rank would keep mpirun from ending.
   [ -f "$folder/pid-$victim" ] && kill -9 "$(cat "$folder/pid-$victim")" 2>/dev/null
-  ( sleep 20; kill -9 $launcher ) 2>/dev/null &
+  # Not on our stdout: CTest waits until nobody has it open, the sleep included.
+  ( sleep 20; kill -9 $launcher ) >/dev/null 2>&1 &
   guard=$!
   wait $launcher 2>/dev/null
   kill $guard 2>/dev/null
