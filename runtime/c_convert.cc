@@ -134,6 +134,7 @@ OptimizerOptions FromC(const zeromini_options& given) {
   options.kernels = StringOr(from.kernels, "cpu");
   options.gradient_wire = static_cast<DType>(from.gradient_wire);
   options.weight_wire = static_cast<DType>(from.weight_wire);
+  options.skip_above_grad_norm = from.skip_above_grad_norm;
   return options;
 }
 
@@ -143,6 +144,7 @@ StepOptions FromC(const zeromini_step_options& given) {
   StepOptions options;
   options.learning_rate = from.learning_rate;
   options.wait = from.wait != 0;
+  options.loss_scale = from.loss_scale;
   return options;
 }
 
@@ -161,6 +163,7 @@ void ToC(const StepReport& from, zeromini_step_report* report) {
   zeromini_step_report_init(&result, sizeof(result));
   result.step = from.step;
   result.skipped = from.skipped ? 1 : 0;
+  result.not_finite = from.not_finite ? 1 : 0;
   result.grad_norm = from.grad_norm;
   result.clip_scale = from.clip_scale;
   result.absent_params = from.absent_params;
@@ -240,6 +243,7 @@ void zeromini_options_init(zeromini_options* options, size_t struct_size) {
   defaults.kernels = "cpu";
   defaults.gradient_wire = static_cast<zeromini_dtype>(from.gradient_wire);
   defaults.weight_wire = static_cast<zeromini_dtype>(from.weight_wire);
+  defaults.skip_above_grad_norm = from.skip_above_grad_norm;
   zeromini::c_api::Init(defaults, options, struct_size);
 }
 
@@ -247,6 +251,7 @@ void zeromini_step_options_init(zeromini_step_options* options,
                                 size_t struct_size) {
   zeromini_step_options defaults = {};
   defaults.wait = 1;
+  defaults.loss_scale = 1;
   zeromini::c_api::Init(defaults, options, struct_size);
 }
 

@@ -66,6 +66,11 @@ absl::Status CheckOptions(const OptimizerOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat(
         "max_grad_norm must not be negative, got ", options.max_grad_norm));
   }
+  if (!(options.skip_above_grad_norm >= 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("skip_above_grad_norm must not be negative, got ",
+                     options.skip_above_grad_norm));
+  }
   ZEROMINI_RETURN_IF_ERROR(CheckWire("gradient_wire", options.gradient_wire));
   ZEROMINI_RETURN_IF_ERROR(CheckWire("weight_wire", options.weight_wire));
   if (options.kernels != "cpu" && options.kernels != "reference") {
@@ -105,7 +110,7 @@ uint64_t HashOptions(const OptimizerOptions& options) {
       static_cast<int>(options.absent_gradients), "|", options.micro_steps, "|",
       static_cast<int>(options.gradient_wire), "|",
       static_cast<int>(options.weight_wire)));
-  hash.Add(options.max_grad_norm);
+  hash.Add(options.max_grad_norm).Add(options.skip_above_grad_norm);
   for (const ParamGroup& group : options.groups) AddGroup(group, &hash);
   return hash.value();
 }

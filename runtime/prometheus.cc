@@ -102,7 +102,7 @@ void AddStep(const StepReport& report, Writer* writer) {
   writer->Single("steps_total", "counter",
                  "Optimizer steps taken, skipped ones left out.", report.step);
   writer->Single("step_skipped", "gauge",
-                 "1 if the last step was skipped: a gradient was not finite.",
+                 "1 if the last step was skipped on every rank.",
                  int64_t{report.skipped});
   writer->Single("grad_norm", "gauge",
                  "Global L2 norm of the last gradient, before clipping.",

@@ -95,7 +95,8 @@ absl::Status StepPipeline::Build() {
 }
 
 bool StepPipeline::NeedsStatistics() const {
-  return options_.check_finite || options_.max_grad_norm > 0;
+  return options_.check_finite || options_.max_grad_norm > 0 ||
+         options_.skip_above_grad_norm > 0;
 }
 
 bool StepPipeline::KeepsMaster() const {
@@ -173,7 +174,8 @@ absl::Status StepPipeline::FireRest() {
 
 uint64_t StepPipeline::AgreementWord(const StepOptions& options) const {
   FnvHash hash;
-  hash.Add(options.learning_rate).Add(static_cast<double>(optimizer_steps_));
+  hash.Add(options.learning_rate).Add(options.loss_scale);
+  hash.Add(static_cast<double>(optimizer_steps_));
   for (const ParamGroup& group : groups_) AddGroup(group, &hash);
   return hash.value();
 }
@@ -258,11 +260,12 @@ std::string StepPipeline::NameNotFinite() const {
       more > 0 ? absl::StrCat(", nor are those of ", more, " more") : "");
 }
 
-void StepPipeline::SetScales(StepReport* report) {
+void StepPipeline::SetScales(double loss_scale, StepReport* report) {
   const double contributions =
       static_cast<double>(group_.size()) * options_.micro_steps;
   gradient_scale_ =
-      options_.reduction == Reduction::kMean ? 1 / contributions : 1;
+      (options_.reduction == Reduction::kMean ? 1 / contributions : 1) /
+      loss_scale;
   report->grad_norm = std::numeric_limits<double>::quiet_NaN();
   report->clip_scale = 1;
   if (!NeedsStatistics()) return;
@@ -273,6 +276,28 @@ void StepPipeline::SetScales(StepReport* report) {
     report->clip_scale = options_.max_grad_norm / (report->grad_norm + 1e-6);
     gradient_scale_ *= report->clip_scale;
   }
+}
+
+absl::Status StepPipeline::DecideToSkip(StepReport* report) {
+  report->skipped_because = NameNotFinite();
+  if (!report->skipped_because.empty()) {
+    if (options_.non_finite == NonFiniteGradients::kError) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(report->skipped_because, "; nothing was updated"));
+    }
+    report->skipped = true;
+    report->not_finite = true;
+    report->grad_norm = std::numeric_limits<double>::quiet_NaN();
+    return absl::OkStatus();
+  }
+  const double limit = options_.skip_above_grad_norm;
+  if (limit > 0 && report->grad_norm > limit) {
+    report->skipped = true;
+    report->skipped_because = absl::StrCat(
+        "the gradient's norm is ", report->grad_norm, " in step ",
+        optimizer_steps_ + 1, ", above skip_above_grad_norm, ", limit);
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
@@ -290,25 +315,27 @@ absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
   report.seconds_scalars = Seconds(scalars_start);
   if (!scalars_.Agreed(agreement, group_.size())) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "ranks disagree on the learning rate or hyper-parameters of step ",
+        "ranks disagree on the learning rate, loss scale or hyper-parameters "
+        "of step ",
         optimizer_steps_ + 1, "; rank ", group_.rank(), " has ",
-        options.learning_rate));
+        options.learning_rate, " and ", options.loss_scale));
+  }
+  // Only now, when all ranks are known to have the same.
+  if (!std::isfinite(options.learning_rate) ||
+      !std::isfinite(options.loss_scale) || options.loss_scale <= 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "step ", optimizer_steps_ + 1, ": learning rate ",
+        options.learning_rate, " and loss scale ", options.loss_scale,
+        " must be finite, the scale positive; nothing was updated"));
   }
   ZEROMINI_RETURN_IF_ERROR(CheckPresence());
   report.absent_params = 0;
   for (size_t p = 0; p < plan_.params.size(); ++p) {
     if (plan_.params[p].bucket >= 0 && !present_[p]) ++report.absent_params;
   }
-  SetScales(&report);
-  report.skipped_because = NameNotFinite();
-  if (!report.skipped_because.empty()) {
-    if (options_.non_finite == NonFiniteGradients::kError) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(report.skipped_because, "; nothing was updated"));
-    }
-    report.skipped = true;
-    report.grad_norm = std::numeric_limits<double>::quiet_NaN();
-  } else {
+  SetScales(options.loss_scale, &report);
+  ZEROMINI_RETURN_IF_ERROR(DecideToSkip(&report));
+  if (!report.skipped) {
     const absl::Time update_start = absl::Now();
     absl::Status updated = UpdateAll(options);
     if (!updated.ok()) {

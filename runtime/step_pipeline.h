@@ -69,7 +69,8 @@ class StepPipeline {
   absl::Status CheckPresence();
   absl::Status NameAbsent(const std::vector<int>& params);
   std::string NameNotFinite() const;
-  void SetScales(StepReport* report);
+  void SetScales(double loss_scale, StepReport* report);
+  absl::Status DecideToSkip(StepReport* report);
   absl::Status UpdateAll(const StepOptions& options);
   absl::Status UpdateBuckets(const StepOptions& options);
   void TakeMaster();

@@ -243,6 +243,7 @@ typedef struct zeromini_options {
   const char* kernels;          /* "cpu" or "reference". */
   zeromini_dtype gradient_wire; /* ZEROMINI_FLOAT32 or ZEROMINI_BFLOAT16. */
   zeromini_dtype weight_wire;
+  double skip_above_grad_norm;
 } zeromini_options;
 
 void zeromini_options_init(zeromini_options* options, size_t struct_size);
@@ -272,6 +273,7 @@ typedef struct zeromini_step_options {
   size_t struct_size;
   double learning_rate;
   int wait; /* 1: weights are in place when step returns. */
+  double loss_scale;
 } zeromini_step_options;
 
 void zeromini_step_options_init(zeromini_step_options* options,
@@ -293,6 +295,7 @@ typedef struct zeromini_step_report {
   char skipped_because[256]; /* Cut to fit; empty unless skipped. */
   int64_t inside_host_bytes[ZEROMINI_PURPOSES]; /* As in level_traffic. */
   int64_t between_hosts_bytes[ZEROMINI_PURPOSES];
+  int not_finite; /* 1: skipped because a gradient was not finite. */
 } zeromini_step_report;
 
 void zeromini_step_report_init(zeromini_step_report* report,

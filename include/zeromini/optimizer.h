@@ -34,12 +34,18 @@ struct StepOptions {
   // False: return once everything is enqueued; WaitParam() or WaitAll() before
   // reading weights, and before the next GradReady().
   bool wait = true;
+
+  // What the loss was multiplied by: the update and grad_norm see gradients
+  // divided by it. Finite and positive. See loss_scale.h.
+  double loss_scale = 1;
 };
 
 struct StepReport {
   int64_t step = 0;             // Optimizer steps taken, skipped ones left out.
-  bool skipped = false;         // A gradient was not finite; nothing changed.
-  std::string skipped_because;  // Names the tensor; empty unless skipped.
+  bool skipped = false;         // Nothing changed, on any rank.
+  std::string skipped_because;  // Empty unless skipped.
+  // Skipped, and because a gradient was not finite: skipped_because names it.
+  bool not_finite = false;
 
   // Global L2 norm of the reduced gradient, before clipping; NaN if neither
   // clipping nor the finite check is on, since then nothing computes it.

@@ -48,6 +48,10 @@ struct OptimizerOptions {
   bool check_finite = true;
   NonFiniteGradients non_finite = NonFiniteGradients::kError;
 
+  // Skips a step whose global L2 norm, before clipping, is above it: on every
+  // rank, weights and state untouched, StepReport::skipped set. 0 is off.
+  double skip_above_grad_norm = 0;
+
   // kError: every rank must give every gradient that is not frozen. kSkip: a
   // gradient absent on all ranks skips its parameter (no decay, no step); one
   // present on some ranks counts as zero on the others.

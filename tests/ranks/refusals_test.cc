@@ -69,6 +69,14 @@ TEST(RefusalsTest, AMissingParameterNamesTheCounts) {
   }
 }
 
+TEST(RefusalsTest, ANegativeNormIsNoLimit) {
+  for (const absl::Status& status : CreateWithOddRank(
+           2,
+           [](auto*options, auto*) { options->skip_above_grad_norm = -1; })) {
+    EXPECT_THAT(status, StatusIs(kInvalid, HasSubstr("skip_above_grad_norm")));
+  }
+}
+
 TEST(RefusalsTest, OptionsThatDifferAreRefused) {
   for (const absl::Status& status : CreateWithOddRank(
            2, [](auto*options, auto*) { options->max_grad_norm = 3; })) {
@@ -161,6 +169,35 @@ TEST(RefusalsTest, LearningRatesThatDifferAreRefused) {
     ASSERT_OK(GiveGradients(c, *optimizer, 1, rank));
     EXPECT_THAT(optimizer->Step({rank == 2 ? 0.02 : 0.01}),
                 StatusIs(kInvalid, HasSubstr("disagree on the learning rate")));
+  });
+}
+
+TEST(RefusalsTest, ALossScaleThatDiffersOrIsNoScaleIsEveryRanksError) {
+  const TrainingCase c = Ranks(3);
+  RunRanks(3, [&](int rank, Communicator& group) {
+    Replica replica(c.specs);
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         Optimizer::Create(c.options, replica.specs(), group));
+    const auto step = [&](double rate, double scale) {
+      EXPECT_OK(GiveGradients(c, *optimizer, 1, rank));
+      StepOptions options;
+      options.learning_rate = rate;
+      options.loss_scale = scale;
+      return optimizer->Step(options).status();
+    };
+    EXPECT_THAT(step(0.1, rank == 1 ? 2 : 1),
+                StatusIs(kInvalid, HasSubstr("disagree on the learning rate, "
+                                             "loss scale")));
+    constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+    for (double scale : {0.0, -1.0, kNan}) {
+      EXPECT_THAT(step(0.1, scale),
+                  StatusIs(kInvalid, HasSubstr("the scale positive")));
+    }
+    EXPECT_THAT(step(kNan, 1), StatusIs(kInvalid, HasSubstr("must be finite")));
+    for (int p = 0; p < int(c.specs.size()); ++p) {
+      EXPECT_EQ(replica.Home(p)[0], InitialWeight(p == 26 ? 0 : p, 0));
+    }
+    EXPECT_OK(step(0.1, 1));
   });
 }
 

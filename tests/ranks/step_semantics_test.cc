@@ -168,6 +168,77 @@ TEST(StepSemanticsTest, ClippingScalesTheWholeGradientToTheLimit) {
   ExpectSameTraining(c, Train(c), whole);
 }
 
+using Weights = std::vector<std::vector<float>>;
+
+// The weights after steps with the gradients of `batches`.
+Weights TrainOn(const TrainingCase& c, const std::vector<int>& batches,
+                const std::function<double(int batch)>& loss_scale,
+                const std::function<void(const StepReport&, int batch)>& see) {
+  Weights weights(c.specs.size());
+  RunRanks(c.ranks, [&](int rank, Communicator& group) {
+    Replica replica(c.specs);
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         Optimizer::Create(c.options, replica.specs(), group));
+    for (int batch : batches) {
+      ASSERT_OK(GiveGradients(c, *optimizer, batch, rank));
+      StepOptions options;
+      options.learning_rate = c.learning_rate;
+      options.loss_scale = loss_scale(batch);
+      ASSERT_OK_AND_ASSIGN(const StepReport report, optimizer->Step(options));
+      see(report, batch);
+    }
+    if (rank != 0) return;
+    for (size_t p = 0; p < c.specs.size(); ++p) {
+      const float* home = replica.Home(int(p));
+      weights[p].assign(home, home + Elements(c.specs[p]));
+    }
+  });
+  return weights;
+}
+
+TEST(StepSemanticsTest, ALossScaleThatIsAPowerOfTwoChangesNoBit) {
+  for (double clip : {0.0, 0.5}) {
+    TrainingCase c = Skipping(3);
+    c.options.max_grad_norm = clip;
+    const TrainingResult expected = Train(c);
+    c.edit = [](int, int step, int, std::vector<float>* gradient) {
+      for (float& g : *gradient) g = std::ldexp(g, 8 + step);
+      return true;
+    };
+    const Weights weights = TrainOn(
+        c, {1, 2, 3, 4}, [](int batch) { return std::ldexp(1.0, 8 + batch); },
+        [&](const StepReport& report, int batch) {
+          EXPECT_EQ(report.grad_norm, expected.norms[batch - 1]);
+        });
+    EXPECT_EQ(weights, expected.weights) << "clip " << clip;
+  }
+}
+
+TEST(StepSemanticsTest, ABatchWithTooLargeANormLeavesNoTraceOnAnyRank) {
+  const auto no_scale = [](int) { return 1.0; };
+  TrainingCase c = Skipping(3);
+  c.options.check_finite = false;
+  const Weights without =
+      TrainOn(c, {1, 3, 4}, no_scale, [](const StepReport&, int) {});
+  c.edit = [](int, int step, int, std::vector<float>* gradient) {
+    for (float& g : *gradient) g *= step == 2 ? 4 : 1;
+    return true;
+  };
+  c.options.max_grad_norm = 1e9;  // Only so that the norms are reported.
+  const TrainingResult whole = Train(c);
+  c.options.max_grad_norm = 0;
+  c.options.skip_above_grad_norm = whole.norms[1] / 2;
+  const Weights skipping = TrainOn(
+      c, {1, 2, 3, 4}, no_scale, [&](const StepReport& report, int batch) {
+        EXPECT_EQ(report.grad_norm, whole.norms[batch - 1]);
+        EXPECT_EQ(report.skipped, batch == 2);
+        EXPECT_FALSE(report.not_finite);
+        EXPECT_EQ(report.step, batch == 1 ? 1 : batch - 1);
+        EXPECT_EQ(report.skipped_because.empty(), batch != 2);
+      });
+  EXPECT_EQ(skipping, without);
+}
+
 TEST(StepSemanticsTest, GradientsMayComeInAnyOrderFromAnyThread) {
   const TrainingCase c = Skipping(3);
   const TrainingResult expected = Train(c);

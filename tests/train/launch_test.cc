@@ -6,9 +6,10 @@
 #include "gmock/gmock.h"
 #include "support/run_ranks.h"
 #include "support/status_matchers.h"
+#include "tools/train/batch_share.h"
 #include "tools/train/blas.h"
+#include "tools/train/pretrain_options.h"
 #include "tools/train/progress.h"
-#include "tools/train/schedule.h"
 
 namespace zeromini::tools {
 namespace {
@@ -65,16 +66,28 @@ TEST(LaunchTest, SumsOverRanks) {
   });
 }
 
-TEST(ScheduleTest, WarmsUpLinearlyAndEndsAtTheFloor) {
-  const ScheduleOptions options = {1e-3, 1e-4, 10, 110};
-  EXPECT_DOUBLE_EQ(LearningRate(options, 1), 1e-4);
-  EXPECT_DOUBLE_EQ(LearningRate(options, 10), 1e-3);
-  EXPECT_DOUBLE_EQ(LearningRate(options, 60), 5.5e-4);
-  EXPECT_NEAR(LearningRate(options, 110), 1e-4, 1e-18);
+TEST(PretrainOptionsTest, ASchedulesDefaultsFollowFromItsSteps) {
+  PretrainOptions options;
+  options.model = *NamedConfig("llama-1m");
+  options.schedule = {ScheduleShape::kWarmupStableDecay, 1e-3, -1, -1, 100, -1};
+  ASSERT_OK(Complete(options));
+  EXPECT_DOUBLE_EQ(options.schedule.floor, 1e-4);
+  EXPECT_EQ(options.schedule.warmup, 5);
+  EXPECT_EQ(options.schedule.decay, 20);
+  options.schedule.decay = 96;
+  EXPECT_THAT(Complete(options), StatusIs(absl::StatusCode::kInvalidArgument,
+                                          HasSubstr("96 of decay")));
 }
 
-TEST(ScheduleTest, StartsAtThePeakWithoutWarmUp) {
-  EXPECT_NEAR(LearningRate({1.0, 0.0, 0, 1000}, 1), 1.0, 1e-5);
+TEST(PretrainOptionsTest, TorchAdamWCannotSkip) {
+  PretrainOptions options;
+  options.model = *NamedConfig("llama-1m");
+  options.schedule.steps = 100;
+  options.skip_above = 1;
+  ASSERT_OK(Complete(options));
+  options.optimizer = "torch-adamw";
+  EXPECT_THAT(Complete(options), StatusIs(absl::StatusCode::kInvalidArgument,
+                                          HasSubstr("--skip-above")));
 }
 
 TEST(BatchShareTest, DealsContiguousSlices) {

@@ -41,7 +41,7 @@ PretrainOptions SmallRun(const std::string& optimizer, int64_t steps) {
   options.batch = 8;
   options.data = SomeText();
   options.optimizer = optimizer;
-  options.schedule = {1e-3, -1, -1, steps};
+  options.schedule = {ScheduleShape::kCosine, 1e-3, -1, -1, steps};
   options.eval_every = 0;
   options.eval_batches = 2;
   options.out = testing::TempDir() + "/train/" +

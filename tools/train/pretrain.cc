@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "spdlog/spdlog.h"
+#include "tools/train/batch_share.h"
 #include "tools/train/language_model.h"
 #include "tools/train/launch.h"
 #include "tools/train/progress.h"

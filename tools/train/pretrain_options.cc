@@ -24,6 +24,11 @@ absl::Status CheckSizes(const PretrainOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--steps must be at least 1, not ", options.schedule.steps));
   }
+  ZEROMINI_RETURN_IF_ERROR(CheckSchedule(options.schedule));
+  if (options.skip_above > 0 && options.optimizer == "torch-adamw") {
+    return absl::InvalidArgumentError(
+        "--skip-above is not for torch-adamw, which cannot skip a step");
+  }
   if (options.eval_batches < 1 || options.threads < 1) {
     return absl::InvalidArgumentError(
         "--eval-batches and --threads must be at least 1");
@@ -33,6 +38,22 @@ absl::Status CheckSizes(const PretrainOptions& options) {
 
 }  // namespace
 
+const std::map<std::string, ScheduleShape>& ScheduleShapes() {
+  static const auto* const shapes = new std::map<std::string, ScheduleShape>{
+      {"constant", ScheduleShape::kConstant},
+      {"linear", ScheduleShape::kLinear},
+      {"cosine", ScheduleShape::kCosine},
+      {"wsd", ScheduleShape::kWarmupStableDecay}};
+  return *shapes;
+}
+
+std::string ScheduleName(ScheduleShape shape) {
+  for (const auto& [name, each] : ScheduleShapes()) {
+    if (each == shape) return name;
+  }
+  return "";
+}
+
 absl::Status Complete(PretrainOptions& options) {
   ZEROMINI_RETURN_IF_ERROR(Complete(options.model));
   if (options.length == 0) options.length = options.model.context;
@@ -41,6 +62,9 @@ absl::Status Complete(PretrainOptions& options) {
   }
   if (options.schedule.warmup < 0) {
     options.schedule.warmup = options.schedule.steps / 20;
+  }
+  if (options.schedule.decay < 0) {
+    options.schedule.decay = options.schedule.steps / 5;
   }
   if (options.name.empty()) {
     std::filesystem::path path(options.out);

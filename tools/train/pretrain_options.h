@@ -4,11 +4,12 @@
 #define ZEROMINI_TOOLS_TRAIN_PRETRAIN_OPTIONS_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "absl/status/status.h"
 #include "tools/train/model_config.h"
-#include "tools/train/schedule.h"
+#include "zeromini/schedule.h"
 
 namespace zeromini::tools {
 
@@ -18,7 +19,8 @@ struct PretrainOptions {
   int64_t batch = 16;  // Sequences per step, over all ranks.
   int64_t length = 0;  // Tokens of a sequence; 0: the model's context.
   int64_t micro_steps = 1;
-  ScheduleOptions schedule;
+  // Best of four peaks at 600 steps: docs/measurements/parity.md.
+  Schedule schedule = {ScheduleShape::kCosine, 1.5e-3, 1.5e-4};
 
   std::string optimizer = "adam-mini";  // adamw, adam-mini, torch-adamw.
   std::string value_blocks = "rows";    // rows, whole.
@@ -27,6 +29,7 @@ struct PretrainOptions {
   std::string weight_wire = "fp32";     // fp32, bf16.
   int stage = 1;
   double clip = 1;
+  double skip_above = 0;  // Gradient norm; 0: off.
   double weight_decay = 0.1;
   double beta1 = 0.9;
   double beta2 = 0.95;
@@ -43,6 +46,10 @@ struct PretrainOptions {
   // For node_exporter's textfile collector, or empty: see PrometheusPath().
   std::string prometheus;
 };
+
+// "constant", "linear", "cosine", "wsd".
+const std::map<std::string, ScheduleShape>& ScheduleShapes();
+std::string ScheduleName(ScheduleShape shape);
 
 // Fills in what defaults depend on; InvalidArgument for what cannot be trained.
 absl::Status Complete(PretrainOptions& options);

@@ -25,6 +25,8 @@ struct Flags {
   std::string betas = "0.9,0.95";
   double min_lr = -1;
   int64_t warmup = -1;
+  int64_t decay = -1;
+  std::string schedule = "cosine";
 };
 
 void AddModelFlags(CLI::App& app, Flags& flags) {
@@ -88,7 +90,17 @@ void AddTrainingFlags(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   app.add_option("--min-lr", flags.min_lr, "At the end (default: lr / 10)");
   app.add_option("--warmup", flags.warmup, "Steps (default: steps / 20)");
+  app.add_option("--schedule", flags.schedule,
+                 "How the rate falls after warm-up; wsd: at the end only")
+      ->check(CLI::IsMember(ScheduleShapes()))
+      ->capture_default_str();
+  app.add_option("--decay-steps", flags.decay,
+                 "Steps in which wsd falls (default: steps / 5)");
   app.add_option("--clip", options.clip, "Global gradient norm; 0: off")
+      ->capture_default_str();
+  app.add_option("--skip-above", options.skip_above,
+                 "Skips steps with a larger gradient norm; 0: off")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--weight-decay", options.weight_decay, "Decoupled")
       ->capture_default_str();
@@ -151,6 +163,8 @@ absl::StatusOr<PretrainOptions> OptionsFrom(const Flags& flags) {
   }
   options.schedule.floor = flags.min_lr;
   options.schedule.warmup = flags.warmup;
+  options.schedule.decay = flags.decay;
+  options.schedule.shape = ScheduleShapes().at(flags.schedule);
   ZEROMINI_RETURN_IF_ERROR(Complete(options));
   return options;
 }

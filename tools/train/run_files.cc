@@ -70,7 +70,7 @@ Json ToJson(const MemoryReport& memory) {
 
 Json ToJson(const PretrainOptions& options) {
   const ModelConfig& model = options.model;
-  const ScheduleOptions& schedule = options.schedule;
+  const Schedule& schedule = options.schedule;
   return {{"model",
            {{"architecture", ArchitectureName(model.architecture)},
             {"hidden", model.hidden},
@@ -89,7 +89,9 @@ Json ToJson(const PretrainOptions& options) {
           {"steps", schedule.steps},
           {"learning_rate", schedule.peak},
           {"min_learning_rate", schedule.floor},
+          {"schedule", ScheduleName(schedule.shape)},
           {"warmup", schedule.warmup},
+          {"decay_steps", schedule.decay},
           {"optimizer", options.optimizer},
           {"value_blocks", options.value_blocks},
           {"memory", options.memory},
@@ -97,6 +99,7 @@ Json ToJson(const PretrainOptions& options) {
           {"weight_wire", options.weight_wire},
           {"stage", options.stage},
           {"clip", options.clip},
+          {"skip_above", options.skip_above},
           {"weight_decay", options.weight_decay},
           {"beta1", options.beta1},
           {"beta2", options.beta2},

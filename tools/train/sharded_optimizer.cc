@@ -61,6 +61,7 @@ absl::StatusOr<OptimizerOptions> CoreOptions(const PretrainOptions& options) {
                             WireFormat("--weight-wire", options.weight_wire));
   core.stage = options.stage;
   core.max_grad_norm = options.clip;
+  core.skip_above_grad_norm = options.skip_above;
   core.micro_steps = static_cast<int>(options.micro_steps);
   core.model.hidden = options.model.hidden;
   core.model.heads = options.model.heads;

@@ -1,24 +1,8 @@
-#include "tools/train/schedule.h"
-
-#include <algorithm>
-#include <cmath>
+#include "tools/train/batch_share.h"
 
 #include "absl/strings/str_cat.h"
 
 namespace zeromini::tools {
-
-double LearningRate(const ScheduleOptions& options, int64_t step) {
-  if (step <= options.warmup) {
-    return options.peak * static_cast<double>(step) /
-           static_cast<double>(options.warmup);
-  }
-  const double length =
-      static_cast<double>(std::max<int64_t>(1, options.steps - options.warmup));
-  const double done =
-      std::min(1.0, static_cast<double>(step - options.warmup) / length);
-  return options.floor +
-         (options.peak - options.floor) * 0.5 * (1 + std::cos(M_PI * done));
-}
 
 absl::StatusOr<BatchShare> ShareOfBatch(int64_t batch, int64_t micro_steps,
                                         int rank, int ranks) {
