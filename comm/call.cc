@@ -88,22 +88,6 @@ std::string DescribeDifference(const Signature& root, const Signature& other,
 
 }  // namespace
 
-const char* DTypeName(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return "fp32";
-    case DType::kBFloat16:
-      return "bf16";
-    case DType::kFloat16:
-      return "fp16";
-    case DType::kInt64:
-      return "int64";
-    case DType::kByte:
-      return "byte";
-  }
-  return "unknown dtype";
-}
-
 const char* PurposeName(Purpose purpose) {
   switch (purpose) {
     case Purpose::kGradients:

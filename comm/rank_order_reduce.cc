@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "comm/half.h"
 #include "zeromini/internal/check.h"
+#include "zeromini/internal/half.h"
 
 namespace zeromini {
 namespace {

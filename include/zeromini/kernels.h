@@ -1,7 +1,8 @@
 // Kernels: the update rules as plain functions over one shard's memory, one
 // table per device. The runtime calls them; a trainer with a pipeline of its
-// own may too. All arrays are contiguous fp32 and owned by the caller. On the
-// host a call is done when it returns; on a GPU it is enqueued on `stream`.
+// own may too. All arrays are contiguous, fp32 unless said, and owned by the
+// caller. On the host a call is done when it returns; on a GPU it is enqueued
+// on `stream`.
 //
 // Adam-mini: arXiv 2406.16793, Algorithm 1 and 2, in the order of operations of
 // the official code, zyushun/Adam-mini adam_mini.py:259-313 (1.1.1):
@@ -19,6 +20,7 @@
 #include <cstdint>
 
 #include "zeromini/stream.h"
+#include "zeromini/types.h"
 
 namespace zeromini {
 
@@ -73,16 +75,65 @@ struct AdamWArgs {
   StepScalars scalars;
 };
 
+// SGD with momentum as in torch.optim.SGD (dampening 0, no Nesterov), but with
+// decoupled decay: p = p (1 - lr wd);  m = b1 m + g;  p = p - lr m.
+struct SgdArgs {
+  float* parameter;       // [elements]
+  const float* gradient;  // [elements]
+  float* momentum;        // [elements]
+  int64_t elements;
+  StepScalars scalars;  // beta2, epsilon and step are not used.
+};
+
 // rows x columns, from one row stride to another (in elements), optionally
-// transposed: out[c*out_stride + r] = in[r*in_stride + c].
+// transposed: out[c*out_stride + r] = in[r*in_stride + c]. Bits are kept if the
+// dtypes are equal; otherwise bf16 or fp16 is widened to fp32.
 struct CopyArgs {
-  const float* in;
-  float* out;
+  const void* in;
+  void* out;
   int64_t rows;
   int64_t columns;
   int64_t in_stride;
   int64_t out_stride;
   bool transpose;
+  DType in_dtype = DType::kFloat32;   // kFloat32, kBFloat16 or kFloat16.
+  DType out_dtype = DType::kFloat32;  // in_dtype, or kFloat32.
+};
+
+// Weights at rest, and what restores their fp32 master. With dtype kFloat32
+// the format must be kNone and the codec is a copy.
+struct WeightCodecArgs {
+  void* weights;    // [elements] of `dtype`.
+  void* master;     // [elements] of float, int16_t or int8_t; null for kNone.
+  float* unpacked;  // [elements]
+  int64_t elements;
+  DType dtype;
+  MasterFormat format;  // Remainders need kBFloat16.
+  // Of stochastic rounding (bf16, kNone): element i of `weights` uses random
+  // number first_element + i of the sequence `seed`.
+  uint64_t seed;
+  int64_t first_element;
+};
+
+// Momentum or second moments at rest.
+struct StateCodecArgs {
+  void* packed;      // [rows, row_elements] of float, bf16, int8_t or, for
+                     // squares, uint8_t.
+  uint16_t* scales;  // kInt8: [rows, ceil(row_elements / kStateGroup)] of bf16.
+  float* unpacked;   // [rows, row_elements]
+  int64_t rows;
+  int64_t row_elements;
+  StateFormat format;
+  bool squares;   // Second moments: never negative.
+  uint64_t seed;  // As for weights, over the elements of all rows.
+  int64_t first_element;
+};
+
+// Finite values beyond +-limit become +-limit; what is not finite stays.
+struct ClampArgs {
+  float* values;  // [elements]
+  int64_t elements;
+  float limit;  // Positive.
 };
 
 struct AccumulateArgs {  // sum[i] += addend[i]
@@ -99,6 +150,13 @@ struct KernelTable {
   void (*adamw)(const AdamWArgs&, Stream);
   void (*copy)(const CopyArgs&, Stream);
   void (*accumulate)(const AccumulateArgs&, Stream);
+  void (*sgd)(const SgdArgs&, Stream);
+  void (*clamp)(const ClampArgs&, Stream);
+  // unpack: fills `unpacked`. pack: stores it, `unpacked` unchanged.
+  void (*unpack_weights)(const WeightCodecArgs&, Stream);
+  void (*pack_weights)(const WeightCodecArgs&, Stream);
+  void (*unpack_state)(const StateCodecArgs&, Stream);
+  void (*pack_state)(const StateCodecArgs&, Stream);
 };
 
 // double arithmetic, one plain loop each: what the formulas mean.

@@ -1,15 +1,17 @@
 // What the code of one x86-64 level exports, and what it takes from outside.
 //
-// lane_kernels.inc is compiled once per level, each time in a namespace of its
-// own: an inline function shared by two levels would be merged by the linker,
-// and a plain x86-64 processor would then run AVX-512 code. For the same reason
-// that file calls nothing inline from elsewhere, only what is declared here.
+// The *_kernels.inc are compiled once per level, each time in a namespace of
+// its own: an inline function shared by two levels would be merged by the
+// linker, and a plain x86-64 processor would then run AVX-512 code. For the
+// same reason those files call nothing inline from elsewhere, only what is
+// declared here.
 
 #ifndef ZEROMINI_KERNELS_CPU_LEVEL_H_
 #define ZEROMINI_KERNELS_CPU_LEVEL_H_
 
 #include <cstdint>
 
+#include "kernels/codec_args.h"
 #include "kernels/exact_sum.h"
 #include "zeromini/kernels.h"
 

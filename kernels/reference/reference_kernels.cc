@@ -1,5 +1,7 @@
 #include <cmath>
 
+#include "kernels/reference/reference_codecs.h"
+#include "zeromini/internal/half.h"
 #include "zeromini/kernels.h"
 
 namespace zeromini {
@@ -74,12 +76,49 @@ void AdamW(const AdamWArgs& args, Stream) {
   }
 }
 
+void Sgd(const SgdArgs& args, Stream) {
+  const StepScalars& s = args.scalars;
+  for (int64_t i = 0; i < args.elements; ++i) {
+    const double decayed =
+        args.parameter[i] * (1 - s.learning_rate * s.weight_decay);
+    const double m =
+        s.beta1 * args.momentum[i] + s.gradient_scale * args.gradient[i];
+    args.momentum[i] = static_cast<float>(m);
+    args.parameter[i] = static_cast<float>(decayed - s.learning_rate * m);
+  }
+}
+
+void Clamp(const ClampArgs& args, Stream) {
+  for (int64_t i = 0; i < args.elements; ++i) {
+    float& value = args.values[i];
+    if (std::isfinite(value) && std::abs(value) > args.limit) {
+      value = std::copysign(args.limit, value);
+    }
+  }
+}
+
+void CopyElement(const CopyArgs& args, int64_t from, int64_t to) {
+  if (args.in_dtype == DType::kFloat32) {
+    static_cast<float*>(args.out)[to] =
+        static_cast<const float*>(args.in)[from];
+    return;
+  }
+  const uint16_t bits = static_cast<const uint16_t*>(args.in)[from];
+  if (args.out_dtype == args.in_dtype) {
+    static_cast<uint16_t*>(args.out)[to] = bits;
+  } else {
+    static_cast<float*>(args.out)[to] = args.in_dtype == DType::kBFloat16
+                                            ? FromBFloat16(bits)
+                                            : FromFloat16(bits);
+  }
+}
+
 void Copy(const CopyArgs& args, Stream) {
   for (int64_t r = 0; r < args.rows; ++r) {
     for (int64_t c = 0; c < args.columns; ++c) {
-      const int64_t to =
-          args.transpose ? c * args.out_stride + r : r * args.out_stride + c;
-      args.out[to] = args.in[r * args.in_stride + c];
+      CopyElement(
+          args, r * args.in_stride + c,
+          args.transpose ? c * args.out_stride + r : r * args.out_stride + c);
     }
   }
 }
@@ -91,8 +130,19 @@ void Accumulate(const AccumulateArgs& args, Stream) {
   }
 }
 
-constexpr KernelTable kTable = {
-    "reference", RowSums, AdamMiniStep, AdamMiniFused, AdamW, Copy, Accumulate};
+constexpr KernelTable kTable = {"reference",
+                                RowSums,
+                                AdamMiniStep,
+                                AdamMiniFused,
+                                AdamW,
+                                Copy,
+                                Accumulate,
+                                Sgd,
+                                Clamp,
+                                ReferenceUnpackWeights,
+                                ReferencePackWeights,
+                                ReferenceUnpackState,
+                                ReferencePackState};
 
 }  // namespace
 

@@ -99,5 +99,15 @@ TEST(CheckCallTest, TakesBFloat16ForFp32SegmentsOnly) {
               refused);
 }
 
+TEST(TypesTest, FormatsAreNamedAsTheHeaderSays) {
+  EXPECT_STREQ(MasterFormatName(MasterFormat::kNone), "none");
+  EXPECT_STREQ(MasterFormatName(MasterFormat::kFloat32), "fp32");
+  EXPECT_STREQ(MasterFormatName(MasterFormat::kRemainder16), "remainder16");
+  EXPECT_STREQ(MasterFormatName(MasterFormat::kRemainder8), "remainder8");
+  EXPECT_STREQ(StateFormatName(StateFormat::kFloat32), "fp32");
+  EXPECT_STREQ(StateFormatName(StateFormat::kBFloat16), "bf16");
+  EXPECT_STREQ(StateFormatName(StateFormat::kInt8), "int8");
+}
+
 }  // namespace
 }  // namespace zeromini

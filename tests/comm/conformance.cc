@@ -9,9 +9,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "comm/half.h"
 #include "tests/comm/elements.h"
 #include "tests/support/status_matchers.h"
+#include "zeromini/internal/half.h"
 
 namespace zeromini {
 namespace conformance {

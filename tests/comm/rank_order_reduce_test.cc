@@ -6,8 +6,8 @@
 #include <limits>
 #include <vector>
 
-#include "comm/half.h"
 #include "gtest/gtest.h"
+#include "zeromini/internal/half.h"
 
 namespace zeromini {
 namespace {

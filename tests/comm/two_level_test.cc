@@ -5,12 +5,12 @@
 #include <cstring>
 #include <vector>
 
-#include "comm/half.h"
 #include "comm/host_map.h"
 #include "tests/comm/conformance.h"
 #include "tests/comm/elements.h"
 #include "tests/support/mpi_session.h"
 #include "tests/support/status_matchers.h"
+#include "zeromini/internal/half.h"
 
 namespace zeromini {
 namespace {

@@ -4,10 +4,10 @@
 #include <cmath>
 #include <vector>
 
-#include "comm/half.h"
 #include "tests/comm/conformance.h"
 #include "tests/comm/elements.h"
 #include "tests/support/status_matchers.h"
+#include "zeromini/internal/half.h"
 
 namespace zeromini {
 namespace conformance {

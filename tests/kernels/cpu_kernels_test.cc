@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -7,6 +8,7 @@
 #include "gtest/gtest.h"
 #include "kernels/exact_sum.h"
 #include "tests/kernels/inputs.h"
+#include "tests/kernels/levels.h"
 #include "zeromini/kernels.h"
 
 namespace zeromini {
@@ -14,17 +16,6 @@ namespace {
 
 constexpr double kUlp = 1.0 / (1 << 24);  // Of a float's rounding, relative.
 const int64_t kSizes[] = {1, 3, 15, 16, 17, 31, 32, 33, 1000, 4096 + 5};
-const char* const kLevelNames[] = {"portable", "x86-64", "x86-64-v3",
-                                   "x86-64-v4"};
-
-std::vector<const KernelTable*> AttainableTables() {
-  std::vector<const KernelTable*> tables;
-  for (const char* name : kLevelNames) {
-    if (const KernelTable* table = CpuKernelsAt(name)) tables.push_back(table);
-  }
-  return tables;
-}
-
 void FillBlockSums(Problem& problem) {
   CpuKernels().row_sums(problem.row_sums_args(), Stream{});
   for (int64_t b = 0; b < problem.blocks; ++b) {
@@ -98,6 +89,39 @@ TEST(CpuKernelsTest, AdamWIsNearReference) {
   }
 }
 
+// Within 3 roundings of the momentum's terms, and 5 of the weight's.
+TEST(CpuKernelsTest, SgdIsNearReference) {
+  for (int64_t n : kSizes) {
+    const Problem before(1, 1, n);
+    Problem actual = before;
+    Problem expected = before;
+    CpuKernels().sgd(actual.sgd_args(), Stream{});
+    ReferenceKernels().sgd(expected.sgd_args(), Stream{});
+    const StepScalars& s = before.scalars;
+    for (int64_t i = 0; i < n; ++i) {
+      const double terms = s.beta1 * std::abs(before.momentum[i]) +
+                           s.gradient_scale * std::abs(before.gradient[i]);
+      ASSERT_NEAR(actual.momentum[i], expected.momentum[i], 3 * kUlp * terms);
+      ASSERT_NEAR(
+          actual.parameter[i], expected.parameter[i],
+          5 * kUlp * (std::abs(before.parameter[i]) + s.learning_rate * terms))
+          << i;
+    }
+  }
+}
+
+TEST(CpuKernelsTest, SgdDoesNotUseWhatItSaysItDoesNot) {
+  Problem plain(1, 1, 37);
+  Problem other = plain;
+  other.scalars.beta2 = 1;
+  other.scalars.epsilon = 0;
+  other.scalars.step = 0;
+  CpuKernels().sgd(plain.sgd_args(), Stream{});
+  CpuKernels().sgd(other.sgd_args(), Stream{});
+  EXPECT_EQ(other.parameter, plain.parameter);
+  EXPECT_EQ(other.momentum, plain.momentum);
+}
+
 TEST(CpuKernelsTest, FusedHasTheBitsOfSumsThenStep) {
   for (int64_t n : kSizes) {
     for (int64_t rows : {1, 2, 5}) {
@@ -145,6 +169,10 @@ TEST(CpuKernelsTest, EveryLevelHasTheBitsOfTheLowest) {
       tables[level]->adamw(high.adamw_args(), Stream{});
       EXPECT_EQ(low.parameter, high.parameter) << n;
       EXPECT_EQ(low.second_moment, high.second_moment) << n;
+      tables[0]->sgd(low.sgd_args(), Stream{});
+      tables[level]->sgd(high.sgd_args(), Stream{});
+      EXPECT_EQ(low.parameter, high.parameter) << n;
+      EXPECT_EQ(low.momentum, high.momentum) << n;
     }
   }
 }
@@ -212,24 +240,100 @@ TEST(CpuKernelsTest, AccumulateAddsElementByElement) {
   }
 }
 
+TEST(CpuKernelsTest, ClampMovesFiniteValuesToTheLimitAndLeavesTheRest) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float largest = std::numeric_limits<float>::max();
+  const float nan = std::nanf("");
+  const std::vector<float> inputs = {
+      0.0f, -0.0f,   1.5f,     -1.5f,    1.4999999f, -1.5000001f, 2,
+      -2,   largest, -largest, infinity, -infinity,  nan,         1e-45f};
+  const std::vector<float> expected = {
+      0.0f,  -0.0f, 1.5f,  -1.5f,    1.4999999f, -1.5f, 1.5f,
+      -1.5f, 1.5f,  -1.5f, infinity, -infinity,  nan,   1e-45f};
+  const size_t size = inputs.size() * sizeof(float);
+  for (const KernelTable* table : AttainableTables()) {
+    std::vector<float> values = inputs;
+    table->clamp({values.data(), 14, 1.5f}, Stream{});
+    EXPECT_EQ(std::memcmp(values.data(), expected.data(), size), 0);
+  }
+}
+
+TEST(CpuKernelsTest, ClampAgreesWithReference) {
+  for (int64_t n : kSizes) {
+    UnalignedFloats actual(1, n);
+    UnalignedFloats expected(1, n);
+    CpuKernels().clamp({actual.data(), n, 0.125f}, Stream{});
+    ReferenceKernels().clamp({expected.data(), n, 0.125f}, Stream{});
+    EXPECT_EQ(actual, expected) << n;
+  }
+}
+
+struct CopyKind {
+  DType in;
+  DType out;
+};
+
+// Copies a matrix of random bits on `kernels`; the bytes of all of `out`.
+std::vector<char> Copied(const KernelTable& kernels, CopyKind kind,
+                         int64_t rows, int64_t columns, bool transpose,
+                         int64_t gap) {
+  const int64_t in_stride = columns + gap;
+  const int64_t out_stride = (transpose ? rows : columns) + gap;
+  std::vector<uint16_t> in(rows * in_stride * SizeOf(kind.in) / 2 + 1);
+  for (size_t i = 0; i < in.size(); ++i) {
+    in[i] = static_cast<uint16_t>(RandomBits(1, i));
+  }
+  const int64_t out_rows = transpose ? columns : rows;
+  std::vector<char> out(out_rows * out_stride * SizeOf(kind.out), 'x');
+  kernels.copy({in.data(), out.data(), rows, columns, in_stride, out_stride,
+                transpose, kind.in, kind.out},
+               Stream{});
+  return out;
+}
+
 TEST(CpuKernelsTest, CopyAgreesWithReferenceAndLeavesTheGapsAlone) {
+  const CopyKind kinds[] = {{DType::kFloat32, DType::kFloat32},
+                            {DType::kBFloat16, DType::kBFloat16},
+                            {DType::kFloat16, DType::kFloat16},
+                            {DType::kBFloat16, DType::kFloat32},
+                            {DType::kFloat16, DType::kFloat32}};
   const int64_t shapes[][2] = {{1, 1}, {3, 5}, {32, 32}, {33, 65}, {100, 7}};
-  for (const auto& [rows, columns] : shapes) {
-    for (bool transpose : {false, true}) {
-      for (int64_t gap : {0, 3}) {
-        const int64_t out_stride = (transpose ? rows : columns) + gap;
-        const UnalignedFloats in(1, rows * (columns + gap));
-        UnalignedFloats out(2, (transpose ? columns : rows) * out_stride);
-        UnalignedFloats expected = out;
-        CopyArgs args = {in.data(),     out.data(), rows,     columns,
-                         columns + gap, out_stride, transpose};
-        CpuKernels().copy(args, Stream{});
-        args.out = expected.data();
-        ReferenceKernels().copy(args, Stream{});
-        EXPECT_EQ(out, expected) << rows << "x" << columns << " " << gap;
+  for (const CopyKind& kind : kinds) {
+    for (const auto& [rows, columns] : shapes) {
+      for (bool transpose : {false, true}) {
+        for (int64_t gap : {0, 3}) {
+          EXPECT_EQ(
+              Copied(CpuKernels(), kind, rows, columns, transpose, gap),
+              Copied(ReferenceKernels(), kind, rows, columns, transpose, gap))
+              << static_cast<int>(kind.in) << static_cast<int>(kind.out) << " "
+              << rows << "x" << columns << " " << gap;
+        }
       }
     }
   }
+}
+
+TEST(CpuKernelsTest, CopyWidensOneAndAHalfOfBothKinds) {
+  const uint16_t bf16 = 0x3fc0;
+  const uint16_t fp16 = 0x3e00;
+  float out = 0;
+  CpuKernels().copy(
+      {&bf16, &out, 1, 1, 1, 1, false, DType::kBFloat16, DType::kFloat32},
+      Stream{});
+  EXPECT_EQ(out, 1.5f);
+  out = 0;
+  CpuKernels().copy(
+      {&fp16, &out, 1, 1, 1, 1, true, DType::kFloat16, DType::kFloat32},
+      Stream{});
+  EXPECT_EQ(out, 1.5f);
+}
+
+TEST(CpuKernelsDeathTest, CopyRefusesToNarrow) {
+  const float in = 1;
+  uint16_t out = 0;
+  const CopyArgs args = {
+      &in, &out, 1, 1, 1, 1, false, DType::kFloat32, DType::kBFloat16};
+  EXPECT_DEATH(CpuKernels().copy(args, Stream{}), "broken invariant");
 }
 
 TEST(CpuKernelsTest, TheChosenLevelIsTheBestAttainable) {

@@ -95,6 +95,10 @@ struct Problem {
     return {parameter.data(),     gradient.data(), momentum.data(),
             second_moment.data(), elements(),      scalars};
   }
+  SgdArgs sgd_args() {
+    return {parameter.data(), gradient.data(), momentum.data(), elements(),
+            scalars};
+  }
 
   int64_t blocks;
   int64_t block_rows;

@@ -7,6 +7,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/exact_sum.h"
+#include "tests/kernels/codec_inputs.h"
 #include "tests/kernels/inputs.h"
 #include "zeromini/kernels.h"
 
@@ -25,8 +26,9 @@ uint64_t Hash(const UnalignedFloats& values) {
   return Hash(values.data(), values.size() * sizeof(float));
 }
 
-uint64_t Hash(const std::vector<double>& values) {
-  return Hash(values.data(), values.size() * sizeof(double));
+template <typename Element>
+uint64_t Hash(const std::vector<Element>& values) {
+  return Hash(values.data(), values.size() * sizeof(Element));
 }
 
 Problem Input() { return Problem(5, 7, 1003); }
@@ -77,6 +79,91 @@ TEST_P(KernelBitsTest, AdamW) {
   EXPECT_EQ(Hash(problem.parameter), 0x945f3be5b2d8c926u);
   EXPECT_EQ(Hash(problem.momentum), 0x60cda89b4ed05c3au);
   EXPECT_EQ(Hash(problem.second_moment), 0x8a94e6f130454d55u);
+}
+
+TEST_P(KernelBitsTest, Sgd) {
+  Problem problem = Input();
+  kernels_->sgd(problem.sgd_args(), Stream{});
+  EXPECT_EQ(Hash(problem.parameter), 0x25b9bee3dca5fe55u);
+  EXPECT_EQ(Hash(problem.momentum), 0x45bd0bc7e6ce10cau);
+}
+
+struct WeightHashes {
+  WeightKind kind;
+  uint64_t weights;
+  uint64_t master;
+  uint64_t restored;
+};
+
+TEST_P(KernelBitsTest, Weights) {
+  const WeightHashes kinds[] = {
+      {{DType::kBFloat16, MasterFormat::kNone},
+       0x54685923eed849a1u,
+       0xcbf29ce484222325u,
+       0x7be0dd0188277629u},
+      {{DType::kBFloat16, MasterFormat::kFloat32},
+       0xae58ea8519d7ea8du,
+       0x25c9720c5b71d7edu,
+       0x5dea25a0e1355a8du},
+      {{DType::kBFloat16, MasterFormat::kRemainder16},
+       0xae58ea8519d7ea8du,
+       0x700d3250b80ad2bau,
+       0x5dea25a0e1355a8du},
+      {{DType::kBFloat16, MasterFormat::kRemainder8},
+       0xae58ea8519d7ea8du,
+       0xce3c20db70ae471au,
+       0xa56fbde26ceb7ea6u},
+      {{DType::kFloat16, MasterFormat::kNone},
+       0x7e0e6d77a6fc8164u,
+       0xcbf29ce484222325u,
+       0x0b89b92c42dd3f89u},
+      {{DType::kFloat16, MasterFormat::kFloat32},
+       0x7e0e6d77a6fc8164u,
+       0x25c9720c5b71d7edu,
+       0x5dea25a0e1355a8du},
+  };
+  for (const WeightHashes& expected : kinds) {
+    Weights weights(expected.kind, FiniteFloats(10000));
+    kernels_->pack_weights(weights.args(42, 1000), Stream{});
+    EXPECT_EQ(Hash(weights.weights.bytes()), expected.weights);
+    EXPECT_EQ(Hash(weights.master.bytes()), expected.master);
+    kernels_->unpack_weights(weights.args(), Stream{});
+    EXPECT_EQ(Hash(weights.unpacked), expected.restored);
+  }
+}
+
+struct StateHashes {
+  StateKind kind;
+  uint64_t packed;
+  uint64_t scales;
+  uint64_t restored;
+};
+
+TEST_P(KernelBitsTest, State) {
+  const StateHashes kinds[] = {
+      {{StateFormat::kBFloat16, false},
+       0x600f02ed93ef7d09u,
+       0x0d37e3aa3d65c951u,
+       0xcbe8f9dd3b23c0e5u},
+      {{StateFormat::kInt8, false},
+       0x678dcaeb14721ba2u,
+       0xf20999d6c0e17c0du,
+       0xdbc6d278142a2a73u},
+      {{StateFormat::kInt8, true},
+       0x724fd5f2af2b80cfu,
+       0xf20999d6c0e17c0du,
+       0x3855fcb2339ffa1cu},
+  };
+  std::vector<float> values;
+  for (int64_t i = 0; i < 20 * 1003; ++i) values.push_back(RandomFloat(6, i));
+  for (const StateHashes& expected : kinds) {
+    State state(expected.kind, values, 1003);
+    kernels_->pack_state(state.args(42, 1000), Stream{});
+    EXPECT_EQ(Hash(state.packed.bytes()), expected.packed);
+    EXPECT_EQ(Hash(state.scales.bytes()), expected.scales);
+    kernels_->unpack_state(state.args(), Stream{});
+    EXPECT_EQ(Hash(state.unpacked), expected.restored);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Levels, KernelBitsTest,

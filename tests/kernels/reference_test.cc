@@ -91,6 +91,18 @@ TEST(ReferenceKernelsTest, ScalesTheGradient) {
   EXPECT_EQ(scaled.p[1], plain.p[1]);
 }
 
+TEST(ReferenceKernelsTest, SgdDecaysThenMovesByTheMomentumTimesTheRate) {
+  Pair pair;
+  pair.m[0] = 2;
+  StepScalars scalars = FirstStep();
+  scalars.weight_decay = 0.5;
+  scalars.gradient_scale = 2;
+  ReferenceKernels().sgd({pair.p, pair.g, pair.m, 2, scalars}, Stream{});
+  EXPECT_FLOAT_EQ(pair.m[0], 0.9 * 2 + 2 * 3);
+  EXPECT_FLOAT_EQ(pair.p[0], 1 * 0.75 - 0.5 * 7.8);
+  EXPECT_FLOAT_EQ(pair.p[1], -2 * 0.75 - 0.5 * 8);
+}
+
 TEST(ReferenceKernelsTest, IsNamedReference) {
   EXPECT_EQ(std::string(ReferenceKernels().name), "reference");
 }
