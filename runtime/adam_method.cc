@@ -6,19 +6,25 @@ namespace {
 class AdamMethod : public Method {
  public:
   void PackGradient(const KernelTable& kernels, const PlannedParam& param,
-                    RowRange rows, const float* gradient, float* wire,
+                    RowRange rows, const void* gradient, float* wire,
                     Stream stream) const override {
-    PackRows(kernels, param, rows, gradient, wire, stream);
+    PackRows(kernels, param, rows, gradient, wire,
+             {param.dtype, DType::kFloat32}, stream);
   }
 
   void Update(const KernelTable& kernels, const RunUpdate& update,
               Stream stream) const override {
+    const int64_t elements = update.run.rows * update.param.row_elements;
+    if (!update.param.keeps_second_moment()) {
+      kernels.sgd({update.parameter, update.gradient, update.momentum, elements,
+                   update.scalars},
+                  stream);
+      return;
+    }
     if (update.param.element_state) {
-      kernels.adamw(
-          {update.parameter, update.gradient, update.momentum,
-           update.second_moment, update.run.rows * update.param.row_elements,
-           update.scalars},
-          stream);
+      kernels.adamw({update.parameter, update.gradient, update.momentum,
+                     update.second_moment, elements, update.scalars},
+                    stream);
       return;
     }
     for (const SpanState& state : update.spans) {

@@ -1,16 +1,13 @@
 #include "runtime/bucket_shard.h"
 
 #include <algorithm>
-#include <cmath>
+#include <utility>
 
 #include "zeromini/internal/check.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
 namespace {
-
-// Rows summed at a time: their sums stay in the first-level cache.
-constexpr int64_t kRowsAtOnce = 1024;
 
 int FindSplit(const Plan& plan, int param, int64_t block) {
   for (size_t i = 0; i < plan.split_blocks.size(); ++i) {
@@ -20,50 +17,74 @@ int FindSplit(const Plan& plan, int param, int64_t block) {
   return -1;
 }
 
+// Gives each run a place in one buffer: the wider the elements, the earlier, so
+// that all are aligned and none is padded. The bytes of all.
+class Placement {
+ public:
+  explicit Placement(int64_t begin) : bytes_(begin) {}
+
+  // `width` of a run's elements and how many; `at` is filled in by Place().
+  void Add(int64_t width, int64_t count, int64_t* at) {
+    if (width > 0) items_.push_back({width, count, at});
+  }
+
+  int64_t Place() {
+    std::stable_sort(
+        items_.begin(), items_.end(),
+        [](const Item& a, const Item& b) { return a.width > b.width; });
+    for (const Item& item : items_) {
+      *item.at = bytes_;
+      bytes_ += item.width * item.count;
+    }
+    return bytes_;
+  }
+
+ private:
+  struct Item {
+    int64_t width;
+    int64_t count;
+    int64_t* at;
+  };
+  std::vector<Item> items_;
+  int64_t bytes_;
+};
+
+constexpr int64_t kScaleBytes = sizeof(uint16_t);
+
+int64_t ScalesOf(const RunState& state) {
+  return state.run->rows *
+         ScalesPerRow(state.format.state, state.param->state_row_elements);
+}
+
 }  // namespace
 
 absl::StatusOr<BucketShard> BucketShard::Create(const Plan& plan, int bucket,
-                                                int rank, bool keeps_master,
+                                                int rank,
+                                                const OptimizerOptions& options,
+                                                bool wire_master,
                                                 Device& device) {
   const BucketPlan& layout = plan.buckets[bucket];
   BucketShard shard;
-  int64_t second_moments = 0;
+  int64_t block_scalars = 0;
   int64_t sums = 0;
   for (const Run& run : layout.runs[rank]) {
     RunState state;
     state.run = &run;
     state.param = &plan.params[run.param];
-    state.second_moment_offset = second_moments;
-    if (state.param->element_state) {
-      second_moments += run.rows * state.param->state_row_elements;
-    } else {
-      for (const BlockSpan& span : SpansOf(*state.param, run)) {
-        const int split =
-            span.split ? FindSplit(plan, run.param, span.first_block) : -1;
-        ZEROMINI_CHECK(span.split == (split >= 0));
-        state.spans.push_back({span, second_moments, sums, split});
-        if (split >= 0 && shard.PartialOf(split) == int(shard.splits_.size())) {
-          shard.splits_.push_back(split);
-        }
-        second_moments += span.blocks;
-        sums += span.blocks;
-      }
+    state.format = FormatOf(*state.param, options);
+    if (!state.param->element_state) {
+      shard.AddSpans(plan, &state, &block_scalars, &sums);
     }
     shard.runs_.push_back(std::move(state));
   }
   shard.finite_.resize(shard.runs_.size(), 1);
   shard.partials_.resize(shard.splits_.size());
-  ZEROMINI_ASSIGN_OR_RETURN(
-      shard.momentum_, device.Allocate(layout.state_segment * sizeof(float),
-                                       MemoryKind::kMomentum));
-  ZEROMINI_ASSIGN_OR_RETURN(
-      shard.second_moment_,
-      device.Allocate(second_moments * int64_t{sizeof(float)},
-                      MemoryKind::kSecondMoment));
-  if (keeps_master) {
+  ZEROMINI_RETURN_IF_ERROR(shard.AllocateState(block_scalars, device));
+  if (wire_master) {
     ZEROMINI_ASSIGN_OR_RETURN(
-        shard.master_, device.Allocate(layout.segment * int64_t{sizeof(float)},
-                                       MemoryKind::kMaster));
+        shard.wire_master_,
+        device.Allocate(layout.segment * int64_t{sizeof(float)},
+                        MemoryKind::kMaster));
   }
   ZEROMINI_ASSIGN_OR_RETURN(
       shard.block_sums_,
@@ -71,121 +92,89 @@ absl::StatusOr<BucketShard> BucketShard::Create(const Plan& plan, int bucket,
   return shard;
 }
 
-void BucketShard::TakeMaster(const KernelTable& kernels,
-                             const ParamStore& store, Stream stream) {
-  for (const RunState& state : runs_) {
-    const Run& run = *state.run;
-    PackRows(kernels, *state.param, {run.first_row, run.rows},
-             store.weights(run.param), master() + run.offset, stream);
-  }
-}
-
-void BucketShard::SumElements(const float* gradient, int run) {
-  const RunState& state = runs_[run];
-  const int64_t elements = state.run->rows * state.param->wire_row_elements;
-  for (int64_t i = 0; i < elements; ++i) {
-    if (std::isfinite(gradient[i])) {
-      norm_.AddSquare(gradient[i]);
-    } else {
-      finite_[run] = 0;
+void BucketShard::AddSpans(const Plan& plan, RunState* state,
+                           int64_t* block_scalars, int64_t* sums) {
+  const Run& run = *state->run;
+  for (const BlockSpan& span : SpansOf(*state->param, run)) {
+    const int split =
+        span.split ? FindSplit(plan, run.param, span.first_block) : -1;
+    ZEROMINI_CHECK(span.split == (split >= 0));
+    state->spans.push_back({span, *block_scalars, *sums, split});
+    if (split >= 0 && PartialOf(split) == int(splits_.size())) {
+      splits_.push_back(split);
     }
+    *block_scalars += span.blocks;
+    *sums += span.blocks;
   }
 }
 
-void BucketShard::SumRows(const KernelTable& kernels, const float* gradient,
-                          int run, Stream stream) {
-  const RunState& state = runs_[run];
-  const int64_t row_elements = state.param->wire_row_elements;
-  for (int64_t row = 0; row < state.run->rows; row += kRowsAtOnce) {
-    const int64_t rows = std::min(kRowsAtOnce, state.run->rows - row);
-    kernels.row_sums(
-        {gradient + row * row_elements, rows, row_elements, row_sums_.data()},
-        stream);
-    for (int64_t r = 0; r < rows; ++r) {
-      if (std::isfinite(row_sums_[r])) {
-        norm_.Add(row_sums_[r]);
-      } else {
-        finite_[run] = 0;
-      }
+absl::Status BucketShard::AllocateState(int64_t block_scalars, Device& device) {
+  Placement momentum(0);
+  Placement second_moment(block_scalars * int64_t{sizeof(float)});
+  Placement master(0);
+  for (RunState& state : runs_) {
+    const int64_t elements = state.state_elements();
+    const int64_t width = StateBytes(state.format.state);
+    momentum.Add(width, elements, &state.momentum_at);
+    momentum.Add(kScaleBytes, ScalesOf(state), &state.momentum_scales_at);
+    if (state.param->element_state && state.param->keeps_second_moment()) {
+      second_moment.Add(width, elements, &state.second_moment_at);
+      second_moment.Add(kScaleBytes, ScalesOf(state),
+                        &state.second_moment_scales_at);
     }
+    master.Add(MasterBytes(state.format.master),
+               state.run->rows * state.param->row_elements, &state.master_at);
   }
+  ZEROMINI_ASSIGN_OR_RETURN(
+      momentum_, device.Allocate(momentum.Place(), MemoryKind::kMomentum));
+  ZEROMINI_ASSIGN_OR_RETURN(
+      second_moment_,
+      device.Allocate(second_moment.Place(), MemoryKind::kSecondMoment));
+  ZEROMINI_ASSIGN_OR_RETURN(
+      master_, device.Allocate(master.Place(), MemoryKind::kMaster));
+  return absl::OkStatus();
 }
 
-void BucketShard::SumSpan(const KernelTable& kernels, const float* gradient,
-                          int run, const SpanState& state, Stream stream) {
-  const BlockSpan& span = state.span;
-  const int64_t row_elements = runs_[run].param->wire_row_elements;
-  const int64_t rows_total = span.blocks * span.rows_per_block;
-  double* sums = block_sums() + state.sums_offset;
-  ExactSum block;
-  for (int64_t row = 0; row < rows_total; row += kRowsAtOnce) {
-    const int64_t rows = std::min(kRowsAtOnce, rows_total - row);
-    kernels.row_sums(
-        {gradient + row * row_elements, rows, row_elements, row_sums_.data()},
-        stream);
-    for (int64_t r = 0; r < rows; ++r) {
-      const double sum = row_sums_[r];
-      if (!std::isfinite(sum)) {
-        finite_[run] = 0;
-        continue;
-      }
-      norm_.Add(sum);
-      if (state.split >= 0) {
-        partials_[PartialOf(state.split)].Add(sum);
-        continue;
-      }
-      if (span.rows_per_block == 1) {
-        sums[row + r] = sum;
-        continue;
-      }
-      block.Add(sum);
-      const int64_t done = row + r + 1;
-      if (done % span.rows_per_block != 0) continue;
-      sums[done / span.rows_per_block - 1] =
-          ExactSum::Round(block.limbs().data());
-      block = ExactSum();
-    }
-  }
+StateCodecArgs BucketShard::Codec(const RunState& state, RowRange rows) const {
+  StateCodecArgs codec = {};
+  codec.rows = rows.count;
+  codec.row_elements = state.param->state_row_elements;
+  codec.format = state.format.state;
+  codec.first_element =
+      (state.run->first_row + rows.first) * codec.row_elements;
+  return codec;
 }
 
-int BucketShard::PartialOf(int split) const {
-  const auto at = std::find(splits_.begin(), splits_.end(), split);
-  return static_cast<int>(at - splits_.begin());
+StateCodecArgs BucketShard::MomentumCodec(const RunState& state, RowRange rows,
+                                          int64_t step, float* unpacked) {
+  StateCodecArgs codec = Codec(state, rows);
+  const int64_t at = rows.first * codec.row_elements;
+  codec.packed =
+      At(momentum_, state.momentum_at + at * StateBytes(codec.format));
+  codec.scales = static_cast<uint16_t*>(
+      At(momentum_, state.momentum_scales_at +
+                        kScaleBytes * rows.first *
+                            ScalesPerRow(codec.format, codec.row_elements)));
+  codec.unpacked = unpacked;
+  codec.seed = RoundingSeed(Rounded::kMomentum, state.run->param, step);
+  return codec;
 }
 
-void BucketShard::TakeStatistics(const KernelTable& kernels,
-                                 const float* gradient, bool all,
-                                 Stream stream) {
-  row_sums_.resize(kRowsAtOnce);
-  norm_ = ExactSum();
-  for (ExactSum& partial : partials_) partial = ExactSum();
-  std::fill(finite_.begin(), finite_.end(), char{1});
-  for (size_t i = 0; i < runs_.size(); ++i) {
-    const RunState& state = runs_[i];
-    const float* wire = gradient + state.run->wire_offset;
-    if (!state.param->element_state) {
-      for (const SpanState& span : state.spans) {
-        if (!all && span.split < 0) continue;
-        const int64_t row = span.span.first_row - state.run->first_row;
-        SumSpan(kernels, wire + row * state.param->wire_row_elements, int(i),
-                span, stream);
-      }
-    } else if (!all) {
-      continue;
-    } else if (state.param->row_elements == 1) {
-      SumElements(wire, int(i));
-    } else {
-      SumRows(kernels, wire, int(i), stream);
-    }
-  }
-}
-
-void BucketShard::SetSplitSum(int split, double sum) {
-  for (const RunState& state : runs_) {
-    for (const SpanState& span : state.spans) {
-      if (span.split == split) block_sums()[span.sums_offset] = sum;
-    }
-  }
+StateCodecArgs BucketShard::SecondMomentCodec(const RunState& state,
+                                              RowRange rows, int64_t step,
+                                              float* unpacked) {
+  StateCodecArgs codec = Codec(state, rows);
+  const int64_t at = rows.first * codec.row_elements;
+  codec.packed = At(second_moment_,
+                    state.second_moment_at + at * StateBytes(codec.format));
+  codec.scales = static_cast<uint16_t*>(At(
+      second_moment_, state.second_moment_scales_at +
+                          kScaleBytes * rows.first *
+                              ScalesPerRow(codec.format, codec.row_elements)));
+  codec.unpacked = unpacked;
+  codec.squares = true;
+  codec.seed = RoundingSeed(Rounded::kSecondMoment, state.run->param, step);
+  return codec;
 }
 
 }  // namespace zeromini

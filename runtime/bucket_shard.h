@@ -12,7 +12,8 @@
 #include "kernels/exact_sum.h"
 #include "runtime/device.h"
 #include "runtime/method.h"
-#include "runtime/param_store.h"
+#include "runtime/shard_format.h"
+#include "zeromini/options.h"
 #include "zeromini/plan.h"
 
 namespace zeromini {
@@ -20,29 +21,53 @@ namespace zeromini {
 struct RunState {
   const Run* run = nullptr;
   const PlannedParam* param = nullptr;
+  ShardFormat format;
   std::vector<SpanState> spans;
-  int64_t second_moment_offset = 0;
+  // In bytes, into the bucket's momentum, second moments (of element_state
+  // only) and master; and, in scales, into what follows the values there.
+  int64_t momentum_at = 0;
+  int64_t momentum_scales_at = 0;
+  int64_t second_moment_at = 0;
+  int64_t second_moment_scales_at = 0;
+  int64_t master_at = 0;
+
+  int64_t state_elements() const {
+    return run->rows * param->state_row_elements;
+  }
 };
 
 // Not thread-safe: used on the compute stream, or after it has been waited for.
 class BucketShard {
  public:
-  // `plan` must outlive the shard.
+  // `plan` must outlive the shard. With `wire_master` fp32 weights have an fp32
+  // master too, since what is gathered of them is rounded.
   static absl::StatusOr<BucketShard> Create(const Plan& plan, int bucket,
-                                            int rank, bool keeps_master,
-                                            Device& device);
+                                            int rank,
+                                            const OptimizerOptions& options,
+                                            bool wire_master, Device& device);
 
   const std::vector<RunState>& runs() const { return runs_; }
-  float* momentum() { return Floats(momentum_); }
-  float* second_moment() { return Floats(second_moment_); }
-  // This rank's segment of the bucket in fp32, by Run::offset; null if the
-  // weights themselves are the fp32 ones.
-  float* master() { return Floats(master_); }
+
+  // Where a run's values are; the caller knows the format.
+  void* momentum(const RunState& run) { return At(momentum_, run.momentum_at); }
+  void* second_moment(const RunState& run) {
+    return At(second_moment_, run.second_moment_at);
+  }
+  void* master(const RunState& run) { return At(master_, run.master_at); }
+  // The bucket's block scalars: see SpanState.
+  float* block_scalars() { return Floats(second_moment_); }
   double* block_sums() { return Doubles(block_sums_); }
 
-  // master() = the rows that this rank owns of `store`'s tensors.
-  void TakeMaster(const KernelTable& kernels, const ParamStore& store,
-                  Stream stream);
+  // This rank's segment of the bucket in fp32, by Run::offset; null if there is
+  // no wire_master.
+  float* wire_master() { return Floats(wire_master_); }
+
+  // The state of `run` in fp32, and back. `step` is the parameter's count of
+  // updates. `rows` are of the run, from its first.
+  StateCodecArgs MomentumCodec(const RunState& run, RowRange rows, int64_t step,
+                               float* unpacked);
+  StateCodecArgs SecondMomentCodec(const RunState& run, RowRange rows,
+                                   int64_t step, float* unpacked);
 
   // Sums of squares of `gradient`, this rank's wire segment. With `all` false
   // only those of split blocks, which no fused kernel can take.
@@ -59,6 +84,14 @@ class BucketShard {
   void SetSplitSum(int split, double sum);
 
  private:
+  static void* At(const Buffer& buffer, int64_t bytes) {
+    return buffer == nullptr ? nullptr
+                             : static_cast<char*>(buffer.get()) + bytes;
+  }
+  void AddSpans(const Plan& plan, RunState* state, int64_t* second_moments,
+                int64_t* sums);
+  absl::Status AllocateState(int64_t block_scalars, Device& device);
+  StateCodecArgs Codec(const RunState& run, RowRange rows) const;
   int PartialOf(int split) const;  // splits_.size() if it is not here.
   void SumElements(const float* gradient, int run);
   void SumRows(const KernelTable& kernels, const float* gradient, int run,
@@ -70,6 +103,7 @@ class BucketShard {
   Buffer momentum_;
   Buffer second_moment_;
   Buffer master_;
+  Buffer wire_master_;
   Buffer block_sums_;
   std::vector<double> row_sums_;  // Scratch.
   ExactSum norm_;

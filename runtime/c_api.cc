@@ -252,7 +252,7 @@ zeromini_optimizer* zeromini_optimizer_create(const zeromini_options* options,
   return new zeromini_optimizer{*std::move(optimizer)};
 }
 
-float* zeromini_param_data(zeromini_optimizer* optimizer, int param) {
+void* zeromini_param_data(zeromini_optimizer* optimizer, int param) {
   return HasParam(optimizer, param) ? optimizer->impl->ParamData(param)
                                     : nullptr;
 }
@@ -263,9 +263,26 @@ float* zeromini_grad_data(zeromini_optimizer* optimizer, int param) {
 }
 
 zeromini_code zeromini_grad_ready(zeromini_optimizer* optimizer, int param,
-                                  const float* grad, void* stream,
+                                  const void* grad, void* stream,
                                   char** error) {
   return Fail(optimizer->impl->GradReady(param, grad, StreamOf(stream)), error);
+}
+
+zeromini_code zeromini_set_param(zeromini_optimizer* optimizer, int param,
+                                 const void* data, char** error) {
+  return Fail(optimizer->impl->SetParam(param, data), error);
+}
+
+zeromini_code zeromini_gather(zeromini_optimizer* optimizer, int gather_group,
+                              zeromini_gather_pass pass, char** error) {
+  return Fail(optimizer->impl->Gather(gather_group,
+                                      static_cast<zeromini::GatherPass>(pass)),
+              error);
+}
+
+zeromini_code zeromini_release(zeromini_optimizer* optimizer, int gather_group,
+                               void* stream, char** error) {
+  return Fail(optimizer->impl->Release(gather_group, StreamOf(stream)), error);
 }
 
 zeromini_code zeromini_step(zeromini_optimizer* optimizer,

@@ -35,7 +35,11 @@ void Init(T defaults, T* to, size_t struct_size) {
 static_assert(static_cast<int>(DType::kByte) == ZEROMINI_BYTE);
 static_assert(static_cast<int>(ReduceOp::kMin) == ZEROMINI_MIN);
 static_assert(static_cast<int>(BlockRule::Kind::kFused) == ZEROMINI_RULE_FUSED);
-static_assert(static_cast<int>(Algorithm::kAdamMini) == ZEROMINI_ADAM_MINI);
+static_assert(static_cast<int>(Algorithm::kSgd) == ZEROMINI_SGD);
+static_assert(static_cast<int>(MasterFormat::kRemainder8) ==
+              ZEROMINI_MASTER_REMAINDER8);
+static_assert(static_cast<int>(StateFormat::kInt8) == ZEROMINI_STATE_INT8);
+static_assert(static_cast<int>(GatherPass::kNone) == ZEROMINI_PASS_NONE);
 static_assert(static_cast<int>(Reduction::kSum) == ZEROMINI_REDUCE_SUM);
 static_assert(static_cast<int>(AbsentGradients::kSkip) == ZEROMINI_SKIP);
 static_assert(static_cast<int>(NonFiniteGradients::kSkip) == ZEROMINI_SKIP);
@@ -86,6 +90,7 @@ ParamSpec FromC(const zeromini_param& given) {
   spec.frozen = param.frozen != 0;
   spec.tied_to = StringOr(param.tied_to, "");
   spec.data = param.data;
+  spec.expert = param.expert != 0;
   return spec;
 }
 
@@ -99,6 +104,12 @@ ParamGroup FromC(const zeromini_hyper& given) {
   group.beta2 = hyper.beta2;
   group.epsilon = hyper.epsilon;
   group.decay_norms_and_biases = hyper.decay_norms_and_biases != 0;
+  if (hyper.own_algorithm >= 0) {
+    group.algorithm = static_cast<Algorithm>(hyper.own_algorithm);
+  }
+  for (int i = 0; i < hyper.num_patterns; ++i) {
+    group.patterns.emplace_back(StringOr(hyper.patterns[i], ""));
+  }
   return group;
 }
 
@@ -135,6 +146,13 @@ OptimizerOptions FromC(const zeromini_options& given) {
   options.gradient_wire = static_cast<DType>(from.gradient_wire);
   options.weight_wire = static_cast<DType>(from.weight_wire);
   options.skip_above_grad_norm = from.skip_above_grad_norm;
+  options.max_grad_value = from.max_grad_value;
+  options.master = static_cast<MasterFormat>(from.master);
+  options.state = static_cast<StateFormat>(from.state);
+  options.gather_budget_bytes = from.gather_budget_bytes;
+  options.prefetch = from.prefetch;
+  options.shard_ranks = from.shard_ranks;
+  options.expert_slices = from.expert_slices;
   return options;
 }
 
@@ -184,11 +202,12 @@ void ToC(const StepReport& from, zeromini_step_report* report) {
 }
 
 void ToC(const MemoryReport& from, zeromini_memory_report* report) {
-  Deliver(zeromini_memory_report{sizeof(zeromini_memory_report), from.weights,
-                                 from.gradients, from.momentum,
-                                 from.second_moment, from.master,
-                                 from.statistics, from.buckets, from.peak},
-          report);
+  Deliver(
+      zeromini_memory_report{sizeof(zeromini_memory_report), from.weights,
+                             from.gradients, from.momentum, from.second_moment,
+                             from.master, from.statistics, from.buckets,
+                             from.peak, from.gathered},
+      report);
 }
 
 void ToC(const Traffic& from, zeromini_level_traffic* traffic) {
@@ -208,6 +227,7 @@ void zeromini_param_init(zeromini_param* param, size_t struct_size) {
   defaults.slices = spec.slices;
   defaults.layer = spec.layer;
   defaults.gather_group = spec.gather_group;
+  defaults.group = spec.group;
   zeromini::c_api::Init(defaults, param, struct_size);
 }
 
@@ -221,6 +241,7 @@ void zeromini_hyper_init(zeromini_hyper* hyper, size_t struct_size) {
   defaults.beta2 = group.beta2;
   defaults.epsilon = group.epsilon;
   defaults.decay_norms_and_biases = group.decay_norms_and_biases ? 1 : 0;
+  defaults.own_algorithm = -1;
   zeromini::c_api::Init(defaults, hyper, struct_size);
 }
 
@@ -244,6 +265,13 @@ void zeromini_options_init(zeromini_options* options, size_t struct_size) {
   defaults.gradient_wire = static_cast<zeromini_dtype>(from.gradient_wire);
   defaults.weight_wire = static_cast<zeromini_dtype>(from.weight_wire);
   defaults.skip_above_grad_norm = from.skip_above_grad_norm;
+  defaults.max_grad_value = from.max_grad_value;
+  defaults.master = static_cast<zeromini_master_format>(from.master);
+  defaults.state = static_cast<zeromini_state_format>(from.state);
+  defaults.gather_budget_bytes = from.gather_budget_bytes;
+  defaults.prefetch = from.prefetch;
+  defaults.shard_ranks = from.shard_ranks;
+  defaults.expert_slices = from.expert_slices;
   zeromini::c_api::Init(defaults, options, struct_size);
 }
 

@@ -48,7 +48,7 @@ absl::StatusOr<std::unique_ptr<GradBucket>> GradBucket::Create(
   // Micro-steps of stage 1 add up in a wire that lasts from the first to the
   // last; all others are held only from arrival to exchange.
   result->pooled_ =
-      context.stage == 2 || (!result->in_home_ && context.micro_steps == 1);
+      context.stage >= 2 || (!result->in_home_ && context.micro_steps == 1);
   if (result->pooled_) {
     ZEROMINI_ASSIGN_OR_RETURN(
         result->shard_,
@@ -84,7 +84,7 @@ absl::Status GradBucket::EnsureWire() {
   return absl::OkStatus();
 }
 
-absl::Status GradBucket::Pack(const Slot& slot, const float* source,
+absl::Status GradBucket::Pack(const Slot& slot, const void* source,
                               bool accumulate, Stream stream) {
   const PlannedParam& param = context_.plan.params[slot.param];
   Buffer packed;
@@ -115,7 +115,7 @@ absl::Status GradBucket::Pack(const Slot& slot, const float* source,
   return absl::OkStatus();
 }
 
-absl::Status GradBucket::Add(int param, int given_as, const float* gradient,
+absl::Status GradBucket::Add(int param, int given_as, const void* gradient,
                              const float* home, Stream stream) {
   std::lock_guard<std::mutex> lock(mutex_);
   Slot& slot = SlotOf(param);
@@ -133,7 +133,7 @@ absl::Status GradBucket::Add(int param, int given_as, const float* gradient,
   // At home the caller accumulates, so what is there is the sum so far.
   const bool at_home = gradient == nullptr || gradient == home;
   if (!at_home || !in_home_) {
-    const float* source = gradient == nullptr ? home : gradient;
+    const void* source = gradient == nullptr ? home : gradient;
     const bool accumulate = slot.touched && !at_home;
     ZEROMINI_RETURN_IF_ERROR(Pack(slot, source, accumulate, stream));
   }
@@ -166,11 +166,27 @@ void GradBucket::ZeroUntouched(Stream stream) {
   }
 }
 
-absl::Status GradBucket::Fire(int number, Communicator& group) {
+absl::Status GradBucket::Exchange(const RankGroups::Family& groups,
+                                  float* sum) {
+  Communicator& shards = *groups.shards;
+  const int64_t segment = layout_.wire_segment;
+  const int64_t padding = segment * shards.size() - layout_.wire_elements;
+  ZEROMINI_RETURN_IF_ERROR(shards.ReduceScatter(
+      wire_data_, sum, segment, DType::kFloat32,
+      zeromini::Exchange{Purpose::kGradients, bucket_, padding, context_.wire,
+                         context_.plan.hash}));
+  if (groups.replicas == nullptr) return absl::OkStatus();
+  return groups.replicas->AllReduce(
+      sum, segment, DType::kFloat32, ReduceOp::kSum,
+      zeromini::Exchange{Purpose::kGradients, bucket_, padding / shards.size(),
+                         DType::kFloat32, context_.plan.hash});
+}
+
+absl::Status GradBucket::Fire(int number, const RankGroups::Family& groups) {
   std::lock_guard<std::mutex> lock(mutex_);
   ZEROMINI_RETURN_IF_ERROR(EnsureWire());
   Device& device = context_.device;
-  const Stream stream = group.stream();
+  const Stream stream = groups.shards->stream();
   for (const Event& arrival : arrivals_) {
     ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, arrival));
   }
@@ -179,14 +195,9 @@ absl::Status GradBucket::Fire(int number, Communicator& group) {
   ZeroUntouched(stream);
 
   const int64_t segment = layout_.wire_segment;
-  float* own = wire_data_ + context_.rank * segment;
+  float* own = wire_data_ + rank_ * segment;
   const bool into_shard = pooled_ && number == 0;
-  const Exchange exchange = {Purpose::kGradients, bucket_,
-                             segment * group.size() - layout_.wire_elements,
-                             context_.wire, context_.plan.hash};
-  ZEROMINI_RETURN_IF_ERROR(
-      group.ReduceScatter(wire_data_, into_shard ? Floats(shard_) : own,
-                          segment, DType::kFloat32, exchange));
+  ZEROMINI_RETURN_IF_ERROR(Exchange(groups, into_shard ? Floats(shard_) : own));
   Event landed = device.Record(stream);
   ZEROMINI_RETURN_IF_ERROR(device.WaitFor(device.compute(), landed));
   if (pooled_) {
@@ -209,8 +220,7 @@ absl::Status GradBucket::Fire(int number, Communicator& group) {
 }
 
 float* GradBucket::shard() const {
-  return pooled_ ? Floats(shard_)
-                 : wire_data_ + context_.rank * layout_.wire_segment;
+  return pooled_ ? Floats(shard_) : wire_data_ + rank_ * layout_.wire_segment;
 }
 
 int GradBucket::arrived(int param) const {

@@ -14,6 +14,7 @@
 #include "runtime/device.h"
 #include "runtime/method.h"
 #include "runtime/param_store.h"
+#include "runtime/rank_groups.h"
 #include "runtime/wire_pool.h"
 #include "zeromini/communicator.h"
 #include "zeromini/plan.h"
@@ -27,7 +28,8 @@ struct BucketContext {
   const ParamStore& store;
   Device& device;
   WirePool& pool;
-  int rank;
+  const RankGroups& groups;
+  int rank;  // Of the whole group, for messages.
   int stage;
   int micro_steps;
   DType wire;  // What gradients travel as.
@@ -44,14 +46,14 @@ class GradBucket {
 
   // `param` owns its storage; `given_as` is the tied name it came by. Null
   // `gradient`: at `home`, the flat memory that the caller accumulates in.
-  absl::Status Add(int param, int given_as, const float* gradient,
+  absl::Status Add(int param, int given_as, const void* gradient,
                    const float* home, Stream stream);
 
   // True once exchange `number` (0, or the micro-step at stage 2) has all.
   bool Ready(int number) const;
 
   // Enqueues exchange `number`; gradients that did not come count as zero.
-  absl::Status Fire(int number, Communicator& group);
+  absl::Status Fire(int number, const RankGroups::Family& groups);
 
   // This rank's reduced segment, once the last exchange has landed.
   float* shard() const;
@@ -79,19 +81,23 @@ class GradBucket {
   GradBucket(const BucketContext& context, int bucket)
       : context_(context),
         layout_(context.plan.buckets[bucket]),
-        bucket_(bucket) {}
+        bucket_(bucket),
+        rank_(context.groups.of(layout_).shards->rank()) {}
 
   Slot& SlotOf(int param);
   const Slot& SlotOf(int param) const;
   absl::Status EnsureWire();
   // Requires mutex_; `source` is read in `stream`'s order.
-  absl::Status Pack(const Slot& slot, const float* source, bool accumulate,
+  absl::Status Pack(const Slot& slot, const void* source, bool accumulate,
                     Stream stream);
+  // Sums this rank's segment over all ranks that hold it, into `sum`.
+  absl::Status Exchange(const RankGroups::Family& groups, float* sum);
   void ZeroUntouched(Stream stream);
 
   const BucketContext context_;
   const BucketPlan& layout_;
   const int bucket_;
+  const int rank_;        // Of the group that shares the bucket.
   bool in_home_ = false;  // The wire is the caller's own flat gradients.
   bool pooled_ = false;   // The wire is a pool's, the shard our own.
 

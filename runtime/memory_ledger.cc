@@ -9,6 +9,8 @@ int64_t& Field(MemoryReport& report, MemoryKind kind) {
   switch (kind) {
     case MemoryKind::kWeights:
       return report.weights;
+    case MemoryKind::kGathered:
+      return report.gathered;
     case MemoryKind::kGradients:
       return report.gradients;
     case MemoryKind::kMomentum:

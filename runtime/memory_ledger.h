@@ -13,6 +13,7 @@ namespace zeromini {
 
 enum class MemoryKind {
   kWeights,
+  kGathered,
   kGradients,
   kMomentum,
   kSecondMoment,

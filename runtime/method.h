@@ -41,10 +41,11 @@ class Method {
  public:
   virtual ~Method() = default;
 
-  // `wire` holds rows.count * param.wire_row_elements.
+  // `gradient` is of the parameter's dtype; `wire`, of fp32, holds rows.count *
+  // param.wire_row_elements.
   virtual void PackGradient(const KernelTable& kernels,
                             const PlannedParam& param, RowRange rows,
-                            const float* gradient, float* wire,
+                            const void* gradient, float* wire,
                             Stream stream) const = 0;
 
   virtual void Update(const KernelTable& kernels, const RunUpdate& update,

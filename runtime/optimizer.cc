@@ -7,6 +7,8 @@
 #include "runtime/agreement.h"
 #include "runtime/optimizer_parts.h"
 #include "runtime/option_checks.h"
+#include "runtime/param_groups.h"
+#include "runtime/rank_groups.h"
 #include "runtime/state_gather.h"
 #include "runtime/step_pipeline.h"
 #include "spdlog/spdlog.h"
@@ -27,10 +29,15 @@ Traffic Difference(const Traffic& now, const Traffic& before) {
   return result;
 }
 
-PlanOptions PlanOptionsOf(const OptimizerOptions& options, int ranks) {
+PlanOptions PlanOptionsOf(const OptimizerOptions& options, int shards,
+                          int ranks) {
   PlanOptions plan;
   plan.algorithm = options.algorithm;
-  plan.ranks = ranks;
+  for (const ParamGroup& group : options.groups) {
+    plan.group_algorithms.push_back(group.algorithm);
+  }
+  plan.ranks = shards;
+  plan.replicas = ranks / shards;
   plan.stage = options.stage;
   plan.model = options.model;
   plan.naming = options.naming;
@@ -62,25 +69,47 @@ class ShardedOptimizer : public Optimizer {
         spdlog::warn("zeromini: {}", warning);
       }
     }
+    ZEROMINI_RETURN_IF_ERROR(groups_.Init(*group_, options_));
     return AgreeOnStatus(AllocateHere(specs), *group_, *parts_.device);
   }
 
-  float* ParamData(int param) override {
-    return Flat(param) ? store_.weights(param) : nullptr;
+  void* ParamData(int param) override {
+    return Flat(param) ? store_.weights(OwnerOf(param)) : nullptr;
   }
 
   float* GradData(int param) override {
     return Flat(param) ? store_.gradients(param) : nullptr;
   }
 
-  absl::Status GradReady(int param, const float* grad, Stream stream) override {
+  absl::Status SetParam(int param, const void* data) override {
+    ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
+    ZEROMINI_RETURN_IF_ERROR(AgreeOnStatus(
+        group_->rank() == 0 && data == nullptr
+            ? absl::InvalidArgumentError(absl::StrCat(
+                  "the data of '", plan_.params[param].name, "' is null"))
+            : absl::OkStatus(),
+        *group_, *parts_.device));
+    return SetOwner(OwnerOf(param), data);
+  }
+
+  absl::Status Gather(int gather_group, GatherPass pass) override {
+    ZEROMINI_RETURN_IF_ERROR(CheckSharded());
+    return pipeline_->Gather(gather_group, pass);
+  }
+
+  absl::Status Release(int gather_group, Stream stream) override {
+    ZEROMINI_RETURN_IF_ERROR(CheckSharded());
+    return pipeline_->Release(gather_group, stream);
+  }
+
+  absl::Status GradReady(int param, const void* grad, Stream stream) override {
     ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
     const PlannedParam& planned = plan_.params[param];
     if (planned.frozen) {
       return absl::InvalidArgumentError(absl::StrCat(
           "parameter '", planned.name, "' is frozen: it takes no gradient"));
     }
-    const float* home = store_.gradients(param);
+    const float* home = store_.gradients(OwnerOf(param));
     if (grad == nullptr && home == nullptr) {
       return absl::InvalidArgumentError(absl::StrCat(
           "gradient of '", planned.name,
@@ -111,15 +140,12 @@ class ShardedOptimizer : public Optimizer {
   absl::Status BroadcastParams() override {
     ZEROMINI_RETURN_IF_ERROR(CheckOpen());
     for (size_t p = 0; p < plan_.params.size(); ++p) {
-      const PlannedParam& param = plan_.params[p];
-      if (param.tied_to >= 0) continue;
-      ZEROMINI_RETURN_IF_ERROR(group_->Broadcast(
-          store_.weights(static_cast<int>(p)),
-          param.rows * param.row_elements * int64_t{sizeof(float)}, 0,
-          Exchange{Purpose::kWeights, param.bucket, 0, DType::kFloat32,
-                   plan_.hash}));
+      const int param = static_cast<int>(p);
+      const bool sharded = options_.stage == 3 && plan_.params[p].bucket >= 0;
+      if (plan_.params[p].tied_to >= 0 || sharded) continue;
+      ZEROMINI_RETURN_IF_ERROR(BroadcastTensor(param, store_.weights(param)));
+      pipeline_->ForgetMaster(param);
     }
-    pipeline_->ForgetMaster();
     ZEROMINI_RETURN_IF_ERROR(FinishExchange(*group_, *parts_.device));
     reported_ = group_->traffic();  // No part of any step.
     return absl::OkStatus();
@@ -136,8 +162,8 @@ class ShardedOptimizer : public Optimizer {
     ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitAll());
     ZEROMINI_ASSIGN_OR_RETURN(
         ParamState state,
-        GatherState(plan_, param, pipeline_->shard(planned.bucket), *group_,
-                    *parts_.device));
+        GatherState(plan_, param, pipeline_->shard(planned.bucket),
+                    *groups_.of(planned.expert).shards, *parts_.device));
     state.steps = pipeline_->steps(param);
     return state;
   }
@@ -149,6 +175,13 @@ class ShardedOptimizer : public Optimizer {
           "there is no group ", group, " of ", options_.groups.size()));
     }
     ZEROMINI_RETURN_IF_ERROR(CheckGroup(hyper));
+    const Algorithm fixed =
+        options_.groups[group].algorithm.value_or(options_.algorithm);
+    if (hyper.algorithm.value_or(fixed) != fixed) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("group '", hyper.name,
+                       "': the algorithm cannot change once state exists"));
+    }
     pipeline_->SetGroup(group, hyper);
     return absl::OkStatus();
   }
@@ -174,6 +207,63 @@ class ShardedOptimizer : public Optimizer {
     return absl::FailedPreconditionError("the optimizer has been closed");
   }
 
+  int OwnerOf(int param) const {
+    const int tied = plan_.params[param].tied_to;
+    return tied >= 0 ? tied : param;
+  }
+
+  // From the first rank that holds it to all others that do.
+  absl::Status BroadcastTensor(int param, void* tensor) {
+    const PlannedParam& planned = plan_.params[param];
+    const int64_t bytes =
+        planned.rows * planned.row_elements * SizeOf(planned.dtype);
+    const RankGroups::Family& family = groups_.of(planned.expert);
+    const Exchange exchange = {Purpose::kWeights, planned.bucket, 0,
+                               DType::kFloat32, plan_.hash};
+    if (family.replicas != nullptr) {
+      ZEROMINI_RETURN_IF_ERROR(
+          family.replicas->Broadcast(tensor, bytes, 0, exchange));
+    }
+    return family.shards->Broadcast(tensor, bytes, 0, exchange);
+  }
+
+  absl::Status SetOwner(int param, const void* data) {
+    const PlannedParam& planned = plan_.params[param];
+    const int64_t bytes =
+        planned.rows * planned.row_elements * SizeOf(planned.dtype);
+    ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitAll());
+    const bool sharded = options_.stage == 3 && planned.bucket >= 0;
+    Buffer whole;
+    void* tensor = store_.weights(param);
+    if (sharded) {
+      ZEROMINI_ASSIGN_OR_RETURN(
+          whole, parts_.device->Allocate(bytes, MemoryKind::kBuckets));
+      tensor = whole.get();
+    }
+    if (data != nullptr && data != tensor) {
+      parts_.device->kernels().copy(
+          {data, tensor, 1, planned.rows * planned.row_elements,
+           planned.rows * planned.row_elements,
+           planned.rows * planned.row_elements, false, planned.dtype,
+           planned.dtype},
+          Stream{});
+    }
+    ZEROMINI_RETURN_IF_ERROR(BroadcastTensor(param, tensor));
+    ZEROMINI_RETURN_IF_ERROR(FinishExchange(*group_, *parts_.device));
+    if (sharded) pipeline_->weights().TakeRows(param, tensor);
+    pipeline_->ForgetMaster(param);
+    reported_ = group_->traffic();  // No part of any step.
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckSharded() const {
+    ZEROMINI_RETURN_IF_ERROR(CheckOpen());
+    if (options_.stage == 3) return absl::OkStatus();
+    return absl::FailedPreconditionError(absl::StrCat(
+        "weights are whole on every rank at stage ", options_.stage,
+        ": there is nothing to gather or release"));
+  }
+
   absl::Status CheckParam(int param) const {
     ZEROMINI_RETURN_IF_ERROR(CheckOpen());
     if (param >= 0 && param < static_cast<int>(plan_.params.size())) {
@@ -185,9 +275,13 @@ class ShardedOptimizer : public Optimizer {
 
   absl::Status PlanHere(absl::Span<const ParamSpec> specs) {
     ZEROMINI_RETURN_IF_ERROR(CheckOptions(options_));
-    ZEROMINI_RETURN_IF_ERROR(CheckSpecs(specs, options_));
-    const PlanOptions plan_options = PlanOptionsOf(options_, group_->size());
-    ZEROMINI_ASSIGN_OR_RETURN(plan_, parts_.make_plan(specs, plan_options));
+    ZEROMINI_ASSIGN_OR_RETURN(const int shards,
+                              RankGroups::ShardRanks(options_, group_->size()));
+    const std::vector<ParamSpec> grouped = JoinGroups(specs, options_);
+    ZEROMINI_RETURN_IF_ERROR(CheckSpecs(grouped, options_));
+    const PlanOptions plan_options =
+        PlanOptionsOf(options_, shards, group_->size());
+    ZEROMINI_ASSIGN_OR_RETURN(plan_, parts_.make_plan(grouped, plan_options));
     return absl::OkStatus();
   }
 
@@ -196,13 +290,14 @@ class ShardedOptimizer : public Optimizer {
         store_, ParamStore::Create(plan_, specs, options_, *parts_.device));
     ZEROMINI_ASSIGN_OR_RETURN(
         pipeline_, StepPipeline::Create(options_, plan_, store_, *parts_.method,
-                                        *parts_.device, *group_));
+                                        *parts_.device, groups_));
     return absl::OkStatus();
   }
 
   const OptimizerOptions options_;
   const std::unique_ptr<CountingCommunicator> group_;
   OptimizerParts parts_;
+  RankGroups groups_;
   zeromini::Plan plan_;
   ParamStore store_;
   std::unique_ptr<StepPipeline> pipeline_;

@@ -19,6 +19,24 @@ absl::Status CheckWire(const char* name, DType wire) {
       absl::StrCat(name, " must be fp32 or bf16, got ", DTypeName(wire)));
 }
 
+absl::Status CheckDType(const ParamSpec& param,
+                        const OptimizerOptions& options) {
+  if (param.dtype != DType::kFloat32 && param.dtype != DType::kBFloat16 &&
+      param.dtype != DType::kFloat16) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "parameter '", param.name, "': the dtype must be fp32, bf16 or fp16, ",
+        "got ", DTypeName(param.dtype)));
+  }
+  const bool remainder = options.master == MasterFormat::kRemainder16 ||
+                         options.master == MasterFormat::kRemainder8;
+  if (remainder && param.dtype == DType::kFloat16) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("parameter '", param.name, "' is fp16, but a master of ",
+                     MasterFormatName(options.master), " needs bf16 weights"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckGroup(const ParamGroup& group) {
@@ -44,13 +62,18 @@ absl::Status CheckGroup(const ParamGroup& group) {
 }
 
 absl::Status CheckOptions(const OptimizerOptions& options) {
-  if (options.stage == 3) {
-    return absl::UnimplementedError(
-        "ZeRO stage 3 (sharded weights) is not available yet; use 1 or 2");
-  }
-  if (options.stage != 1 && options.stage != 2) {
+  if (options.stage < 1 || options.stage > 3) {
     return absl::InvalidArgumentError(
-        absl::StrCat("stage must be 1 or 2, got ", options.stage));
+        absl::StrCat("stage must be 1, 2 or 3, got ", options.stage));
+  }
+  if (options.stage == 3 && options.memory != MemoryForm::kFlat) {
+    return absl::InvalidArgumentError(
+        "stage 3 keeps the weights itself: memory must be flat");
+  }
+  if (options.gather_budget_bytes < 0 || options.prefetch < 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "gather_budget_bytes ", options.gather_budget_bytes, " and prefetch ",
+        options.prefetch, " must not be negative"));
   }
   if (options.groups.empty()) {
     return absl::InvalidArgumentError("options need at least one group");
@@ -65,6 +88,10 @@ absl::Status CheckOptions(const OptimizerOptions& options) {
   if (!(options.max_grad_norm >= 0)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "max_grad_norm must not be negative, got ", options.max_grad_norm));
+  }
+  if (!(options.max_grad_value >= 0)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "max_grad_value must not be negative, got ", options.max_grad_value));
   }
   if (!(options.skip_above_grad_norm >= 0)) {
     return absl::InvalidArgumentError(
@@ -92,10 +119,11 @@ absl::Status CheckSpecs(absl::Span<const ParamSpec> params,
           absl::StrCat("parameter '", param.name, "' is in group ", param.group,
                        " but there are ", groups));
     }
-    if (param.dtype != DType::kFloat32) {
-      return absl::UnimplementedError(
-          absl::StrCat("parameter '", param.name,
-                       "': only fp32 weights and gradients are available yet"));
+    ZEROMINI_RETURN_IF_ERROR(CheckDType(param, options));
+    if (param.expert && options.expert_slices < 2) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "parameter '", param.name, "' is an expert's, but expert_slices is ",
+          options.expert_slices));
     }
   }
   return absl::OkStatus();
@@ -109,7 +137,11 @@ uint64_t HashOptions(const OptimizerOptions& options) {
       static_cast<int>(options.non_finite), "|",
       static_cast<int>(options.absent_gradients), "|", options.micro_steps, "|",
       static_cast<int>(options.gradient_wire), "|",
-      static_cast<int>(options.weight_wire)));
+      static_cast<int>(options.weight_wire), "|",
+      static_cast<int>(options.master), "|", static_cast<int>(options.state),
+      "|", options.shard_ranks, "|", options.expert_slices, "|",
+      options.gather_budget_bytes, "|", options.prefetch));
+  hash.Add(options.max_grad_value);
   hash.Add(options.max_grad_norm).Add(options.skip_above_grad_norm);
   for (const ParamGroup& group : options.groups) AddGroup(group, &hash);
   return hash.value();

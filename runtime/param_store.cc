@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/row_packing.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
@@ -32,11 +33,14 @@ absl::Status CheckExternal(const Plan& plan,
                        "' has no data; external memory needs a pointer"));
     }
     const auto begin = reinterpret_cast<uintptr_t>(specs[i].data);
-    if (begin % alignof(float) != 0) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "parameter '", param.name, "': its data is not aligned to 4 bytes"));
+    const uintptr_t width = static_cast<uintptr_t>(SizeOf(param.dtype));
+    if (begin % width != 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("parameter '", param.name,
+                       "': its data is not aligned to ", width, " bytes"));
     }
-    ranges.emplace_back(begin, begin + Elements(param) * sizeof(float),
+    ranges.emplace_back(begin,
+                        begin + static_cast<uintptr_t>(Elements(param)) * width,
                         static_cast<int>(i));
   }
   std::sort(ranges.begin(), ranges.end());
@@ -57,22 +61,25 @@ absl::Status CheckExternal(const Plan& plan,
 absl::Status ParamStore::AllocateBucket(const Plan& plan, int bucket, int stage,
                                         Device& device) {
   const BucketPlan& layout = plan.buckets[bucket];
-  const int64_t bytes =
-      layout.segment * plan.options.ranks * int64_t{sizeof(float)};
-  ZEROMINI_ASSIGN_OR_RETURN(Buffer weights,
-                            device.Allocate(bytes, MemoryKind::kWeights));
-  flat_weights_[bucket] = Floats(weights);
+  const int64_t elements = layout.segment * plan.options.ranks;
+  ZEROMINI_ASSIGN_OR_RETURN(
+      Buffer weights,
+      device.Allocate(elements * SizeOf(layout.dtype), MemoryKind::kWeights));
+  flat_weights_[bucket] = weights.get();
   owned_.push_back(std::move(weights));
-  if (stage == 1) {
-    ZEROMINI_ASSIGN_OR_RETURN(Buffer gradients,
-                              device.Allocate(bytes, MemoryKind::kGradients));
-    flat_gradients_[bucket] = Floats(gradients);
-    owned_.push_back(std::move(gradients));
+  const bool gradients = stage == 1 && layout.dtype == DType::kFloat32;
+  if (gradients) {
+    ZEROMINI_ASSIGN_OR_RETURN(Buffer memory,
+                              device.Allocate(elements * int64_t{sizeof(float)},
+                                              MemoryKind::kGradients));
+    flat_gradients_[bucket] = Floats(memory);
+    owned_.push_back(std::move(memory));
   }
   for (size_t i = 0; i < layout.params.size(); ++i) {
     const int param = layout.params[i];
-    weights_[param] = flat_weights_[bucket] + layout.param_offset[i];
-    if (stage == 1) {
+    weights_[param] =
+        ElementAt(flat_weights_[bucket], layout.param_offset[i], layout.dtype);
+    if (gradients) {
       gradients_[param] = flat_gradients_[bucket] + layout.param_offset[i];
     }
   }
@@ -81,14 +88,18 @@ absl::Status ParamStore::AllocateBucket(const Plan& plan, int bucket, int stage,
 
 absl::Status ParamStore::AllocateAlone(const PlannedParam& param, int index,
                                        int stage, Device& device) {
-  const int64_t bytes = Elements(param) * int64_t{sizeof(float)};
-  ZEROMINI_ASSIGN_OR_RETURN(Buffer weights,
-                            device.Allocate(bytes, MemoryKind::kWeights));
-  weights_[index] = Floats(weights);
+  ZEROMINI_ASSIGN_OR_RETURN(
+      Buffer weights, device.Allocate(Elements(param) * SizeOf(param.dtype),
+                                      MemoryKind::kWeights));
+  weights_[index] = weights.get();
   owned_.push_back(std::move(weights));
-  if (stage != 1 || param.frozen) return absl::OkStatus();
-  ZEROMINI_ASSIGN_OR_RETURN(Buffer gradients,
-                            device.Allocate(bytes, MemoryKind::kGradients));
+  if (stage != 1 || param.frozen || param.dtype != DType::kFloat32) {
+    return absl::OkStatus();
+  }
+  ZEROMINI_ASSIGN_OR_RETURN(
+      Buffer gradients,
+      device.Allocate(Elements(param) * int64_t{sizeof(float)},
+                      MemoryKind::kGradients));
   gradients_[index] = Floats(gradients);
   owned_.push_back(std::move(gradients));
   return absl::OkStatus();
@@ -107,13 +118,13 @@ absl::StatusOr<ParamStore> ParamStore::Create(const Plan& plan,
     ZEROMINI_RETURN_IF_ERROR(CheckExternal(plan, specs));
     for (size_t i = 0; i < specs.size(); ++i) {
       const int tied = plan.params[i].tied_to;
-      store.weights_[i] =
-          static_cast<float*>(specs[tied >= 0 ? tied : int(i)].data);
+      store.weights_[i] = specs[tied >= 0 ? tied : int(i)].data;
     }
     return store;
   }
+  const bool sharded = options.stage == 3;
   for (size_t b = 0; b < plan.buckets.size(); ++b) {
-    if (!plan.buckets[b].in_place) continue;
+    if (!plan.buckets[b].in_place || sharded) continue;
     ZEROMINI_RETURN_IF_ERROR(
         store.AllocateBucket(plan, int(b), options.stage, device));
   }
@@ -122,7 +133,7 @@ absl::StatusOr<ParamStore> ParamStore::Create(const Plan& plan,
     if (param.tied_to >= 0) {
       store.weights_[i] = store.weights_[param.tied_to];
       store.gradients_[i] = store.gradients_[param.tied_to];
-    } else if (store.weights_[i] == nullptr) {
+    } else if (store.weights_[i] == nullptr && !(sharded && !param.frozen)) {
       ZEROMINI_RETURN_IF_ERROR(
           store.AllocateAlone(param, int(i), options.stage, device));
     }

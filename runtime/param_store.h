@@ -24,14 +24,18 @@ class ParamStore {
                                            const OptimizerOptions& options,
                                            Device& device);
 
-  float* weights(int param) const { return weights_[param]; }
+  // Of the parameter's dtype. Stage 3: null unless the parameter is frozen or
+  // SetWeights() has put it there.
+  void* weights(int param) const { return weights_[param]; }
+  void SetWeights(int param, void* weights) { weights_[param] = weights; }
 
-  // Flat memory at stage 1: where the caller writes gradients. Otherwise null.
+  // Flat memory at stage 1, fp32: where the caller writes gradients. Otherwise
+  // null.
   float* gradients(int param) const { return gradients_[param]; }
 
   // The bucket's weights or gradients as one array in the order of its
   // segments, if it is cut in place and the memory is flat; otherwise null.
-  float* flat_weights(int bucket) const { return flat_weights_[bucket]; }
+  void* flat_weights(int bucket) const { return flat_weights_[bucket]; }
   float* flat_gradients(int bucket) const { return flat_gradients_[bucket]; }
 
  private:
@@ -40,9 +44,9 @@ class ParamStore {
   absl::Status AllocateAlone(const PlannedParam& param, int index, int stage,
                              Device& device);
 
-  std::vector<float*> weights_;
+  std::vector<void*> weights_;
   std::vector<float*> gradients_;
-  std::vector<float*> flat_weights_;
+  std::vector<void*> flat_weights_;
   std::vector<float*> flat_gradients_;
   std::vector<Buffer> owned_;
 };

@@ -157,6 +157,7 @@ void AddTraffic(const Traffic& traffic, Writer* writer) {
 void AddMemory(const MemoryReport& memory, Writer* writer) {
   writer->Begin("memory_bytes", "gauge", "Bytes this rank holds, by kind.");
   writer->Add(memory.weights, {{"kind", "weights"}});
+  writer->Add(memory.gathered, {{"kind", "gathered"}});
   writer->Add(memory.gradients, {{"kind", "gradients"}});
   writer->Add(memory.momentum, {{"kind", "momentum"}});
   writer->Add(memory.second_moment, {{"kind", "second_moment"}});

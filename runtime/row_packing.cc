@@ -5,10 +5,10 @@
 namespace zeromini {
 namespace {
 
-void CopyContiguous(const KernelTable& kernels, const float* in, float* out,
-                    int64_t elements, Stream stream) {
+void CopyContiguous(const KernelTable& kernels, const void* in, void* out,
+                    int64_t elements, CopyTypes types, Stream stream) {
   kernels.copy({in, out, /*rows=*/1, /*columns=*/elements, elements, elements,
-                /*transpose=*/false},
+                /*transpose=*/false, types.in, types.out},
                stream);
 }
 
@@ -32,40 +32,44 @@ void ForEachSlice(const PlannedParam& param, RowRange rows, Visit visit) {
 }  // namespace
 
 void PackRows(const KernelTable& kernels, const PlannedParam& param,
-              RowRange rows, const float* tensor, float* packed,
+              RowRange rows, const void* tensor, void* packed, CopyTypes types,
               Stream stream) {
   if (!param.transposed) {
-    CopyContiguous(kernels, tensor + rows.first * param.row_elements, packed,
-                   rows.count * param.row_elements, stream);
+    CopyContiguous(kernels,
+                   ElementAt(tensor, rows.first * param.row_elements, types.in),
+                   packed, rows.count * param.row_elements, types, stream);
     return;
   }
   const int64_t columns = param.shape.back();
   ForEachSlice(param, rows,
                [&](int64_t row, int64_t slice, int64_t column, int64_t count) {
                  kernels.copy(
-                     {tensor + slice + column,
-                      packed + row * param.row_elements, param.row_elements,
-                      count, columns, param.row_elements, /*transpose=*/true},
+                     {ElementAt(tensor, slice + column, types.in),
+                      ElementAt(packed, row * param.row_elements, types.out),
+                      param.row_elements, count, columns, param.row_elements,
+                      /*transpose=*/true, types.in, types.out},
                      stream);
                });
 }
 
 void UnpackRows(const KernelTable& kernels, const PlannedParam& param,
-                RowRange rows, const float* packed, float* tensor,
+                RowRange rows, const void* packed, void* tensor, DType dtype,
                 Stream stream) {
   if (!param.transposed) {
-    CopyContiguous(kernels, packed, tensor + rows.first * param.row_elements,
-                   rows.count * param.row_elements, stream);
+    CopyContiguous(kernels, packed,
+                   ElementAt(tensor, rows.first * param.row_elements, dtype),
+                   rows.count * param.row_elements, {dtype, dtype}, stream);
     return;
   }
   const int64_t columns = param.shape.back();
   ForEachSlice(param, rows,
                [&](int64_t row, int64_t slice, int64_t column, int64_t count) {
-                 kernels.copy({packed + row * param.row_elements,
-                               tensor + slice + column, count,
-                               param.row_elements, param.row_elements, columns,
-                               /*transpose=*/true},
-                              stream);
+                 kernels.copy(
+                     {ElementAt(packed, row * param.row_elements, dtype),
+                      ElementAt(tensor, slice + column, dtype), count,
+                      param.row_elements, param.row_elements, columns,
+                      /*transpose=*/true, dtype, dtype},
+                     stream);
                });
 }
 

@@ -16,14 +16,30 @@ struct RowRange {
   int64_t count = 0;
 };
 
+// What elements are before and after a copy: the same, or widened to fp32.
+struct CopyTypes {
+  DType in = DType::kFloat32;
+  DType out = DType::kFloat32;
+};
+
 // packed = rows of tensor.
 void PackRows(const KernelTable& kernels, const PlannedParam& param,
-              RowRange rows, const float* tensor, float* packed, Stream stream);
+              RowRange rows, const void* tensor, void* packed, CopyTypes types,
+              Stream stream);
 
-// rows of tensor = packed.
+// rows of tensor = packed, both of `dtype`.
 void UnpackRows(const KernelTable& kernels, const PlannedParam& param,
-                RowRange rows, const float* packed, float* tensor,
+                RowRange rows, const void* packed, void* tensor, DType dtype,
                 Stream stream);
+
+// Element `index` of an array of `dtype`; null stays null.
+inline void* ElementAt(void* array, int64_t index, DType dtype) {
+  return array == nullptr ? nullptr
+                          : static_cast<char*>(array) + index * SizeOf(dtype);
+}
+inline const void* ElementAt(const void* array, int64_t index, DType dtype) {
+  return ElementAt(const_cast<void*>(array), index, dtype);
+}
 
 }  // namespace zeromini
 

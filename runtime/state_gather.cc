@@ -18,6 +18,7 @@ struct MomentRange {
 
 std::vector<MomentRange> MomentsOf(const PlannedParam& param, const Run& run) {
   std::vector<MomentRange> ranges;
+  if (!param.keeps_second_moment()) return ranges;
   if (param.element_state) {
     ranges.push_back({run.first_row * param.state_row_elements,
                       run.rows * param.state_row_elements});
@@ -48,22 +49,27 @@ Share ShareOf(const Plan& plan, int param, int rank) {
   return share;
 }
 
-void PackShare(const PlannedParam& planned, int param, BucketShard& shard,
+void PackShare(const KernelTable& kernels, int param, BucketShard& shard,
                float* out) {
   for (const RunState& state : shard.runs()) {
     if (state.run->param != param) continue;
-    const int64_t elements = state.run->rows * planned.state_row_elements;
-    out =
-        std::copy_n(shard.momentum() + state.run->state_offset, elements, out);
+    kernels.unpack_state(
+        shard.MomentumCodec(state, {0, state.run->rows}, /*step=*/0, out),
+        Stream{});
+    out += state.state_elements();
   }
   for (const RunState& state : shard.runs()) {
     if (state.run->param != param) continue;
-    int64_t count = 0;
-    for (const MomentRange& range : MomentsOf(planned, *state.run)) {
-      count += range.count;
+    for (const SpanState& span : state.spans) {
+      out = std::copy_n(shard.block_scalars() + span.second_moment_offset,
+                        span.span.blocks, out);
     }
-    out = std::copy_n(shard.second_moment() + state.second_moment_offset, count,
-                      out);
+    const PlannedParam& planned = *state.param;
+    if (!planned.element_state || !planned.keeps_second_moment()) continue;
+    kernels.unpack_state(
+        shard.SecondMomentCodec(state, {0, state.run->rows}, /*step=*/0, out),
+        Stream{});
+    out += state.state_elements();
   }
 }
 
@@ -77,7 +83,7 @@ void UnpackShare(const Plan& plan, int param, int rank, const float* in,
     const int64_t elements = run.rows * planned.state_row_elements;
     if (whole) {
       UnpackRows(kernels, planned, {run.first_row, run.rows}, in,
-                 state->momentum.data(), Stream{});
+                 state->momentum.data(), DType::kFloat32, Stream{});
     } else {
       std::copy_n(
           in, elements,
@@ -87,9 +93,11 @@ void UnpackShare(const Plan& plan, int param, int rank, const float* in,
   }
   for (const Run& run : runs) {
     if (run.param != param) continue;
-    if (planned.element_state && whole) {
+    const bool elements =
+        planned.element_state && planned.keeps_second_moment();
+    if (elements && whole) {
       UnpackRows(kernels, planned, {run.first_row, run.rows}, in,
-                 state->second_moment.data(), Stream{});
+                 state->second_moment.data(), DType::kFloat32, Stream{});
       in += run.rows * planned.row_elements;
       continue;
     }
@@ -119,7 +127,7 @@ absl::StatusOr<Optimizer::ParamState> GatherState(const Plan& plan, int param,
       device.Allocate(segment * group.size() * int64_t{sizeof(float)},
                       MemoryKind::kBuckets));
   float* own = Floats(all) + segment * group.rank();
-  PackShare(planned, param, shard, own);
+  PackShare(device.kernels(), param, shard, own);
   ZEROMINI_RETURN_IF_ERROR(group.AllGather(
       own, Floats(all), segment, DType::kFloat32,
       Exchange{Purpose::kState, planned.bucket, segment * group.size() - useful,

@@ -21,12 +21,14 @@ constexpr int kPoolTarget = 3;
 int64_t PoolBytes(const Plan& plan, const OptimizerOptions& options) {
   const bool flat = options.memory == MemoryForm::kFlat;
   int64_t wire = 0;
+  const int64_t gathered =
+      options.stage == 3 ? 0 : WeightGather::BufferBytes(plan, options);
   for (const BucketPlan& bucket : plan.buckets) {
-    const bool at_home = options.stage == 1 && flat && bucket.in_place;
+    const bool at_home = options.stage == 1 && flat && bucket.in_place &&
+                         bucket.dtype == DType::kFloat32;
     if (!at_home) wire = std::max(wire, bucket.wire_segment);
   }
-  return std::max(wire * plan.options.ranks * int64_t{sizeof(float)},
-                  WeightGather::BufferBytes(plan, options));
+  return std::max(wire * plan.options.ranks * int64_t{sizeof(float)}, gathered);
 }
 
 // What this rank alone can cause leaves the group whole; the rest does not.
@@ -41,28 +43,32 @@ double Seconds(absl::Time since) {
 }  // namespace
 
 StepPipeline::StepPipeline(const OptimizerOptions& options, const Plan& plan,
-                           const ParamStore& store, const Method& method,
-                           Device& device, Communicator& group)
+                           ParamStore& store, const Method& method,
+                           Device& device, RankGroups& groups)
     : options_(options),
       groups_(options.groups),
       plan_(plan),
       store_(store),
       method_(method),
       device_(device),
-      group_(group),
+      groups_of_ranks_(groups),
+      group_(groups.world()),
       pool_(device, PoolBytes(plan, options), kPoolTarget),
-      gather_(plan, store, device, pool_, group, options.weight_wire),
+      gather_(plan, store, device, pool_, groups, options.weight_wire),
+      weights_(options_, plan, store, device, groups),
+      coded_(HasCodedShards(plan, options)),
       steps_(plan.params.size(), 0),
       present_(plan.params.size(), 0),
       everything_(plan.params.size(), 1),
+      has_master_(plan.params.size(), 0),
       scalars_(static_cast<int>(plan.params.size()),
-               static_cast<int>(plan.split_blocks.size())) {}
+               static_cast<int>(plan.split_blocks.size()) * groups.slices()) {}
 
 absl::StatusOr<std::unique_ptr<StepPipeline>> StepPipeline::Create(
-    const OptimizerOptions& options, const Plan& plan, const ParamStore& store,
-    const Method& method, Device& device, Communicator& group) {
+    const OptimizerOptions& options, const Plan& plan, ParamStore& store,
+    const Method& method, Device& device, RankGroups& groups) {
   auto pipeline = std::unique_ptr<StepPipeline>(
-      new StepPipeline(options, plan, store, method, device, group));
+      new StepPipeline(options, plan, store, method, device, groups));
   ZEROMINI_RETURN_IF_ERROR(pipeline->Build());
   return pipeline;
 }
@@ -77,6 +83,7 @@ absl::Status StepPipeline::Build() {
                                  store_,
                                  device_,
                                  pool_,
+                                 groups_of_ranks_,
                                  group_.rank(),
                                  options_.stage,
                                  options_.micro_steps,
@@ -86,21 +93,32 @@ absl::Status StepPipeline::Build() {
     ZEROMINI_ASSIGN_OR_RETURN(
         auto grads, GradBucket::Create(context, bucket, contributions));
     buckets_.push_back(std::move(grads));
-    ZEROMINI_ASSIGN_OR_RETURN(BucketShard shard,
-                              BucketShard::Create(plan_, bucket, group_.rank(),
-                                                  KeepsMaster(), device_));
+    ZEROMINI_ASSIGN_OR_RETURN(
+        BucketShard shard,
+        BucketShard::Create(plan_, bucket, RankInPlan(bucket), options_,
+                            KeepsWireMaster(bucket), device_));
     shards_.push_back(std::move(shard));
   }
-  return absl::OkStatus();
+  ZEROMINI_ASSIGN_OR_RETURN(tiles_,
+                            TiledUpdate::Create(plan_, options_, device_));
+  return weights_.Allocate();
+}
+
+int StepPipeline::RankInPlan(int bucket) const {
+  return groups_of_ranks_.of(plan_.buckets[bucket]).shards->rank();
 }
 
 bool StepPipeline::NeedsStatistics() const {
   return options_.check_finite || options_.max_grad_norm > 0 ||
-         options_.skip_above_grad_norm > 0;
+         options_.skip_above_grad_norm > 0 || options_.max_grad_value > 0;
 }
 
-bool StepPipeline::KeepsMaster() const {
-  return options_.weight_wire != DType::kFloat32;
+// A tile is no whole block, so the sums of all must be there before.
+bool StepPipeline::TakesAllSums() const { return NeedsStatistics() || coded_; }
+
+bool StepPipeline::KeepsWireMaster(int bucket) const {
+  return options_.stage != 3 &&
+         RoundsOnWire(plan_, bucket, options_.weight_wire);
 }
 
 int StepPipeline::Exchanges() const {
@@ -113,6 +131,7 @@ absl::Status StepPipeline::Break(absl::Status why) {
     if (!broken_.ok()) return broken_;
     broken_ = why;
   }
+  groups_of_ranks_.Abort(why);
   device_.Abandon(why);
   return why;
 }
@@ -122,7 +141,7 @@ absl::Status StepPipeline::broken() const {
   return broken_;
 }
 
-absl::Status StepPipeline::GradReady(int param, const float* gradient,
+absl::Status StepPipeline::GradReady(int param, const void* gradient,
                                      const float* home, Stream stream) {
   ZEROMINI_RETURN_IF_ERROR(broken());
   const PlannedParam& given = plan_.params[param];
@@ -131,6 +150,22 @@ absl::Status StepPipeline::GradReady(int param, const float* gradient,
   absl::Status added = bucket.Add(owner, param, gradient, home, stream);
   if (!added.ok()) return IsRefusal(added) ? added : Break(std::move(added));
   return FireReady();
+}
+
+absl::Status StepPipeline::Gather(int gather_group, GatherPass pass) {
+  ZEROMINI_RETURN_IF_ERROR(broken());
+  // Its exchanges are the same stream's as those of gradients.
+  std::lock_guard<std::mutex> lock(fire_mutex_);
+  absl::Status gathered = weights_.Gather(gather_group, pass);
+  const bool refused =
+      IsRefusal(gathered) || absl::IsResourceExhausted(gathered);
+  return gathered.ok() || refused ? gathered : Break(std::move(gathered));
+}
+
+absl::Status StepPipeline::Release(int gather_group, Stream stream) {
+  ZEROMINI_RETURN_IF_ERROR(broken());
+  std::lock_guard<std::mutex> lock(fire_mutex_);
+  return weights_.Release(gather_group, device_.Record(stream));
 }
 
 absl::Status StepPipeline::FireReady() {
@@ -149,20 +184,29 @@ absl::Status StepPipeline::FireNext() {
   const int buckets = static_cast<int>(buckets_.size());
   const int bucket = buckets - 1 - fired_ % buckets;
   const int number = fired_ / buckets;
-  absl::Status fired = buckets_[bucket]->Fire(number, group_);
+  absl::Status fired = buckets_[bucket]->Fire(
+      number, groups_of_ranks_.of(plan_.buckets[bucket]));
   if (!fired.ok()) return Break(std::move(fired));
   ++fired_;
   const bool last = number == Exchanges() - 1;
-  const bool all = NeedsStatistics();
-  if (!last || (!all && shards_[bucket].splits().empty())) {
-    return absl::OkStatus();
-  }
-  device_.Submit(device_.compute(), [this, bucket, all](Stream stream) {
-    shards_[bucket].TakeStatistics(device_.kernels(), buckets_[bucket]->shard(),
-                                   all, stream);
+  // What is clipped by value needs the loss scale, which Step() brings.
+  if (last && options_.max_grad_value == 0) SubmitStatistics(bucket, 0);
+  return absl::OkStatus();
+}
+
+void StepPipeline::SubmitStatistics(int bucket, float limit) {
+  const bool all = TakesAllSums();
+  if (!all && shards_[bucket].splits().empty()) return;
+  device_.Submit(device_.compute(), [this, bucket, all, limit](Stream stream) {
+    const KernelTable& kernels = device_.kernels();
+    float* gradient = buckets_[bucket]->shard();
+    if (limit > 0) {
+      kernels.clamp({gradient, plan_.buckets[bucket].wire_segment, limit},
+                    stream);
+    }
+    shards_[bucket].TakeStatistics(kernels, gradient, all, stream);
     return absl::OkStatus();
   });
-  return absl::OkStatus();
 }
 
 absl::Status StepPipeline::FireRest() {
@@ -172,138 +216,11 @@ absl::Status StepPipeline::FireRest() {
   return absl::OkStatus();
 }
 
-uint64_t StepPipeline::AgreementWord(const StepOptions& options) const {
-  FnvHash hash;
-  hash.Add(options.learning_rate).Add(options.loss_scale);
-  hash.Add(static_cast<double>(optimizer_steps_));
-  for (const ParamGroup& group : groups_) AddGroup(group, &hash);
-  return hash.value();
-}
-
-void StepPipeline::AddScalars(int bucket) {
-  const BucketShard& shard = shards_[bucket];
-  if (NeedsStatistics()) scalars_.AddNorm(shard.norm());
-  for (size_t i = 0; i < shard.splits().size(); ++i) {
-    scalars_.AddSplit(shard.splits()[i], shard.partials()[i]);
-  }
-  // A parameter may have several runs here, but is counted once.
-  std::vector<int> not_finite;
-  for (size_t r = 0; r < shard.runs().size(); ++r) {
-    if (shard.finite(static_cast<int>(r))) continue;
-    not_finite.push_back(shard.runs()[r].run->param);
-  }
-  const bool all_required =
-      options_.absent_gradients == AbsentGradients::kError;
-  for (int param : plan_.buckets[bucket].params) {
-    const GradBucket& gradients = *buckets_[bucket];
-    const int least = all_required ? gradients.expected(param) : 1;
-    if (gradients.arrived(param) >= least) scalars_.SetPresent(param);
-    if (std::find(not_finite.begin(), not_finite.end(), param) !=
-        not_finite.end()) {
-      scalars_.SetNotFinite(param);
-    }
-  }
-}
-
-absl::Status StepPipeline::ExchangeScalars(uint64_t agreement) {
-  scalars_.Clear();
-  scalars_.SetAgreement(agreement);
-  for (size_t b = 0; b < buckets_.size(); ++b) AddScalars(static_cast<int>(b));
-  ZEROMINI_RETURN_IF_ERROR(group_.AllReduce(
-      scalars_.data(), scalars_.size(), DType::kInt64, ReduceOp::kSum,
-      Exchange{Purpose::kScalars, -1, 0, DType::kFloat32, plan_.hash}));
-  return FinishExchange(group_, device_);
-}
-
-absl::Status StepPipeline::NameAbsent(const std::vector<int>& params) {
-  const int first = params.front();
-  const GradBucket& bucket = *buckets_[plan_.params[first].bucket];
-  std::vector<int> ranks;
-  ZEROMINI_RETURN_IF_ERROR(RanksWhere(
-      bucket.arrived(first) < bucket.expected(first), group_, device_, &ranks));
-  return absl::FailedPreconditionError(absl::StrCat(
-      "gradient of '", plan_.params[first].name, "' is missing on rank",
-      ranks.size() == 1 ? " " : "s ", absl::StrJoin(ranks, ", "), " of ",
-      group_.size(), " in step ", optimizer_steps_ + 1,
-      params.size() > 1
-          ? absl::StrCat(", and those of ", params.size() - 1, " more")
-          : "",
-      "; nothing was updated (absent_gradients is kError)"));
-}
-
-absl::Status StepPipeline::CheckPresence() {
-  std::vector<int> absent;
-  for (size_t p = 0; p < plan_.params.size(); ++p) {
-    const int param = static_cast<int>(p);
-    present_[p] = 0;
-    if (plan_.params[p].bucket < 0) continue;
-    const int ranks = scalars_.RanksPresent(param);
-    const bool required = options_.absent_gradients == AbsentGradients::kError;
-    if (required && ranks < group_.size()) absent.push_back(param);
-    present_[p] = ranks > 0 ? 1 : 0;
-  }
-  return absent.empty() ? absl::OkStatus() : NameAbsent(absent);
-}
-
-std::string StepPipeline::NameNotFinite() const {
-  std::string first;
-  int more = -1;
-  for (size_t p = 0; p < plan_.params.size(); ++p) {
-    if (scalars_.RanksNotFinite(static_cast<int>(p)) == 0) continue;
-    if (first.empty()) first = plan_.params[p].name;
-    ++more;
-  }
-  if (first.empty()) return first;
-  return absl::StrCat(
-      "gradient of '", first, "' is not finite after the sum ", "over ",
-      group_.size(), " ranks in step ", optimizer_steps_ + 1,
-      more > 0 ? absl::StrCat(", nor are those of ", more, " more") : "");
-}
-
-void StepPipeline::SetScales(double loss_scale, StepReport* report) {
-  const double contributions =
-      static_cast<double>(group_.size()) * options_.micro_steps;
-  gradient_scale_ =
-      (options_.reduction == Reduction::kMean ? 1 / contributions : 1) /
-      loss_scale;
-  report->grad_norm = std::numeric_limits<double>::quiet_NaN();
-  report->clip_scale = 1;
-  if (!NeedsStatistics()) return;
-  report->grad_norm = std::sqrt(scalars_.SumOfSquares()) * gradient_scale_;
-  if (options_.max_grad_norm > 0 &&
-      report->grad_norm > options_.max_grad_norm) {
-    // As torch.nn.utils.clip_grad_norm_, whose 1e-6 guards a zero norm.
-    report->clip_scale = options_.max_grad_norm / (report->grad_norm + 1e-6);
-    gradient_scale_ *= report->clip_scale;
-  }
-}
-
-absl::Status StepPipeline::DecideToSkip(StepReport* report) {
-  report->skipped_because = NameNotFinite();
-  if (!report->skipped_because.empty()) {
-    if (options_.non_finite == NonFiniteGradients::kError) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(report->skipped_because, "; nothing was updated"));
-    }
-    report->skipped = true;
-    report->not_finite = true;
-    report->grad_norm = std::numeric_limits<double>::quiet_NaN();
-    return absl::OkStatus();
-  }
-  const double limit = options_.skip_above_grad_norm;
-  if (limit > 0 && report->grad_norm > limit) {
-    report->skipped = true;
-    report->skipped_because = absl::StrCat(
-        "the gradient's norm is ", report->grad_norm, " in step ",
-        optimizer_steps_ + 1, ", above skip_above_grad_norm, ", limit);
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
   StepReport report;
   const absl::Time start = absl::Now();
   ZEROMINI_RETURN_IF_ERROR(FireRest());
+  ClampAll(options.loss_scale);
   ZEROMINI_RETURN_IF_ERROR(FinishExchange(group_, device_));
   ZEROMINI_RETURN_IF_ERROR(device_.Synchronize(
       device_.Record(device_.compute()), absl::Now() + StreamPatience(group_)));
@@ -335,6 +252,10 @@ absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
   }
   SetScales(options.loss_scale, &report);
   ZEROMINI_RETURN_IF_ERROR(DecideToSkip(&report));
+  {
+    std::lock_guard<std::mutex> lock(fire_mutex_);
+    ZEROMINI_RETURN_IF_ERROR(weights_.ReleaseAll(nullptr));
+  }
   if (!report.skipped) {
     const absl::Time update_start = absl::Now();
     absl::Status updated = UpdateAll(options);

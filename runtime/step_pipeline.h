@@ -19,8 +19,11 @@
 #include "runtime/grad_bucket.h"
 #include "runtime/method.h"
 #include "runtime/param_store.h"
+#include "runtime/rank_groups.h"
 #include "runtime/scalar_exchange.h"
+#include "runtime/tiled_update.h"
 #include "runtime/weight_gather.h"
+#include "runtime/weight_shards.h"
 #include "zeromini/optimizer.h"
 
 namespace zeromini {
@@ -29,13 +32,14 @@ class StepPipeline {
  public:
   // All references must outlive the pipeline.
   static absl::StatusOr<std::unique_ptr<StepPipeline>> Create(
-      const OptimizerOptions& options, const Plan& plan,
-      const ParamStore& store, const Method& method, Device& device,
-      Communicator& group);
+      const OptimizerOptions& options, const Plan& plan, ParamStore& store,
+      const Method& method, Device& device, RankGroups& groups);
 
   // See Optimizer.
-  absl::Status GradReady(int param, const float* gradient, const float* home,
+  absl::Status GradReady(int param, const void* gradient, const float* home,
                          Stream stream);
+  absl::Status Gather(int gather_group, GatherPass pass);
+  absl::Status Release(int gather_group, Stream stream);
   absl::StatusOr<StepReport> Step(const StepOptions& options);
   absl::Status WaitParam(int param, Stream stream);
   absl::Status WaitAll();
@@ -44,26 +48,33 @@ class StepPipeline {
   absl::Status Drain();
 
   void SetGroup(int group, const ParamGroup& hyper) { groups_[group] = hyper; }
-  // The weights have been changed from outside: the next step takes its master
-  // from them again.
-  void ForgetMaster() { has_master_ = false; }
+  // The weights have been changed from outside: the next step takes their
+  // master from them again.
+  void ForgetMaster(int param) { has_master_[param] = 0; }
 
   int64_t steps(int param) const { return steps_[param]; }
   BucketShard& shard(int bucket) { return shards_[bucket]; }
+  WeightShards& weights() { return weights_; }
 
  private:
   StepPipeline(const OptimizerOptions& options, const Plan& plan,
-               const ParamStore& store, const Method& method, Device& device,
-               Communicator& group);
+               ParamStore& store, const Method& method, Device& device,
+               RankGroups& groups);
 
   absl::Status Build();
   bool NeedsStatistics() const;
-  bool KeepsMaster() const;
+  int RankInPlan(int bucket) const;
+  bool TakesAllSums() const;
+  bool KeepsWireMaster(int bucket) const;
   int Exchanges() const;  // Per bucket and step.
 
   absl::Status FireReady();
   absl::Status FireNext();  // Requires fire_mutex_.
   absl::Status FireRest();
+  void SubmitStatistics(int bucket, float limit);
+  void ClampAll(double loss_scale);
+  double MeanScale(double loss_scale) const;
+  int SplitSlot(int split) const;
   void AddScalars(int bucket);
   absl::Status ExchangeScalars(uint64_t agreement);
   absl::Status CheckPresence();
@@ -73,10 +84,13 @@ class StepPipeline {
   absl::Status DecideToSkip(StepReport* report);
   absl::Status UpdateAll(const StepOptions& options);
   absl::Status UpdateBuckets(const StepOptions& options);
-  void TakeMaster();
-  void UpdateRun(int bucket, const RunState& state, float* segment,
+  void UpdateShards(const StepOptions& options);
+  bool AnyMoved(int bucket, const std::vector<char>& moved) const;
+  void TakeMasters();
+  void TakeMaster(int bucket, const RunState& state);
+  void UpdateRun(int bucket, const RunState& state, void* segment,
                  const StepScalars& scalars, Stream stream);
-  void SubmitUpdate(int bucket, float* segment, const StepOptions& options);
+  void SubmitUpdate(int bucket, void* segment, const StepOptions& options);
   StepScalars ScalarsOf(const PlannedParam& param, int index,
                         const StepOptions& options) const;
   uint64_t AgreementWord(const StepOptions& options) const;
@@ -91,16 +105,20 @@ class StepPipeline {
   const ParamStore& store_;
   const Method& method_;
   Device& device_;
-  Communicator& group_;
+  RankGroups& groups_of_ranks_;
+  Communicator& group_;  // All ranks.
   WirePool pool_;
-  WeightGather gather_;
+  WeightGather gather_;   // Stages 1 and 2.
+  WeightShards weights_;  // Stage 3.
+  TiledUpdate tiles_;
+  const bool coded_;  // Some weights or state are not plain fp32.
 
   std::vector<std::unique_ptr<GradBucket>> buckets_;
   std::vector<BucketShard> shards_;
   std::vector<int64_t> steps_;  // Per parameter.
   std::vector<char> present_;   // Per parameter, in this step, anywhere.
   const std::vector<char> everything_;  // Per parameter: 1.
-  bool has_master_ = false;
+  std::vector<char> has_master_;        // Per parameter.
   ScalarExchange scalars_;
   int64_t optimizer_steps_ = 0;
   double gradient_scale_ = 1;

@@ -25,39 +25,47 @@ StepScalars StepPipeline::ScalarsOf(const PlannedParam& param, int index,
   return scalars;
 }
 
-void StepPipeline::UpdateRun(int bucket, const RunState& state, float* segment,
+void StepPipeline::UpdateRun(int bucket, const RunState& state, void* segment,
                              const StepScalars& scalars, Stream stream) {
   const PlannedParam& param = *state.param;
   const Run& run = *state.run;
   const KernelTable& kernels = device_.kernels();
   const RowRange rows = {run.first_row, run.rows};
-  float* tensor = store_.weights(run.param);
-  float* place = segment == nullptr ? nullptr : segment + run.offset;
+  const CopyTypes types = {param.dtype, param.dtype};
+  void* tensor = store_.weights(run.param);
+  void* place = ElementAt(segment, run.offset, param.dtype);
   BucketShard& shard = shards_[bucket];
-  // A master, or flat memory: the segment itself is what is updated.
-  const bool in_place =
-      shard.master() != nullptr || store_.flat_weights(bucket) != nullptr;
+  // A master, a shard or flat memory: the segment itself is what is updated.
+  const bool in_place = options_.stage == 3 || shard.wire_master() != nullptr ||
+                        store_.flat_weights(bucket) != nullptr;
   const bool direct = !in_place && !param.transposed;
   if (!in_place && param.transposed) {
-    PackRows(kernels, param, rows, tensor, place, stream);
+    PackRows(kernels, param, rows, tensor, place, types, stream);
   }
-  const int64_t second_moment_offset =
-      param.element_state ? state.second_moment_offset : 0;
-  method_.Update(
-      kernels,
-      RunUpdate{param, run, state.spans,
-                direct ? tensor + run.first_row * param.row_elements : place,
-                buckets_[bucket]->shard() + run.wire_offset,
-                shard.momentum() + run.state_offset,
-                shard.second_moment() + second_moment_offset,
-                shard.block_sums(), !NeedsStatistics(), scalars},
-      stream);
+  void* weights = direct ? ElementAt(tensor, run.first_row * param.row_elements,
+                                     param.dtype)
+                         : place;
+  const float* gradient = buckets_[bucket]->shard() + run.wire_offset;
+  if (state.format.plain()) {
+    float* second_moment = param.element_state
+                               ? static_cast<float*>(shard.second_moment(state))
+                               : shard.block_scalars();
+    method_.Update(
+        kernels,
+        RunUpdate{param, run, state.spans, static_cast<float*>(weights),
+                  gradient, static_cast<float*>(shard.momentum(state)),
+                  second_moment, shard.block_sums(), !TakesAllSums(), scalars},
+        stream);
+  } else {
+    tiles_.Run(method_, kernels, state, shard, weights, gradient, scalars,
+               stream);
+  }
   if (direct && place != nullptr) {
-    PackRows(kernels, param, rows, tensor, place, stream);
+    PackRows(kernels, param, rows, tensor, place, types, stream);
   }
 }
 
-void StepPipeline::SubmitUpdate(int bucket, float* segment,
+void StepPipeline::SubmitUpdate(int bucket, void* segment,
                                 const StepOptions& options) {
   // By value: the step counters move on before the stream gets here.
   std::vector<StepScalars> scalars;
@@ -77,32 +85,69 @@ void StepPipeline::SubmitUpdate(int bucket, float* segment,
   });
 }
 
-void StepPipeline::TakeMaster() {
-  device_.Submit(device_.compute(), [this](Stream on) {
-    for (BucketShard& shard : shards_) {
-      shard.TakeMaster(device_.kernels(), store_, on);
+// Masters of weights that were set from outside. A weight that is a number of
+// its dtype leaves no remainder.
+void StepPipeline::TakeMaster(int bucket, const RunState& state) {
+  const Run& run = *state.run;
+  const PlannedParam& param = *state.param;
+  BucketShard& shard = shards_[bucket];
+  const MasterFormat format = state.format.master;
+  void* master = shard.master(state);
+  CopyTypes types = {param.dtype, DType::kFloat32};
+  if (shard.wire_master() != nullptr) {
+    master = shard.wire_master() + run.offset;
+  } else if (format != MasterFormat::kFloat32) {
+    if (format == MasterFormat::kNone) return;
+    device_.Zero(master, run.rows * param.row_elements * MasterBytes(format),
+                 device_.compute());
+    return;
+  }
+  device_.Submit(device_.compute(), [this, bucket, &run, &param, master,
+                                     types](Stream on) {
+    if (options_.stage != 3) {
+      PackRows(device_.kernels(), param, {run.first_row, run.rows},
+               store_.weights(run.param), master, types, on);
+      return absl::OkStatus();
     }
+    const int64_t elements = run.rows * param.row_elements;
+    device_.kernels().copy(
+        {ElementAt(weights_.segment(bucket), run.offset, param.dtype), master,
+         /*rows=*/1, elements, elements, elements, /*transpose=*/false,
+         types.in, types.out},
+        on);
     return absl::OkStatus();
   });
+}
+
+void StepPipeline::TakeMasters() {
+  for (size_t b = 0; b < shards_.size(); ++b) {
+    for (const RunState& state : shards_[b].runs()) {
+      if (has_master_[state.run->param]) continue;
+      TakeMaster(static_cast<int>(b), state);
+    }
+  }
+}
+
+bool StepPipeline::AnyMoved(int bucket, const std::vector<char>& moved) const {
+  const std::vector<int>& params = plan_.buckets[bucket].params;
+  return std::any_of(params.begin(), params.end(),
+                     [&](int p) { return moved[p] != 0; });
 }
 
 absl::Status StepPipeline::UpdateBuckets(const StepOptions& options) {
   // With a new master the weights are not rounded yet: all of them travel, the
   // absent ones too.
-  const bool takes_master = KeepsMaster() && !has_master_;
-  const std::vector<char>& moved = takes_master ? everything_ : present_;
-  if (takes_master) TakeMaster();
+  const bool all =
+      options_.weight_wire != DType::kFloat32 &&
+      std::count(has_master_.begin(), has_master_.end(), char{0}) > 0;
+  const std::vector<char>& moved = all ? everything_ : present_;
   int travelling = -1;
   for (size_t b = 0; b < buckets_.size(); ++b) {
     const int bucket = static_cast<int>(b);
-    const std::vector<int>& params = plan_.buckets[b].params;
     // Presence is global, so all ranks leave out the same buckets.
-    if (std::none_of(params.begin(), params.end(),
-                     [&](int p) { return moved[p] != 0; })) {
-      continue;
-    }
-    ZEROMINI_ASSIGN_OR_RETURN(float* segment, gather_.Open(bucket));
-    if (KeepsMaster()) segment = shards_[b].master();
+    if (!AnyMoved(bucket, moved)) continue;
+    ZEROMINI_ASSIGN_OR_RETURN(void* segment, gather_.Open(bucket));
+    if (KeepsWireMaster(bucket)) segment = shards_[b].wire_master();
     SubmitUpdate(bucket, segment, options);
     buckets_[b]->SetBusy(device_.Record(device_.compute()));
     ZEROMINI_RETURN_IF_ERROR(gather_.Send(bucket, segment));
@@ -116,18 +161,34 @@ absl::Status StepPipeline::UpdateBuckets(const StepOptions& options) {
   if (travelling >= 0) {
     ZEROMINI_RETURN_IF_ERROR(gather_.Unpack(travelling, moved));
   }
-  has_master_ = KeepsMaster();
   return absl::OkStatus();
+}
+
+void StepPipeline::UpdateShards(const StepOptions& options) {
+  for (size_t b = 0; b < buckets_.size(); ++b) {
+    const int bucket = static_cast<int>(b);
+    if (!AnyMoved(bucket, present_)) continue;
+    SubmitUpdate(bucket, weights_.segment(bucket), options);
+    Event updated = device_.Record(device_.compute());
+    buckets_[b]->SetBusy(updated);
+    weights_.SetUpdated(bucket, std::move(updated));
+  }
 }
 
 absl::Status StepPipeline::UpdateAll(const StepOptions& options) {
   for (size_t s = 0; s < plan_.split_blocks.size(); ++s) {
     const int split = static_cast<int>(s);
     const int param = plan_.split_blocks[s].param;
-    shards_[plan_.params[param].bucket].SetSplitSum(split,
-                                                    scalars_.SplitSum(split));
+    shards_[plan_.params[param].bucket].SetSplitSum(
+        split, scalars_.SplitSum(SplitSlot(split)));
   }
-  ZEROMINI_RETURN_IF_ERROR(UpdateBuckets(options));
+  TakeMasters();
+  if (options_.stage == 3) {
+    UpdateShards(options);
+  } else {
+    ZEROMINI_RETURN_IF_ERROR(UpdateBuckets(options));
+  }
+  std::fill(has_master_.begin(), has_master_.end(), char{1});
   for (size_t p = 0; p < steps_.size(); ++p) {
     if (present_[p]) ++steps_[p];
   }
@@ -139,16 +200,31 @@ absl::Status StepPipeline::WaitParam(int param, Stream stream) {
   const int bucket =
       given.tied_to >= 0 ? plan_.params[given.tied_to].bucket : given.bucket;
   if (bucket < 0) return absl::OkStatus();
-  const Event& done = gather_.done(bucket);
+  Event done;
+  if (options_.stage == 3) {
+    std::lock_guard<std::mutex> lock(fire_mutex_);
+    if (store_.weights(given.tied_to >= 0 ? given.tied_to : param) == nullptr) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "parameter '", given.name, "' is not gathered (gather group ",
+          given.gather_group, ")"));
+    }
+    done = weights_.gathered(
+        plan_.params[plan_.buckets[bucket].params.front()].gather_group);
+  } else {
+    done = gather_.done(bucket);
+  }
   if (stream.native != nullptr) return device_.WaitFor(stream, done);
   return device_.Synchronize(done, absl::Now() + StreamPatience(group_));
 }
 
 absl::Status StepPipeline::WaitAll() {
+  const absl::Time deadline = absl::Now() + StreamPatience(group_);
+  if (options_.stage == 3) {
+    return device_.Synchronize(device_.Record(device_.compute()), deadline);
+  }
   for (size_t b = 0; b < buckets_.size(); ++b) {
     ZEROMINI_RETURN_IF_ERROR(
-        device_.Synchronize(gather_.done(static_cast<int>(b)),
-                            absl::Now() + StreamPatience(group_)));
+        device_.Synchronize(gather_.done(static_cast<int>(b)), deadline));
   }
   return absl::OkStatus();
 }

@@ -17,20 +17,21 @@ bool HasTransposed(const Plan& plan, int bucket) {
 
 bool NeedsBuffer(const Plan& plan, int bucket, bool flat, DType wire) {
   const bool in_place = flat && plan.buckets[bucket].in_place;
-  return !in_place && (plan.options.ranks > 1 || wire != DType::kFloat32 ||
-                       HasTransposed(plan, bucket));
+  return !in_place &&
+         (plan.options.ranks > 1 || RoundsOnWire(plan, bucket, wire) ||
+          HasTransposed(plan, bucket));
 }
 
 }  // namespace
 
 WeightGather::WeightGather(const Plan& plan, const ParamStore& store,
-                           Device& device, WirePool& pool, Communicator& group,
-                           DType wire)
+                           Device& device, WirePool& pool,
+                           const RankGroups& groups, DType wire)
     : plan_(plan),
       store_(store),
       device_(device),
       pool_(pool),
-      group_(group),
+      groups_(groups),
       wire_(wire),
       buffers_(plan.buckets.size()),
       gathered_(plan.buckets.size()),
@@ -44,9 +45,10 @@ int64_t WeightGather::BufferBytes(const Plan& plan,
     if (!NeedsBuffer(plan, static_cast<int>(b), flat, options.weight_wire)) {
       continue;
     }
-    most = std::max(most, plan.buckets[b].segment);
+    most =
+        std::max(most, plan.buckets[b].segment * SizeOf(plan.buckets[b].dtype));
   }
-  return most * plan.options.ranks * int64_t{sizeof(float)};
+  return most * plan.options.ranks;
 }
 
 bool WeightGather::Packs(int bucket) const {
@@ -54,33 +56,36 @@ bool WeightGather::Packs(int bucket) const {
                      wire_);
 }
 
-absl::StatusOr<float*> WeightGather::Open(int bucket) {
-  const int64_t own = plan_.buckets[bucket].segment * group_.rank();
+absl::StatusOr<void*> WeightGather::Open(int bucket) {
+  const BucketPlan& layout = plan_.buckets[bucket];
+  const int64_t own = layout.segment * GroupOf(bucket).rank();
   if (store_.flat_weights(bucket) != nullptr) {
-    return store_.flat_weights(bucket) + own;
+    return ElementAt(store_.flat_weights(bucket), own, layout.dtype);
   }
   if (!Packs(bucket)) return nullptr;
   ZEROMINI_ASSIGN_OR_RETURN(WirePool::Lease lease, pool_.Take());
   ZEROMINI_RETURN_IF_ERROR(device_.WaitFor(device_.compute(), lease.ready));
   buffers_[bucket] = std::move(lease.buffer);
-  return Floats(buffers_[bucket]) + own;
+  return ElementAt(buffers_[bucket].get(), own, layout.dtype);
 }
 
-absl::Status WeightGather::Send(int bucket, const float* segment) {
+absl::Status WeightGather::Send(int bucket, const void* segment) {
   gathered_[bucket] = device_.Record(device_.compute());
-  if (group_.size() == 1 && !rounds()) return absl::OkStatus();
-  float* all = store_.flat_weights(bucket) != nullptr
-                   ? store_.flat_weights(bucket)
-                   : Floats(buffers_[bucket]);
+  Communicator& group = GroupOf(bucket);
+  if (group.size() == 1 && !Rounds(bucket)) return absl::OkStatus();
+  void* all = store_.flat_weights(bucket) != nullptr
+                  ? store_.flat_weights(bucket)
+                  : buffers_[bucket].get();
   const BucketPlan& layout = plan_.buckets[bucket];
   const Exchange exchange = {Purpose::kWeights, bucket,
-                             layout.segment * group_.size() - layout.elements,
-                             wire_, plan_.hash};
-  ZEROMINI_RETURN_IF_ERROR(device_.WaitFor(group_.stream(), gathered_[bucket]));
-  ZEROMINI_RETURN_IF_ERROR(group_.AllGather(segment, all, layout.segment,
-                                            DType::kFloat32, exchange));
-  if (group_.stream().native != nullptr) {
-    gathered_[bucket] = device_.Record(group_.stream());
+                             layout.segment * group.size() - layout.elements,
+                             Rounds(bucket) ? wire_ : DType::kFloat32,
+                             plan_.hash};
+  ZEROMINI_RETURN_IF_ERROR(device_.WaitFor(group.stream(), gathered_[bucket]));
+  ZEROMINI_RETURN_IF_ERROR(
+      group.AllGather(segment, all, layout.segment, layout.dtype, exchange));
+  if (group.stream().native != nullptr) {
+    gathered_[bucket] = device_.Record(group.stream());
   }
   return absl::OkStatus();
 }
@@ -93,20 +98,22 @@ absl::Status WeightGather::Unpack(int bucket,
   }
   const Stream compute = device_.compute();
   ZEROMINI_RETURN_IF_ERROR(device_.WaitFor(compute, gathered_[bucket]));
-  float* all = Floats(buffers_[bucket]);
+  const void* all = buffers_[bucket].get();
   device_.Submit(compute, [this, bucket, all, &present](Stream on) {
     const BucketPlan& layout = plan_.buckets[bucket];
-    for (int rank = 0; rank < group_.size(); ++rank) {
+    const int ranks = GroupOf(bucket).size();
+    for (int rank = 0; rank < ranks; ++rank) {
       for (const Run& run : layout.runs[rank]) {
         const PlannedParam& param = plan_.params[run.param];
         // Own rows were updated where they live, unless they are columns or
         // the update was a master's.
-        const bool here =
-            rank == group_.rank() && !param.transposed && !rounds();
+        const bool here = rank == GroupOf(bucket).rank() && !param.transposed &&
+                          !Rounds(bucket);
         if (here || !present[run.param]) continue;
-        UnpackRows(device_.kernels(), param, {run.first_row, run.rows},
-                   all + layout.segment * rank + run.offset,
-                   store_.weights(run.param), on);
+        UnpackRows(
+            device_.kernels(), param, {run.first_row, run.rows},
+            ElementAt(all, layout.segment * rank + run.offset, layout.dtype),
+            store_.weights(run.param), layout.dtype, on);
       }
     }
     return absl::OkStatus();

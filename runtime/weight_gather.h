@@ -11,30 +11,37 @@
 #include "absl/status/statusor.h"
 #include "runtime/device.h"
 #include "runtime/param_store.h"
+#include "runtime/rank_groups.h"
 #include "runtime/wire_pool.h"
 #include "zeromini/communicator.h"
 #include "zeromini/plan.h"
 
 namespace zeromini {
 
-// Used by one thread at a time, except WaitFor().
+// True if fp32 weights of the bucket travel as fewer bits.
+inline bool RoundsOnWire(const Plan& plan, int bucket, DType wire) {
+  return wire != DType::kFloat32 &&
+         plan.buckets[bucket].dtype == DType::kFloat32;
+}
+
+// Stages 1 and 2. Used by one thread at a time, except WaitFor().
 class WeightGather {
  public:
-  // `wire`: what weights travel as. All of a gathered bucket is rounded to it,
-  // this rank's rows too, on one rank too.
+  // `wire`: what fp32 weights travel as. All of a gathered bucket is rounded to
+  // it, this rank's rows too, on one rank too.
   WeightGather(const Plan& plan, const ParamStore& store, Device& device,
-               WirePool& pool, Communicator& group, DType wire);
+               WirePool& pool, const RankGroups& groups, DType wire);
 
   // Of plan's buckets, the most that a gather buffer must hold.
   static int64_t BufferBytes(const Plan& plan, const OptimizerOptions& options);
 
   // Where this rank's segment of `bucket` is to be written on the compute
   // stream, or null if its rows are updated in the caller's tensors alone.
-  absl::StatusOr<float*> Open(int bucket);
+  absl::StatusOr<void*> Open(int bucket);
 
   // The update of `segment` has been submitted: sends it. It is what Open()
   // gave or, so that the fp32 weights outlive their rounding, a master.
-  absl::Status Send(int bucket, const float* segment);
+  absl::Status Send(int bucket, const void* segment);
 
   // Submits the copies into the caller's tensors, of parameters that are
   // `present`, behind the exchange. `present` must live until Wait().
@@ -45,13 +52,16 @@ class WeightGather {
 
  private:
   bool Packs(int bucket) const;  // Through a buffer of the pool.
-  bool rounds() const { return wire_ != DType::kFloat32; }
+  bool Rounds(int bucket) const { return RoundsOnWire(plan_, bucket, wire_); }
+  Communicator& GroupOf(int bucket) const {
+    return *groups_.of(plan_.buckets[bucket]).shards;
+  }
 
   const Plan& plan_;
   const ParamStore& store_;
   Device& device_;
   WirePool& pool_;
-  Communicator& group_;
+  const RankGroups& groups_;
   const DType wire_;
   std::vector<Buffer> buffers_;  // Per bucket, while it travels.
   std::vector<Event> gathered_;

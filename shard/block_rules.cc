@@ -76,13 +76,21 @@ int64_t CountBlocks(const PlannedParam& param) {
   return period == 0 ? 0 : param.rows / period * blocks;
 }
 
+Algorithm AlgorithmOf(int group, const PlanOptions& options) {
+  const int known = static_cast<int>(options.group_algorithms.size());
+  if (group < 0 || group >= known) return options.algorithm;
+  return options.group_algorithms[group].value_or(options.algorithm);
+}
+
 absl::StatusOr<BlockChoice> Choose(const PlanOptions& options,
                                    ParamSpec& spec) {
   const BlockRule explicit_rule = spec.rule;
   const bool is_explicit = explicit_rule.kind != BlockRule::Kind::kAuto;
   PlanOptions names = options;
   // What needs no blocks must not fail for want of a head dimension.
-  if (is_explicit || spec.frozen) names.algorithm = Algorithm::kAdamW;
+  if (is_explicit || spec.frozen || options.algorithm == Algorithm::kSgd) {
+    names.algorithm = Algorithm::kAdamW;
+  }
   ZEROMINI_ASSIGN_OR_RETURN(BlockChoice choice,
                             names.naming == Naming::kOfficial
                                 ? ChooseAsOfficial(names, spec)
@@ -95,11 +103,10 @@ absl::StatusOr<BlockChoice> Choose(const PlanOptions& options,
 }
 
 absl::Status SetBlocks(const ParamSpec& spec, const BlockChoice& choice,
-                       Algorithm algorithm, RowGeometry geometry,
-                       PlannedParam* param) {
+                       RowGeometry geometry, PlannedParam* param) {
   ZEROMINI_ASSIGN_OR_RETURN(param->blocks,
                             BlocksOf(spec, choice.rule, geometry));
-  param->element_state = algorithm == Algorithm::kAdamW ||
+  param->element_state = param->algorithm != Algorithm::kAdamMini ||
                          choice.rule.kind == BlockRule::Kind::kElement;
   if (param->element_state || spec.frozen) param->blocks.clear();
   if (param->element_state && !geometry.matrix) {
@@ -112,7 +119,8 @@ absl::Status SetBlocks(const ParamSpec& spec, const BlockChoice& choice,
   param->state_row_elements = param->row_elements;
   param->units = param->blocks;
   if (param->units.empty()) param->units = {{param->rows, 1}};
-  param->blocks_total = spec.frozen ? 0 : CountBlocks(*param);
+  param->blocks_total =
+      spec.frozen || !param->keeps_second_moment() ? 0 : CountBlocks(*param);
   if (spec.padding_rows < 0 ||
       (spec.padding_rows > 0 &&
        (spec.padding_rows >= param->rows || geometry.slices > 1))) {
@@ -161,7 +169,9 @@ absl::StatusOr<PlannedParam> ResolveParam(const ParamSpec& original,
                                           std::vector<std::string>* warnings) {
   ParamSpec spec = original;
   ZEROMINI_RETURN_IF_ERROR(GeometryOf(spec).status());
-  ZEROMINI_ASSIGN_OR_RETURN(BlockChoice choice, Choose(options, spec));
+  PlanOptions own = options;
+  own.algorithm = AlgorithmOf(spec.group, options);
+  ZEROMINI_ASSIGN_OR_RETURN(BlockChoice choice, Choose(own, spec));
   ZEROMINI_ASSIGN_OR_RETURN(RowGeometry geometry, GeometryOf(spec));
   PlannedParam param;
   param.name = spec.name;
@@ -171,9 +181,11 @@ absl::StatusOr<PlannedParam> ResolveParam(const ParamSpec& original,
   param.chosen_by = choice.chosen_by;
   param.decays = choice.decays;
   param.frozen = spec.frozen;
-  param.group = spec.group;
-  ZEROMINI_RETURN_IF_ERROR(
-      SetBlocks(spec, choice, options.algorithm, geometry, &param));
+  param.group = std::max(spec.group, 0);
+  param.dtype = spec.dtype;
+  param.expert = spec.expert;
+  param.algorithm = own.algorithm;
+  ZEROMINI_RETURN_IF_ERROR(SetBlocks(spec, choice, geometry, &param));
   if (!spec.frozen) {
     for (std::string& warning : choice.warnings) {
       warnings->push_back(std::move(warning));

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
+#include <utility>
 
 namespace zeromini {
 namespace {
@@ -20,6 +22,18 @@ int64_t ElementsOf(const PlannedParam& param) {
 
 struct Chunk {
   std::vector<int> params;
+  // What one bucket cannot mix.
+  struct Kind {
+    DType dtype = DType::kFloat32;
+    bool expert = false;
+    bool operator==(const Kind& other) const {
+      return dtype == other.dtype && expert == other.expert;
+    }
+    bool operator<(const Kind& other) const {
+      return std::tie(dtype, expert) < std::tie(other.dtype, other.expert);
+    }
+  };
+  Kind kind;
   std::vector<int> keys;  // Layers, or gather groups at stage 3.
   int64_t elements = 0;
   int64_t loose = 0;  // Elements of no layer among them.
@@ -38,14 +52,16 @@ int KeyOf(const PlannedParam& param, int stage) {
 std::vector<Chunk> ChunkByLayer(const std::vector<PlannedParam>& params,
                                 int stage) {
   std::vector<Chunk> chunks;
-  std::map<int, size_t> chunk_of_key;
+  std::map<std::pair<int, Chunk::Kind>, size_t> chunk_of_key;
   for (size_t i = 0; i < params.size(); ++i) {
     if (params[i].frozen || params[i].tied_to >= 0) continue;
     const int key = KeyOf(params[i], stage);
+    const Chunk::Kind kind = {params[i].dtype, params[i].expert};
     if (key < 0) {
       chunks.emplace_back();
     } else {
-      const auto [at, inserted] = chunk_of_key.emplace(key, chunks.size());
+      const auto [at, inserted] =
+          chunk_of_key.emplace(std::make_pair(key, kind), chunks.size());
       if (!inserted) {
         chunks[at->second].Add(static_cast<int>(i), ElementsOf(params[i]));
         continue;
@@ -53,6 +69,7 @@ std::vector<Chunk> ChunkByLayer(const std::vector<PlannedParam>& params,
       chunks.emplace_back();
       chunks.back().keys = {key};
     }
+    chunks.back().kind = kind;
     chunks.back().Add(static_cast<int>(i), ElementsOf(params[i]));
     if (key < 0) chunks.back().loose = ElementsOf(params[i]);
   }
@@ -75,19 +92,28 @@ void Merge(const Chunk& from, Chunk* into) {
 
 // The chunk that a small one joins: the layer before it, else the layer after
 // it, else the small one before it. chunks.size() if none has room.
+// At stage 3 it never joins a layer, which is gathered and released without it.
 size_t FindNeighbour(const std::vector<Chunk>& chunks, size_t small,
-                     int64_t limit) {
+                     int64_t limit, int stage) {
   const auto has_room = [&](size_t i) {
-    return chunks[i].loose + chunks[small].elements <= limit;
+    return chunks[i].kind == chunks[small].kind &&
+           chunks[i].loose + chunks[small].elements <= limit;
   };
+  if (stage == 3) {
+    for (size_t i = small; i-- > 0;) {
+      if (chunks[i].keys.empty() && has_room(i)) return i;
+    }
+    return chunks.size();
+  }
   for (size_t i = small; i-- > 0;) {
     if (!chunks[i].keys.empty() && has_room(i)) return i;
   }
   for (size_t i = small + 1; i < chunks.size(); ++i) {
-    if (!chunks[i].keys.empty()) {
-      if (has_room(i)) return i;
-      break;
+    if (chunks[i].keys.empty() || !(chunks[i].kind == chunks[small].kind)) {
+      continue;
     }
+    if (has_room(i)) return i;
+    break;
   }
   const bool before = small > 0 && chunks[small - 1].keys.empty();
   return before && has_room(small - 1) ? small - 1 : chunks.size();
@@ -105,7 +131,7 @@ std::vector<Chunk> JoinSmall(std::vector<Chunk> chunks,
   }
   for (size_t i = 0; i < chunks.size();) {
     if (chunks[i].keys.empty() && chunks[i].elements <= limit) {
-      const size_t into = FindNeighbour(chunks, i, limit);
+      const size_t into = FindNeighbour(chunks, i, limit, options.stage);
       if (into < chunks.size()) {
         Merge(chunks[i], &chunks[into]);
         chunks.erase(chunks.begin() + static_cast<std::ptrdiff_t>(i));
@@ -126,6 +152,7 @@ std::vector<Chunk> CutAtBytes(const std::vector<Chunk>& chunks,
   for (const Chunk& chunk : chunks) {
     Chunk piece;
     piece.keys = chunk.keys;
+    piece.kind = chunk.kind;
     for (int param : chunk.params) {
       const int64_t size = ElementsOf(params[param]);
       if (!piece.params.empty() && piece.elements + size > limit) {
@@ -148,7 +175,7 @@ std::vector<const PlannedParam*> Pointers(
 }
 
 bool MayMerge(const Chunk& a, const Chunk& b, int stage) {
-  if (a.keys.empty() || b.keys.empty()) return false;
+  if (a.keys.empty() || b.keys.empty() || !(a.kind == b.kind)) return false;
   Chunk both = a;
   Merge(b, &both);
   return static_cast<int>(both.keys.size()) <=

@@ -33,8 +33,8 @@ class Hasher {
 };
 
 void AddOptions(const PlanOptions& options, Hasher& hasher) {
-  hasher.AddAll(options.algorithm, options.ranks, options.stage,
-                options.model.hidden, options.model.heads,
+  hasher.AddAll(options.algorithm, options.ranks, options.replicas,
+                options.stage, options.model.hidden, options.model.heads,
                 options.model.kv_heads, options.model.head_dim, options.naming,
                 options.value_blocks, options.bucket_bytes);
   hasher.Add(options.max_in_place_padding);
@@ -44,14 +44,14 @@ void AddParam(const PlannedParam& param, Hasher& hasher) {
   hasher.Add(param.name);
   hasher.AddAll(param.shape.size());
   for (int64_t size : param.shape) hasher.AddAll(size);
-  hasher.AddAll(param.rows, param.row_elements, param.transposed,
-                param.element_state);
+  hasher.AddAll(param.rows, param.row_elements, param.dtype, param.algorithm,
+                param.transposed, param.element_state);
   hasher.Add(param.blocks);
   hasher.Add(param.units);
   hasher.AddAll(param.wire_row_elements, param.state_row_elements,
                 param.padding_rows, param.role, param.decays, param.frozen,
-                param.tied_to, param.group, param.layer, param.gather_group,
-                param.bucket, param.blocks_total);
+                param.expert, param.tied_to, param.group, param.layer,
+                param.gather_group, param.bucket, param.blocks_total);
   hasher.Add(param.chosen_by);
 }
 

@@ -20,6 +20,7 @@ Json OptionsToJson(const PlanOptions& options) {
   Json json;
   json["optimizer"] = AlgorithmName(options.algorithm);
   json["ranks"] = options.ranks;
+  json["replicas"] = options.replicas;
   json["stage"] = options.stage;
   json["naming"] =
       options.naming == Naming::kOfficial ? "official" : "zeromini";
@@ -40,6 +41,8 @@ Json ParamToJson(const PlannedParam& param) {
   json["shape"] = param.shape;
   json["rows"] = param.rows;
   json["row_elements"] = param.row_elements;
+  json["dtype"] = DTypeName(param.dtype);
+  json["optimizer"] = AlgorithmName(param.algorithm);
   json["transposed"] = param.transposed;
   json["element_state"] = param.element_state;
   json["blocks"] = SegmentsToJson(param.blocks);
@@ -51,6 +54,7 @@ Json ParamToJson(const PlannedParam& param) {
   json["chosen_by"] = param.chosen_by;
   json["decays"] = param.decays;
   json["frozen"] = param.frozen;
+  json["expert"] = param.expert;
   json["tied_to"] = param.tied_to;
   json["group"] = param.group;
   json["layer"] = param.layer;

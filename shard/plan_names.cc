@@ -5,15 +5,25 @@
 namespace zeromini {
 
 const char* AlgorithmName(Algorithm algorithm) {
-  return algorithm == Algorithm::kAdamW ? "adamw" : "adam-mini";
+  switch (algorithm) {
+    case Algorithm::kAdamW:
+      return "adamw";
+    case Algorithm::kAdamMini:
+      return "adam-mini";
+    case Algorithm::kSgd:
+      return "sgd";
+  }
+  ZEROMINI_CHECK(false);
+  return "";
 }
 
 absl::StatusOr<Algorithm> ParseAlgorithm(absl::string_view name) {
-  for (Algorithm algorithm : {Algorithm::kAdamW, Algorithm::kAdamMini}) {
+  for (Algorithm algorithm :
+       {Algorithm::kAdamW, Algorithm::kAdamMini, Algorithm::kSgd}) {
     if (name == AlgorithmName(algorithm)) return algorithm;
   }
   return absl::InvalidArgumentError(absl::StrCat(
-      "unknown optimizer \"", name, "\"; known: adam-mini, adamw"));
+      "unknown optimizer \"", name, "\"; known: adam-mini, adamw, sgd"));
 }
 
 const char* RoleName(Role role) {

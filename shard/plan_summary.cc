@@ -94,6 +94,14 @@ std::string Plan::ToTable() const {
       "%.3f%%, in place %.1f%%, split blocks %d, hash %016x\n",
       params.size(), buckets.size(), options.ranks, 100 * PaddingFraction(),
       100 * Imbalance(), 100 * InPlaceFraction(), split_blocks.size(), hash);
+  if (options.replicas > 1) {
+    absl::StrAppendFormat(
+        &table,
+        "%d replicas of %d ranks: rank r of %d owns the rows of rank r %% %d "
+        "above\n",
+        options.replicas, options.ranks, options.replicas * options.ranks,
+        options.ranks);
+  }
   for (const std::string& warning : warnings) {
     absl::StrAppend(&table, "warning: ", warning, "\n");
   }

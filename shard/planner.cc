@@ -63,6 +63,8 @@ void AddBucket(const std::vector<int>& indices, LayoutCache& layouts,
   const BucketLayout& layout = layouts.LayoutOf(pointers);
   plan->buckets.push_back(layout.plan);
   plan->buckets.back().params = indices;
+  plan->buckets.back().dtype = plan->params[indices.front()].dtype;
+  plan->buckets.back().expert = plan->params[indices.front()].expert;
   for (std::vector<Run>& runs : plan->buckets.back().runs) {
     for (Run& run : runs) run.param = indices[run.param];
   }

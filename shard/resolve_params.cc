@@ -50,6 +50,10 @@ absl::StatusOr<int> OwnerOf(const ParamSpec& spec,
     return Refuse(spec, absl::StrCat("tied_to ", Describe(specs[at->second]),
                                      ", which has another shape"));
   }
+  if (specs[at->second].dtype != spec.dtype) {
+    return Refuse(spec, absl::StrCat("tied_to ", Describe(specs[at->second]),
+                                     ", which has another dtype"));
+  }
   const int tie = resolved[at->second].tied_to;
   return tie >= 0 ? tie : at->second;
 }
@@ -62,7 +66,7 @@ PlannedParam TiedTo(const PlannedParam& owner, int index,
   param.decays = false;
   param.frozen = spec.frozen;
   param.tied_to = index;
-  param.group = spec.group;
+  param.group = std::max(spec.group, 0);
   param.blocks_total = 0;
   return param;
 }

@@ -58,7 +58,8 @@ class ShardedStepper : public Stepper {
     ZEROMINI_ASSIGN_OR_RETURN(
         optimizer_, Optimizer::Create(options, workload_.params, group_));
     for (int p = 0; p < params(); ++p) {
-      std::fill_n(optimizer_->ParamData(p), workload_.ElementsOf(p), 0.02f);
+      std::fill_n(static_cast<float*>(optimizer_->ParamData(p)),
+                  workload_.ElementsOf(p), 0.02f);
     }
     if (!AccumulatesInPlace()) gradients_ = Allocate(workload_.elements, 0);
     return AgreeOn(AccumulatesInPlace() || gradients_

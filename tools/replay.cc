@@ -83,6 +83,7 @@ nlohmann::json SummaryJson(const ReplayOptions& options,
           {"comm", options.comm},
           {"ranks", outcome.ranks},
           {"stage", options.stage},
+          {"shard_group", options.shard_ranks},
           {"steps", outcome.steps},
           {"grad_norms", summary.grad_norms},
           {"bytes_sent_by_rank_0", bytes},
@@ -181,6 +182,10 @@ void AddFlags(CLI::App* verb, ReplayFlags* flags) {
   verb->add_option("--stage", options.stage, "ZeRO stage")
       ->check(CLI::Range(1, 3))
       ->capture_default_str();
+  verb->add_option("--shard-group", options.shard_ranks,
+                   "ranks that share a copy of the state; it divides the "
+                   "ranks (default: all)")
+      ->check(CLI::Range(1, 4096));
   verb->add_option("--out", options.out,
                    "folder for params_KK and state_KK.safetensors")
       ->required();

@@ -25,7 +25,8 @@ OptimizerOptions OptimizerOptionsFor(const ReplayInput& input,
       options.split_gradients ? Reduction::kSum : Reduction::kMean;
   result.max_grad_norm = options.clip;
   result.absent_gradients = AbsentGradients::kSkip;
-  result.memory = options.memory;
+  result.memory = options.stage == 3 ? MemoryForm::kFlat : options.memory;
+  result.shard_ranks = options.shard_ranks;
   result.model = input.model;
   result.naming = options.naming;
   result.value_blocks = input.value_blocks;
@@ -54,7 +55,9 @@ class Walker {
                                          ": ", report.status().message()));
       }
       summary.grad_norms.push_back(report->grad_norm);
+      ZEROMINI_RETURN_IF_ERROR(GatherWeights());
       ZEROMINI_RETURN_IF_ERROR(AgreeOn(WriteWeights(step), group_));
+      ZEROMINI_RETURN_IF_ERROR(ReleaseWeights());
     }
     ZEROMINI_RETURN_IF_ERROR(WriteState());
     summary.traffic = optimizer_->traffic();
@@ -65,6 +68,7 @@ class Walker {
 
  private:
   bool writes() const { return group_.rank() == 0; }
+  bool sharded() const { return options_.stage == 3; }
   int params() const { return static_cast<int>(specs_.size()); }
 
   absl::Status MakeOutDirectory() {
@@ -77,9 +81,9 @@ class Walker {
   }
 
   absl::Status CreateOptimizer() {
-    const bool flat = options_.memory == MemoryForm::kFlat;
+    const bool owns = options_.memory == MemoryForm::kFlat || sharded();
     weights_.resize(params());
-    if (!flat) {
+    if (!owns) {
       own_weights_ = input_.initial;
       for (int i = 0; i < params(); ++i) {
         weights_[i] = own_weights_[i].data();
@@ -94,10 +98,37 @@ class Walker {
                                        optimizer.status().message()));
     }
     optimizer_ = *std::move(optimizer);
-    for (int i = 0; flat && i < params(); ++i) {
-      weights_[i] = optimizer_->ParamData(i);
+    for (int i = 0; owns && i < params(); ++i) {
+      if (sharded()) {
+        ZEROMINI_RETURN_IF_ERROR(
+            optimizer_->SetParam(i, input_.initial[i].data()));
+      }
+      if (sharded() && !specs_[i].frozen) continue;
+      weights_[i] = static_cast<float*>(optimizer_->ParamData(i));
       std::copy(input_.initial[i].begin(), input_.initial[i].end(),
                 weights_[i]);
+    }
+    return absl::OkStatus();
+  }
+
+  // Collective. Stage 3: all the weights at once, for rank 0 to write.
+  absl::Status GatherWeights() {
+    if (!sharded()) return absl::OkStatus();
+    const std::vector<PlannedParam>& planned = optimizer_->plan().params;
+    for (int i = 0; i < params(); ++i) {
+      if (planned[i].bucket < 0) continue;
+      ZEROMINI_RETURN_IF_ERROR(optimizer_->Gather(planned[i].gather_group));
+      ZEROMINI_RETURN_IF_ERROR(optimizer_->WaitParam(i));
+      weights_[i] = static_cast<float*>(optimizer_->ParamData(i));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReleaseWeights() {
+    if (!sharded()) return absl::OkStatus();
+    for (const PlannedParam& param : optimizer_->plan().params) {
+      if (param.bucket < 0) continue;
+      ZEROMINI_RETURN_IF_ERROR(optimizer_->Release(param.gather_group));
     }
     return absl::OkStatus();
   }

@@ -18,8 +18,9 @@ struct ReplayOptions {
   std::string directory;
   std::string out;
   std::string comm = "threads";
-  int ranks = 0;  // 0: not given.
-  int stage = 1;
+  int ranks = 0;        // 0: not given.
+  int stage = 1;        // 3 keeps the weights itself, whatever `memory` says.
+  int shard_ranks = 0;  // Per copy of the state; 0: all ranks share one.
   bool split_gradients = false;  // Deal mantissa bits and sum; else the mean.
   Naming naming = Naming::kOfficial;
   MemoryForm memory = MemoryForm::kExternal;

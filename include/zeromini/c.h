@@ -172,10 +172,11 @@ typedef struct zeromini_param {
   int num_segments;
   int layer;
   int gather_group;
-  int group;
+  int group;           /* -1: the first whose pattern matches, else 0. */
   int frozen;          /* 0 or 1. */
   const char* tied_to; /* NULL: not tied. */
   void* data;          /* External memory only. */
+  int expert;          /* 0 or 1: see expert_slices. */
 } zeromini_param;
 
 void zeromini_param_init(zeromini_param* param, size_t struct_size);
@@ -184,8 +185,25 @@ void zeromini_param_init(zeromini_param* param, size_t struct_size);
 
 typedef enum zeromini_algorithm {
   ZEROMINI_ADAMW = 0,
-  ZEROMINI_ADAM_MINI = 1
+  ZEROMINI_ADAM_MINI = 1,
+  ZEROMINI_SGD = 2
 } zeromini_algorithm;
+typedef enum zeromini_master_format { /* types.h */
+                                      ZEROMINI_MASTER_NONE = 0,
+                                      ZEROMINI_MASTER_FLOAT32 = 1,
+                                      ZEROMINI_MASTER_REMAINDER16 = 2,
+                                      ZEROMINI_MASTER_REMAINDER8 = 3
+} zeromini_master_format;
+typedef enum zeromini_state_format {
+  ZEROMINI_STATE_FLOAT32 = 0,
+  ZEROMINI_STATE_BFLOAT16 = 1,
+  ZEROMINI_STATE_INT8 = 2
+} zeromini_state_format;
+typedef enum zeromini_gather_pass {
+  ZEROMINI_PASS_FORWARD = 0,
+  ZEROMINI_PASS_BACKWARD = 1,
+  ZEROMINI_PASS_NONE = 2
+} zeromini_gather_pass;
 typedef enum zeromini_reduction {
   ZEROMINI_REDUCE_MEAN = 0,
   ZEROMINI_REDUCE_SUM = 1
@@ -216,6 +234,9 @@ typedef struct zeromini_hyper { /* ParamGroup */
   double beta2;
   double epsilon;
   int decay_norms_and_biases; /* 0 or 1. */
+  int own_algorithm; /* A zeromini_algorithm; -1: that of the options. */
+  const char* const* patterns; /* Of names: see zeromini_param.group. */
+  int num_patterns;
 } zeromini_hyper;
 
 void zeromini_hyper_init(zeromini_hyper* hyper, size_t struct_size);
@@ -244,6 +265,13 @@ typedef struct zeromini_options {
   zeromini_dtype gradient_wire; /* ZEROMINI_FLOAT32 or ZEROMINI_BFLOAT16. */
   zeromini_dtype weight_wire;
   double skip_above_grad_norm;
+  double max_grad_value;
+  zeromini_master_format master;
+  zeromini_state_format state;
+  int64_t gather_budget_bytes;
+  int prefetch;
+  int shard_ranks;
+  int expert_slices;
 } zeromini_options;
 
 void zeromini_options_init(zeromini_options* options, size_t struct_size);
@@ -311,6 +339,7 @@ typedef struct zeromini_memory_report {
   int64_t statistics;
   int64_t buckets;
   int64_t peak;
+  int64_t gathered;
 } zeromini_memory_report;
 
 void zeromini_memory_report_init(zeromini_memory_report* report,
@@ -323,13 +352,24 @@ zeromini_optimizer* zeromini_optimizer_create(const zeromini_options* options,
                                               zeromini_group* group,
                                               char** error);
 
-/* Flat memory: where the tensors live; NULL otherwise or for a bad index. */
-float* zeromini_param_data(zeromini_optimizer* optimizer, int param);
+/* Flat memory: where the tensors live, weights in the parameter's dtype; NULL
+ * otherwise, for a bad index, and at stage 3 for what is not gathered. */
+void* zeromini_param_data(zeromini_optimizer* optimizer, int param);
 float* zeromini_grad_data(zeromini_optimizer* optimizer, int param);
 
 zeromini_code zeromini_grad_ready(zeromini_optimizer* optimizer, int param,
-                                  const float* grad, void* stream,
-                                  char** error);
+                                  const void* grad, void* stream, char** error);
+
+/* Collective: rank 0's tensor becomes the weights on all ranks. */
+zeromini_code zeromini_set_param(zeromini_optimizer* optimizer, int param,
+                                 const void* data, char** error);
+
+/* Stage 3: brings the full weights of a gather group together, and lets them
+ * go. Collective; gather returns before they are there: wait_param. */
+zeromini_code zeromini_gather(zeromini_optimizer* optimizer, int gather_group,
+                              zeromini_gather_pass pass, char** error);
+zeromini_code zeromini_release(zeromini_optimizer* optimizer, int gather_group,
+                               void* stream, char** error);
 
 /* Collective. `report` may be NULL. */
 zeromini_code zeromini_step(zeromini_optimizer* optimizer,

@@ -8,18 +8,21 @@
 namespace zeromini {
 
 struct MemoryReport {
-  int64_t weights = 0;        // Flat memory only; external weights are yours.
-  int64_t gradients = 0;      // Full (stage 1) or sharded (stage 2).
-  int64_t momentum = 0;       // This rank's slice, padding included.
+  // Flat memory only; external weights are yours. Stage 3: this rank's shards
+  // and what is frozen.
+  int64_t weights = 0;
+  int64_t gathered = 0;       // Stage 3: full weights, in use or kept.
+  int64_t gradients = 0;      // Full (stage 1) or sharded (2, 3).
+  int64_t momentum = 0;       // This rank's slice.
   int64_t second_moment = 0;  // This rank's block scalars or v.
-  int64_t master = 0;         // fp32 of owned weights that travel as bf16.
+  int64_t master = 0;         // What restores fp32 from rounded weights.
   int64_t statistics = 0;     // Sums of squares between arrival and update.
   int64_t buckets = 0;        // Exchange buffers, now.
   int64_t peak = 0;           // Most of all of the above at one time.
 
   int64_t state() const { return momentum + second_moment + master; }
   int64_t total() const {
-    return weights + gradients + state() + statistics + buckets;
+    return weights + gathered + gradients + state() + statistics + buckets;
   }
 };
 

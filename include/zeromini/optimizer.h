@@ -63,6 +63,9 @@ struct StepReport {
   double seconds_exposed_weights = 0;  // 0 if wait was false.
 };
 
+// Where a Gather() belongs, which says what is worth prefetching.
+enum class GatherPass { kForward, kBackward, kNone };
+
 // Not thread-safe, except GradReady() and WaitParam(), which any thread may
 // call between steps.
 class Optimizer {
@@ -76,22 +79,47 @@ class Optimizer {
       const OptimizerOptions& options, absl::Span<const ParamSpec> params,
       Communicator& group);
 
-  // Flat memory only: where the caller's tensor lives, for the life of the
-  // optimizer; null otherwise. The caller writes initial weights there. The
-  // gradient pointer is null unless stage == 1 (at 2 no full gradient is kept).
-  virtual float* ParamData(int param) = 0;
+  // Flat memory only: where the caller's tensor lives, of the parameter's
+  // dtype; null otherwise. Stages 1 and 2: for the life of the optimizer, and
+  // the caller writes initial weights there. Stage 3: from Gather() to
+  // Release(), and what is written there is lost; see SetParam().
+  virtual void* ParamData(int param) = 0;
+  // Flat memory, stage 1 and fp32 only; null otherwise.
   virtual float* GradData(int param) = 0;
 
+  // Collective. Rank 0's `data`, the full tensor in the parameter's dtype,
+  // becomes the weights of `param` on all ranks; the others' may be null. The
+  // next Step() starts from them. Costs a broadcast of the tensor.
+  virtual absl::Status SetParam(int param, const void* data) = 0;
+
+  // Stage 3 (else FailedPrecondition). Gather() starts to bring together the
+  // full weights of all parameters of a ParamSpec::gather_group (-1: those of
+  // none) and returns; WaitParam() before reading them. Release() ends that;
+  // `stream` is the one that last read them. Gathering what is gathered and
+  // releasing what is not are no errors. Step() releases everything.
+  //
+  // Gather() also starts the next groups (OptimizerOptions::prefetch) upwards
+  // in kForward or downwards in kBackward. ResourceExhausted if the group alone
+  // does not fit the budget beside what is gathered.
+  //
+  // Both are collective, and gradients leave when a bucket's last one comes: so
+  // all ranks must call Gather() and GradReady() in one order. Each gather
+  // sends what an all-gather of the group's weights costs: (ranks-1)/ranks of
+  // their bytes.
+  virtual absl::Status Gather(int gather_group,
+                              GatherPass pass = GatherPass::kNone) = 0;
+  virtual absl::Status Release(int gather_group, Stream stream = {}) = 0;
+
   // Gradient of parameter `param` for this micro-step, full and unreduced,
-  // shaped like the parameter, on this rank. Any order, any thread; exchanges
-  // leave in one bucket order on all ranks. With a null `stream` the gradient
-  // has been read when the call returns. Null `grad`: it is at GradData(),
-  // where the caller adds up its micro-steps; Step() leaves nothing of use
-  // there.
+  // shaped and typed like the parameter, on this rank. Any order, any thread;
+  // exchanges leave in one bucket order on all ranks. With a null `stream` the
+  // gradient has been read when the call returns. Null `grad`: it is at
+  // GradData(), where the caller adds up its micro-steps; Step() leaves nothing
+  // of use there.
   //
   // FailedPrecondition if it has been given already; InvalidArgument for a bad
   // index or a frozen parameter.
-  virtual absl::Status GradReady(int param, const float* grad,
+  virtual absl::Status GradReady(int param, const void* grad,
                                  Stream stream = {}) = 0;
 
   // Collective. Closes the last micro-step, updates, gathers. Weights change
@@ -102,13 +130,15 @@ class Optimizer {
   // and weights once, plus 8 bytes per parameter and 160 per split block.
   virtual absl::StatusOr<StepReport> Step(const StepOptions& options) = 0;
 
-  // Blocks until the last Step() has put the new weights of `param` in place.
+  // Blocks until the last Step() or, at stage 3, Gather() has put the weights
+  // of `param` in place.
   virtual absl::Status WaitParam(int param, Stream stream = {}) = 0;
   virtual absl::Status WaitAll() = 0;
 
   // Collective. Makes every rank's weights equal to rank 0's. Once, after
   // initialisation with a seed that differs by rank, or after loading on one.
-  // With weight_wire bf16 the next Step() starts from these weights.
+  // Masters are taken from these weights. Nothing to do at stage 3, where there
+  // is one of each.
   virtual absl::Status BroadcastParams() = 0;
 
   // Collective; a state event. The full momentum in the parameter's shape and

@@ -4,9 +4,12 @@
 #define ZEROMINI_OPTIONS_H_
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "zeromini/param_spec.h"
 #include "zeromini/plan.h"
 #include "zeromini/types.h"
 
@@ -24,6 +27,16 @@ struct ParamGroup {
   double epsilon = 1e-8;
   // Norms and biases do not decay unless this is set.
   bool decay_norms_and_biases = false;
+
+  // Empty: OptimizerOptions::algorithm. Adam-mini for matrices and AdamW for
+  // the rest, say. SetGroup() cannot change it, nor the two below.
+  std::optional<Algorithm> algorithm;
+
+  // Which parameters join, of those whose ParamSpec::group is -1: those whose
+  // name matches one of the patterns (* and ? as in a shell, over the whole
+  // name), or for which `matches` is true. All ranks must come to the same.
+  std::vector<std::string> patterns;
+  std::function<bool(const ParamSpec& spec)> matches;
 };
 
 enum class Reduction { kMean, kSum };  // Over ranks and micro-steps.
@@ -38,13 +51,23 @@ enum class MemoryForm {
 
 struct OptimizerOptions {
   Algorithm algorithm = Algorithm::kAdamMini;
-  int stage = 1;  // 1: full gradients until Step. 2: only this rank's shard.
+
+  // ZeRO. 1: full gradients until Step(). 2: only this rank's shard. 3: weights
+  // too are only there in shards, outside of Optimizer::Gather() and Release();
+  // needs kFlat.
+  int stage = 1;
   std::vector<ParamGroup> groups = {ParamGroup()};
   Reduction reduction = Reduction::kMean;
 
   // Clips the global L2 norm; 0 is off. Clipping sees what is not finite, too:
   // only with both off does the update read the gradient once.
   double max_grad_norm = 0;
+
+  // Clips each element of the gradient that the update uses (the mean or sum,
+  // loss scale divided out) to +-this, before the norm is taken. 0 is off. With
+  // it on, sums of squares are taken in Step(), not under backward.
+  double max_grad_value = 0;
+
   bool check_finite = true;
   NonFiniteGradients non_finite = NonFiniteGradients::kError;
 
@@ -58,7 +81,8 @@ struct OptimizerOptions {
   AbsentGradients absent_gradients = AbsentGradients::kError;
 
   // Gradients given per parameter before a Step(). Stage 1 adds them locally
-  // and exchanges once; stage 2 exchanges each time and adds shards.
+  // and exchanges once; stages 2 and 3 exchange each time and add shards. Sums
+  // are fp32, whatever the gradients' dtype.
   int micro_steps = 1;
 
   MemoryForm memory = MemoryForm::kExternal;
@@ -75,7 +99,36 @@ struct OptimizerOptions {
   // BroadcastParams(); weights that are changed by hand later are not seen
   // without the latter.
   DType gradient_wire = DType::kFloat32;
+  // At stage 3 the shards themselves are the masters and cost nothing more.
+  // 16-bit weights always travel as they are.
   DType weight_wire = DType::kFloat32;
+
+  // Of 16-bit weights. fp32 weights need none. See types.h.
+  MasterFormat master = MasterFormat::kFloat32;
+
+  // Of the momentum, and of AdamW's second moments. Tensors whose rows are
+  // single elements (AdamW's 1-D ones) stay fp32 under kInt8.
+  StateFormat state = StateFormat::kFloat32;
+
+  // Stage 3: the most bytes that gathered weights may take at a time; beyond
+  // it Gather() refuses. 0: no limit. Buffers of released groups are kept for
+  // the next within it. `prefetch`: how many further groups a Gather() starts,
+  // in the direction of the pass, as far as the budget has room.
+  int64_t gather_budget_bytes = 0;
+  int prefetch = 1;
+
+  // Hybrid sharding (HSDP): ranks that share one copy of state (and weights, at
+  // stage 3); it divides the ranks, which are taken in order, and each such
+  // group holds a copy. Gradients are reduce-scattered inside a group, then
+  // all-reduced between groups, on shards only. 0: all ranks are one group.
+  int shard_ranks = 0;
+
+  // Expert parallelism: rank r holds the experts of slice r % expert_slices, in
+  // parameters that have ParamSpec::expert set and equal names and shapes on
+  // all ranks. They are sharded, and their gradients are summed, over the ranks
+  // of the slice only; with kMean the sum is divided by all ranks, as that of
+  // the others. shard_ranks must then be given and divide ranks per slice.
+  int expert_slices = 1;
 
   // Planner choices; algorithm, ranks and stage are filled in from here.
   ModelShape model;

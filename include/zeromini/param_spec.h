@@ -62,19 +62,25 @@ struct ParamSpec {
   // out of block means.
   int64_t padding_rows = 0;
 
-  DType dtype = DType::kFloat32;  // Of weights and gradients.
+  // Of weights and gradients: kFloat32, kBFloat16 or kFloat16.
+  DType dtype = DType::kFloat32;
   BlockRule rule;
   int layer = -1;  // Transformer layer; -1: from the name, if it has one.
   int gather_group = -1;  // ZeRO-3: gathered together. -1: as `layer`.
-  int group = 0;          // Index into OptimizerOptions::groups.
-  bool frozen = false;    // Never updated; takes no state and no bandwidth.
+  // Index into OptimizerOptions::groups; -1: the first group that has a
+  // pattern or a predicate that matches, else group 0.
+  int group = -1;
+  bool frozen = false;  // Never updated; takes no state and no bandwidth.
+  // This rank's own experts, which only ranks of the same slice hold as well:
+  // see OptimizerOptions::expert_slices.
+  bool expert = false;
 
   // Name of an earlier parameter whose storage this one shares (tied embedding
   // and head). It must have that one's shape. Its gradient is added there; it
   // has no state and no weight decay of its own.
   std::string tied_to;
 
-  // External memory only: the full tensor, on every rank. Not owned.
+  // External memory only: the full tensor of `dtype`, on every rank. Not owned.
   void* data = nullptr;
 };
 

@@ -5,6 +5,7 @@
 #define ZEROMINI_PLAN_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,8 +16,9 @@
 
 namespace zeromini {
 
-enum class Algorithm { kAdamW, kAdamMini };
-const char* AlgorithmName(Algorithm algorithm);  // "adamw", "adam-mini".
+// kSgd: with momentum, as kernels.h says; no second moments.
+enum class Algorithm { kAdamW, kAdamMini, kSgd };
+const char* AlgorithmName(Algorithm algorithm);  // "adamw", "adam-mini", "sgd".
 absl::StatusOr<Algorithm> ParseAlgorithm(absl::string_view name);
 
 // Facts of the model that names alone cannot tell. 0: unknown.
@@ -37,7 +39,12 @@ enum class ValueBlocks { kRows, kWhole };  // The value projection's blocks.
 
 struct PlanOptions {
   Algorithm algorithm = Algorithm::kAdamMini;
-  int ranks = 1;
+  // By ParamSpec::group, where a group has one of its own; may be shorter.
+  std::vector<std::optional<Algorithm>> group_algorithms;
+  int ranks = 1;  // That share one copy of the state.
+  // Copies of it: rank r of replicas * ranks owns what this plan says of rank
+  // r % ranks.
+  int replicas = 1;
   int stage = 1;  // 1, 2 or 3; at 3 a bucket never crosses a gather group.
   ModelShape model;
   Naming naming = Naming::kZeromini;
@@ -75,9 +82,11 @@ struct PlannedParam {
   std::vector<int64_t> shape;
   int64_t rows = 0;
   int64_t row_elements = 0;
+  DType dtype = DType::kFloat32;
+  Algorithm algorithm = Algorithm::kAdamMini;
   bool transposed = false;     // ParamSpec::output_is_last.
   bool element_state = false;  // v per element; no blocks.
-  // Blocks, repeated to cover `rows`; empty if element_state.
+  // Blocks, repeated to cover `rows`; empty if element_state or SGD's.
   std::vector<BlockSegment> blocks;
   // What one rank must own whole, repeated likewise: a row or an element for
   // AdamW, a block for Adam-mini, the tensor for a matrix method.
@@ -92,12 +101,16 @@ struct PlannedParam {
   std::string chosen_by;  // "rule", a table's name, "official", "default".
   bool decays = true;     // Weight decay applies unless the group says else.
   bool frozen = false;
+  bool expert = false;
   int tied_to = -1;  // Index of the parameter that owns the storage.
   int group = 0;
   int layer = -1;
   int gather_group = -1;
   int bucket = -1;           // -1 if frozen or tied.
   int64_t blocks_total = 0;  // Second moments; elements if element_state.
+
+  // False for SGD: v is kept neither per element nor per block.
+  bool keeps_second_moment() const { return algorithm != Algorithm::kSgd; }
 };
 
 // Consecutive rows of one parameter inside one rank's segment of a bucket.
@@ -113,9 +126,11 @@ struct Run {
 };
 
 struct BucketPlan {
-  std::vector<int> params;  // In forward order.
-  bool in_place = true;     // The flat bucket is the params' own storage.
-  int64_t elements = 0;     // Payload, without padding.
+  std::vector<int> params;  // In forward order, alike in the next two.
+  DType dtype = DType::kFloat32;
+  bool expert = false;
+  bool in_place = true;  // The flat bucket is the params' own storage.
+  int64_t elements = 0;  // Payload, without padding.
   int64_t wire_elements = 0;
   // One rank's segment, padding included, equal on all ranks.
   int64_t segment = 0;

@@ -69,7 +69,7 @@ class FaultyMethod : public Method {
  public:
   explicit FaultyMethod(Fault& fault) : fault_(fault) {}
   void PackGradient(const KernelTable& kernels, const PlannedParam& param,
-                    RowRange rows, const float* gradient, float* wire,
+                    RowRange rows, const void* gradient, float* wire,
                     Stream stream) const override {
     adam_->PackGradient(kernels, param, rows, gradient, wire, stream);
   }

@@ -288,7 +288,7 @@ static void FlatMemoryIsOwnedByTheOptimizer(void) {
   options.memory = ZEROMINI_MEMORY_FLAT;
   optimizer = zeromini_optimizer_create(&options, &param, 1, group, &failure);
   EXPECT(optimizer != NULL);
-  weights = zeromini_param_data(optimizer, 0);
+  weights = (float*)zeromini_param_data(optimizer, 0);
   gradient = zeromini_grad_data(optimizer, 0);
   EXPECT(weights != NULL && gradient != NULL);
   for (i = 0; i < kElements; ++i) {
@@ -300,6 +300,60 @@ static void FlatMemoryIsOwnedByTheOptimizer(void) {
   step_options.learning_rate = 0.1;
   EXPECT_OK(zeromini_step(optimizer, &step_options, NULL, &error));
   CheckFirstStep(optimizer, weights);
+  zeromini_optimizer_destroy(optimizer);
+  zeromini_group_destroy(group);
+}
+
+/* bf16 patterns: 1 is 0x3f80. Stage 3 on one rank. */
+static void ShardedWeightsAreGatheredAndReleased(void) {
+  uint16_t weights[kElements];
+  char* failure = NULL;
+  zeromini_hyper hyper;
+  zeromini_options options = Options(&hyper);
+  zeromini_param param = MatrixParam(NULL);
+  zeromini_step_options step_options;
+  zeromini_memory_report memory;
+  zeromini_group* group = zeromini_self();
+  zeromini_optimizer* optimizer;
+  int i;
+  const char* pattern = "mat*";
+  zeromini_hyper groups[2];
+  groups[0] = hyper;
+  zeromini_hyper_init(&groups[1], sizeof groups[1]);
+  groups[1].own_algorithm = ZEROMINI_SGD;
+  groups[1].patterns = &pattern;
+  groups[1].num_patterns = 1;
+  options.groups = groups;
+  options.num_groups = 2;
+  options.stage = 3;
+  options.memory = ZEROMINI_MEMORY_FLAT;
+  options.master = ZEROMINI_MASTER_REMAINDER16;
+  options.state = ZEROMINI_STATE_BFLOAT16;
+  param.dtype = ZEROMINI_BFLOAT16;
+  param.gather_group = 5;
+  optimizer = zeromini_optimizer_create(&options, &param, 1, group, &failure);
+  EXPECT(optimizer != NULL);
+  for (i = 0; i < kElements; ++i) weights[i] = 0x3f80;
+  EXPECT_OK(zeromini_set_param(optimizer, 0, weights, &error));
+  EXPECT(zeromini_param_data(optimizer, 0) == NULL);
+  EXPECT_OK(zeromini_gather(optimizer, 5, ZEROMINI_PASS_FORWARD, &error));
+  EXPECT_OK(zeromini_wait_param(optimizer, 0, NULL, &error));
+  EXPECT(memcmp(zeromini_param_data(optimizer, 0), weights, sizeof weights) ==
+         0);
+  EXPECT_OK(zeromini_grad_ready(optimizer, 0, weights, NULL, &error));
+  EXPECT_OK(zeromini_release(optimizer, 5, NULL, &error));
+  EXPECT(zeromini_gather(optimizer, 6, ZEROMINI_PASS_NONE, NULL) ==
+         ZEROMINI_INVALID_ARGUMENT);
+  zeromini_memory_report_init(&memory, sizeof memory);
+  zeromini_memory(optimizer, &memory);
+  /* Weights, remainder and momentum of 2 bytes each; SGD has no v. */
+  EXPECT(memory.weights == 2 * kElements && memory.master == 2 * kElements);
+  EXPECT(memory.momentum == 2 * kElements && memory.second_moment == 0);
+  EXPECT(memory.gathered == 2 * kElements);
+  zeromini_step_options_init(&step_options, sizeof step_options);
+  step_options.learning_rate = 0.5;
+  EXPECT_OK(zeromini_step(optimizer, &step_options, NULL, &error));
+  EXPECT(zeromini_param_data(optimizer, 0) == NULL);
   zeromini_optimizer_destroy(optimizer);
   zeromini_group_destroy(group);
 }
@@ -401,6 +455,7 @@ int main(void) {
   RUN(FailuresGiveCodeAndMessage);
   RUN(RanksAsThreadsTrainTogether);
   RUN(FlatMemoryIsOwnedByTheOptimizer);
+  RUN(ShardedWeightsAreGatheredAndReleased);
   RUN(WireFormatsAndLevelsPassThrough);
   RUN(StreamsRunTasksInOrderAndKeepTheFirstError);
   RUN(AnAbortedGroupSaysWhy);

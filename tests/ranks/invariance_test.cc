@@ -24,6 +24,7 @@ class InvarianceTest : public testing::TestWithParam<
 
 TEST_P(InvarianceTest, EveryNumberOfRanksGivesTheBitsOfOne) {
   const auto [algorithm, ranks, stage, memory] = GetParam();
+  if (stage == 3 && memory != MemoryForm::kFlat) GTEST_SKIP() << "refused";
   const TrainingCase one = Case(algorithm, 1);
   TrainingCase many = Case(algorithm, ranks);
   many.options.stage = stage;
@@ -38,7 +39,7 @@ TEST_P(InvarianceTest, EveryNumberOfRanksGivesTheBitsOfOne) {
 INSTANTIATE_TEST_SUITE_P(
     All, InvarianceTest,
     testing::Combine(testing::Values(Algorithm::kAdamMini, Algorithm::kAdamW),
-                     testing::Values(1, 2, 3, 5, 8), testing::Values(1, 2),
+                     testing::Values(1, 2, 3, 5, 8), testing::Values(1, 2, 3),
                      testing::Values(MemoryForm::kExternal,
                                      MemoryForm::kFlat)));
 

@@ -297,8 +297,8 @@ TEST(StepSemanticsTest, AStepThatDoesNotWaitIsFinishedByWaitParam) {
       }
       for (int p = 0; p < 26; ++p) {
         ASSERT_OK(optimizer->WaitParam(p));
-        const float* data = flat ? optimizer->ParamData(p) : replica.Home(p);
-        EXPECT_EQ(std::vector<float>(data, data + Elements(c.specs[p])),
+        const void* data = flat ? optimizer->ParamData(p) : replica.Data(p);
+        EXPECT_EQ(FromBytes(data, Elements(c.specs[p]), DType::kFloat32),
                   expected.weights[p])
             << c.specs[p].name;
       }

@@ -15,9 +15,10 @@ namespace {
 class QuarterMethod : public Method {
  public:
   void PackGradient(const KernelTable&, const PlannedParam& param,
-                    RowRange rows, const float* gradient, float* wire,
+                    RowRange rows, const void* gradient, float* wire,
                     Stream) const override {
-    const float* in = gradient + rows.first * param.row_elements;
+    const float* in =
+        static_cast<const float*>(gradient) + rows.first * param.row_elements;
     const int64_t out_elements = rows.count * param.wire_row_elements;
     for (int64_t i = 0; i < out_elements; ++i) {
       wire[i] = in[4 * i] + in[4 * i + 1] + in[4 * i + 2] + in[4 * i + 3];

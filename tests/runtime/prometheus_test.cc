@@ -34,7 +34,7 @@ PrometheusFigures SomeFigures() {
   for (int p = 0; p < kPurposes; ++p) {
     figures.traffic[p] = {100 + p, 1000 + p, 10 + p, 2000 + p, 3000 + p};
   }
-  figures.memory = {1, 2, 3, 4, 5, 6, 7, 80};
+  figures.memory = {1, 9, 2, 3, 4, 5, 6, 7, 80};
   return figures;
 }
 
@@ -135,6 +135,7 @@ TEST(PrometheusTextTest, EveryFigureIsThereWithItsLabels) {
                    "\"scalars\",level=\"inside_host\"}"],
             "2002");
   EXPECT_EQ(series["zeromini_memory_bytes{rank=\"3\",kind=\"master\"}"], "5");
+  EXPECT_EQ(series["zeromini_memory_bytes{rank=\"3\",kind=\"gathered\"}"], "9");
   EXPECT_EQ(series["zeromini_memory_peak_bytes{rank=\"3\"}"], "80");
 }
 

@@ -81,7 +81,8 @@ TEST_F(Llama2PaddingTest, IsWithinAQuarterPercentAtPowersOfTwo) {
       const Plan plan = PlanAt(ranks);
       EXPECT_LE(plan.PaddingFraction(), 0.0026) << ranks;
       EXPECT_THAT(plan.split_blocks, IsEmpty());
-      EXPECT_THAT(plan.buckets, SizeIs(34)) << ranks;
+      // At stage 3 the last norm is no part of a layer, which is released.
+      EXPECT_THAT(plan.buckets, SizeIs(stage == 3 ? 35 : 34)) << ranks;
     }
   }
 }

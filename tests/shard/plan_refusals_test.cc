@@ -78,7 +78,7 @@ TEST(PlanRefusalsTest, RefusesGroupsAndStagesThatDoNotExist) {
 }
 
 TEST(PlanRefusalsTest, NamesKnownAlgorithmsAndModels) {
-  EXPECT_THAT(ParseAlgorithm("sgd"),
+  EXPECT_THAT(ParseAlgorithm("lion"),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("adam-mini, adamw")));
   ASSERT_OK_AND_ASSIGN(const Algorithm algorithm, ParseAlgorithm("adam-mini"));

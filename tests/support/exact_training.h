@@ -5,6 +5,7 @@
 #define ZEROMINI_TESTS_SUPPORT_EXACT_TRAINING_H_
 
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
@@ -13,6 +14,8 @@
 #include "gtest/gtest.h"
 #include "support/run_ranks.h"
 #include "support/status_matchers.h"
+#include "zeromini/internal/half.h"
+#include "zeromini/internal/status_macros.h"
 #include "zeromini/optimizer.h"
 
 namespace zeromini {
@@ -72,6 +75,39 @@ inline float InitialWeight(int param, int64_t i) {
   return float(int64_t(Mix(param * 1000003u + i) % 4001) - 2000) / 4096;
 }
 
+// Values of a tensor as bytes of a dtype, and back.
+inline std::vector<char> ToBytes(const std::vector<float>& values,
+                                 DType dtype) {
+  std::vector<char> bytes(values.size() * size_t(SizeOf(dtype)));
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (dtype == DType::kFloat32) {
+      std::memcpy(&bytes[4 * i], &values[i], 4);
+      continue;
+    }
+    const uint16_t half = dtype == DType::kBFloat16 ? ToBFloat16(values[i])
+                                                    : ToFloat16(values[i]);
+    std::memcpy(&bytes[2 * i], &half, 2);
+  }
+  return bytes;
+}
+
+inline std::vector<float> FromBytes(const void* bytes, int64_t count,
+                                    DType dtype) {
+  std::vector<float> values(count);
+  const char* from = static_cast<const char*>(bytes);
+  for (int64_t i = 0; i < count; ++i) {
+    if (dtype == DType::kFloat32) {
+      std::memcpy(&values[i], from + 4 * i, 4);
+      continue;
+    }
+    uint16_t half = 0;
+    std::memcpy(&half, from + 2 * i, 2);
+    values[i] =
+        dtype == DType::kBFloat16 ? FromBFloat16(half) : FromFloat16(half);
+  }
+  return values;
+}
+
 // Part of element i's gradient that rank `rank` of `ranks` contributes: a
 // multiple of 2^-12, below 2^-1, so up to 2^11 of them add exactly.
 inline float GradientPart(int param, int64_t i, int step, int rank, int ranks) {
@@ -87,12 +123,27 @@ inline float GradientPart(int param, int64_t i, int step, int rank, int ranks) {
   return float(mine - dealt) / 4096;
 }
 
+// The same with few enough bits for bf16 and fp16: multiples of 2^-12 below
+// 2^-4, for up to 8 ranks.
+inline float CoarseGradientPart(int param, int64_t i, int step, int rank,
+                                int ranks) {
+  const uint64_t key = Mix((param * 977u + step) * 1000003u + i);
+  int64_t mine = int64_t(key % 129) - 64;
+  for (int r = 1; r < ranks; ++r) {
+    const int64_t part = int64_t(Mix(key + r) % 51) - 25;
+    if (r == rank) return float(part) / 4096;
+    mine -= part;
+  }
+  return float(mine) / 4096;
+}
+
 struct TrainingCase {
   OptimizerOptions options;
   std::vector<ParamSpec> specs = EveryKindOfParam();
   int ranks = 1;
   int steps = 4;
   double learning_rate = 0.01;
+  bool coarse = false;  // CoarseGradientPart(), which 16 bits hold.
   GroupOptions group = TestGroupOptions();
   // Changes this rank's gradient before it is given; false: it is not given.
   std::function<bool(int param, int step, int rank, std::vector<float>*)> edit;
@@ -115,50 +166,116 @@ class Replica {
  public:
   explicit Replica(const std::vector<ParamSpec>& specs) : specs_(specs) {
     for (size_t p = 0; p < specs_.size(); ++p) {
-      weights_.emplace_back(Elements(specs_[p]));
-      Fill(int(p), weights_[p].data());
+      weights_.push_back(Initial(int(p)));
     }
-    for (size_t p = 0; p < specs_.size(); ++p) specs_[p].data = Home(int(p));
+    for (size_t p = 0; p < specs_.size(); ++p) specs_[p].data = Data(int(p));
   }
 
   const std::vector<ParamSpec>& specs() const { return specs_; }
-  float* Home(int p) {
+  void* Data(int p) {
     for (size_t q = 0; q < specs_.size(); ++q) {
       if (specs_[q].name == specs_[p].tied_to) return weights_[q].data();
     }
     return weights_[p].data();
   }
-  void Fill(int p, float* weights) const {
-    for (int64_t i = 0; i < Elements(specs_[p]); ++i) {
-      weights[i] = InitialWeight(p, i);
+  float* Home(int p) { return static_cast<float*>(Data(p)); }  // fp32 only.
+
+  std::vector<char> Initial(int p) const {
+    std::vector<float> weights(Elements(specs_[p]));
+    for (size_t i = 0; i < weights.size(); ++i) {
+      weights[i] = InitialWeight(p, int64_t(i));
     }
+    return ToBytes(weights, specs_[p].dtype);
+  }
+  void Fill(int p, void* weights) const {
+    const std::vector<char> bytes = Initial(p);
+    std::memcpy(weights, bytes.data(), bytes.size());
   }
 
  private:
   std::vector<ParamSpec> specs_;
-  std::vector<std::vector<float>> weights_;
+  std::vector<std::vector<char>> weights_;
 };
 
 using MakeOptimizer = std::function<absl::StatusOr<std::unique_ptr<Optimizer>>(
     const OptimizerOptions&, absl::Span<const ParamSpec>, Communicator&)>;
 
+// Gathers the layers one after another, as forward would, and lets each go.
+inline absl::Status WalkForward(Optimizer& optimizer) {
+  int last = -2;
+  for (const PlannedParam& param : optimizer.plan().params) {
+    if (param.bucket < 0 || param.gather_group == last) continue;
+    if (last >= 0) ZEROMINI_RETURN_IF_ERROR(optimizer.Release(last));
+    last = param.gather_group;
+    ZEROMINI_RETURN_IF_ERROR(optimizer.Gather(last, GatherPass::kForward));
+  }
+  return last >= 0 ? optimizer.Release(last) : absl::OkStatus();
+}
+
 // Gives the gradients of `step`, last parameter first; each micro-step brings
-// the same ones.
+// the same ones. Stage 3: gathers what backward would read.
 inline absl::Status GiveGradients(const TrainingCase& c, Optimizer& optimizer,
                                   int step, int rank) {
+  const bool sharded = c.options.stage == 3;
+  const auto part = c.coarse ? CoarseGradientPart : GradientPart;
   for (int micro = 0; micro < c.options.micro_steps; ++micro) {
+    if (sharded) ZEROMINI_RETURN_IF_ERROR(WalkForward(optimizer));
+    int open = -1;
     for (int p = int(c.specs.size()) - 1; p >= 0; --p) {
       if (c.specs[p].frozen) continue;
+      if (sharded) {
+        const int group = optimizer.plan().params[p].gather_group;
+        if (open >= 0 && group != open) {
+          ZEROMINI_RETURN_IF_ERROR(optimizer.Release(open));
+        }
+        open = group;
+        ZEROMINI_RETURN_IF_ERROR(
+            optimizer.Gather(group, GatherPass::kBackward));
+        ZEROMINI_RETURN_IF_ERROR(optimizer.WaitParam(p));
+      }
       std::vector<float> gradient(Elements(c.specs[p]));
       for (size_t i = 0; i < gradient.size(); ++i) {
-        gradient[i] = GradientPart(p, int64_t(i), step, rank, c.ranks);
+        gradient[i] = part(p, int64_t(i), step, rank, c.ranks);
       }
       if (c.edit && !c.edit(p, step, rank, &gradient)) continue;
-      absl::Status given = optimizer.GradReady(p, gradient.data());
-      if (!given.ok()) return given;
+      ZEROMINI_RETURN_IF_ERROR(
+          optimizer.GradReady(p, ToBytes(gradient, c.specs[p].dtype).data()));
     }
   }
   return absl::OkStatus();
+}
+
+inline absl::Status FillWeights(const TrainingCase& c, const Replica& replica,
+                                Optimizer& optimizer) {
+  if (c.options.memory != MemoryForm::kFlat) return absl::OkStatus();
+  for (int p = 0; p < int(c.specs.size()); ++p) {
+    if (!c.specs[p].tied_to.empty()) continue;
+    if (c.options.stage == 3) {
+      ZEROMINI_RETURN_IF_ERROR(
+          optimizer.SetParam(p, replica.Initial(p).data()));
+    } else {
+      replica.Fill(p, optimizer.ParamData(p));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// In fp32, whatever they are stored as.
+inline absl::StatusOr<std::vector<float>> ReadWeights(const TrainingCase& c,
+                                                      int p, Replica& replica,
+                                                      Optimizer& optimizer) {
+  const void* weights = replica.Data(p);
+  const int group = optimizer.plan().params[p].gather_group;
+  const bool sharded = c.options.stage == 3 && !c.specs[p].frozen;
+  if (sharded) {
+    ZEROMINI_RETURN_IF_ERROR(optimizer.Gather(group));
+    ZEROMINI_RETURN_IF_ERROR(optimizer.WaitParam(p));
+  }
+  if (c.options.memory == MemoryForm::kFlat) weights = optimizer.ParamData(p);
+  std::vector<float> values =
+      FromBytes(weights, Elements(c.specs[p]), c.specs[p].dtype);
+  if (sharded) ZEROMINI_RETURN_IF_ERROR(optimizer.Release(group));
+  return values;
 }
 
 // One rank's part of the case.
@@ -166,10 +283,7 @@ inline void TrainRank(const TrainingCase& c, int rank, Communicator& group,
                       const MakeOptimizer& make, TrainingResult* result) {
   Replica replica(c.specs);
   ASSERT_OK_AND_ASSIGN(auto optimizer, make(c.options, replica.specs(), group));
-  const bool flat = c.options.memory == MemoryForm::kFlat;
-  for (int p = 0; flat && p < int(c.specs.size()); ++p) {
-    if (c.specs[p].tied_to.empty()) replica.Fill(p, optimizer->ParamData(p));
-  }
+  ASSERT_OK(FillWeights(c, replica, *optimizer));
   for (int step = 1; step <= c.steps; ++step) {
     ASSERT_OK(GiveGradients(c, *optimizer, step, rank));
     StepOptions options;
@@ -178,8 +292,9 @@ inline void TrainRank(const TrainingCase& c, int rank, Communicator& group,
     result->norms.push_back(report.grad_norm);
   }
   for (int p = 0; p < int(c.specs.size()); ++p) {
-    const float* weights = flat ? optimizer->ParamData(p) : replica.Home(p);
-    result->weights.emplace_back(weights, weights + Elements(c.specs[p]));
+    result->weights.emplace_back();
+    ASSERT_OK_AND_ASSIGN(result->weights.back(),
+                         ReadWeights(c, p, replica, *optimizer));
     result->states.emplace_back();
     if (c.specs[p].frozen || !c.specs[p].tied_to.empty()) continue;
     ASSERT_OK_AND_ASSIGN(result->states.back(),

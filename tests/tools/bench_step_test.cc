@@ -107,7 +107,7 @@ TEST_F(BenchStepTest, ComputesInEveryStep) {
 TEST_F(BenchStepTest, RefusesWhatItCannotStep) {
   for (const char* flags :
        {"--params 1Ki", "--params 1Mi --layers 100", "--layers 0",
-        "--params 2Gi", "--params many", "--stage 3", "--optimizer sgd",
+        "--params 2Gi", "--params many", "--stage 3", "--optimizer lion",
         "--compute nap", "--compute-ms -1", "--clip -1", "--forward-share 1.5",
         "--repetitions 0", "--speed 1"}) {
     const Ran ran = Run(std::string("bench step --comm threads ") + flags);

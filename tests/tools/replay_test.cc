@@ -180,11 +180,11 @@ TEST_F(ReplayTest, RefusesAnOutputItCannotWrite) {
   ExpectRefusal(out_, "cannot be created");
 }
 
-TEST_F(ReplayTest, RefusesStageThreeAndUnknownFlags) {
-  const Ran stage = Run("--stage 3 --ranks 2");
-  EXPECT_EQ(stage.exit_code, 2);
-  EXPECT_THAT(stage.error,
-              AllOf(HasSubstr("stage 3"), HasSubstr("not available yet")));
+TEST_F(ReplayTest, RefusesUnevenShardGroupsAndUnknownFlags) {
+  const Ran uneven = Run("--stage 3 --ranks 3 --shard-group 2");
+  EXPECT_EQ(uneven.exit_code, 2);
+  EXPECT_THAT(uneven.error,
+              HasSubstr("shard_ranks 2 does not divide the 3 ranks"));
   EXPECT_EQ(Run("--stage 4").exit_code, 2);
   EXPECT_EQ(Run("--speed 4").exit_code, 2);
   EXPECT_EQ(Run("--comm carrier-pigeon").exit_code, 2);

@@ -1,5 +1,6 @@
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <cmath>
 #include <memory>
 #include <vector>
 
@@ -165,6 +166,56 @@ TEST_P(AttachTorchTest, StartsFromTheWeightsOfRankZero) {
   });
 }
 
+struct Pair : torch::nn::Module {
+  explicit Pair(torch::ScalarType type) {
+    a = register_parameter("a", torch::full({4, 4}, 0.5, type));
+    b = register_parameter("b", torch::full({4, 4}, -0.25, type));
+  }
+  torch::Tensor Loss() {
+    return (a.to(torch::kFloat32) - 1).square().mean() +
+           (b.to(torch::kFloat32) + 1).square().mean();
+  }
+  torch::Tensor a, b;
+};
+
+TEST_P(AttachTorchTest, APassThatDoesNotReachAParameterCountsAsZeros) {
+  auto group = Self();
+  for (torch::ScalarType type : {torch::kFloat32, torch::kBFloat16}) {
+    Pair net(type);
+    OptimizerOptions options = FormOptions();
+    options.absent_gradients = AbsentGradients::kError;
+    options.reduction = Reduction::kSum;
+    options.max_grad_norm = 1e9;
+    options.micro_steps = 3;
+    ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(net, options, *group));
+    (net.a.sum() + 2 * net.b.sum()).backward();
+    net.a.sum().backward();
+    net.a.sum().backward();
+    ASSERT_OK_AND_ASSIGN(const StepReport report, sharded->Step({0.01}));
+    // 16 elements each of gradient 3 and 2.
+    EXPECT_NEAR(report.grad_norm, std::sqrt(16.0 * (9 + 4)), 1e-5);
+  }
+}
+
+TEST_P(AttachTorchTest, TrainsBFloat16WeightsOverMicroSteps) {
+  auto group = Self();
+  Pair net(torch::kBFloat16);
+  OptimizerOptions options = FormOptions();
+  options.micro_steps = 2;
+  options.groups[0].weight_decay = 0;
+  ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(net, options, *group));
+  for (int step = 0; step < 40; ++step) {
+    for (int micro = 0; micro < 2; ++micro) {
+      net.Loss().backward();
+      // The mean is the optimizer's, in fp32: nothing waits here.
+      EXPECT_FALSE(net.a.grad().defined());
+    }
+    ASSERT_OK(sharded->Step({0.05}));
+  }
+  EXPECT_LT(net.Loss().item<float>(), 0.01);
+  EXPECT_EQ(net.a.scalar_type(), torch::kBFloat16);
+}
+
 INSTANTIATE_TEST_SUITE_P(Forms, AttachTorchTest,
                          testing::Values(Form{MemoryForm::kExternal, 1},
                                          Form{MemoryForm::kExternal, 2},
@@ -242,18 +293,26 @@ TEST(AttachTorchSpecTest, TiesTensorsThatShareMemory) {
     }
     torch::Tensor a, b;
   };
-  for (MemoryForm memory : {MemoryForm::kExternal, MemoryForm::kFlat}) {
+  for (const Form& form :
+       {Form{MemoryForm::kExternal, 1}, Form{MemoryForm::kFlat, 1},
+        Form{MemoryForm::kFlat, 3}}) {
     auto group = Self();
     Shared net;
     OptimizerOptions options = Options();
-    options.memory = memory;
+    options.memory = form.memory;
+    options.stage = form.stage;
     options.groups[0].weight_decay = 0;
     ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(net, options, *group));
+    if (form.stage == 3) {
+      ASSERT_OK(sharded->Gather(-1));
+    }
     (net.a.sum() - 0.5 * net.b.sum()).backward();
     ASSERT_OK(sharded->Step({0.25}));
+    ASSERT_OK(sharded->Detach());
     // The sum of both gradients is positive: down by the learning rate.
     EXPECT_TRUE(torch::allclose(net.a, torch::full({4, 3}, 0.75)));
     EXPECT_TRUE(torch::equal(net.a, net.b));
+    EXPECT_EQ(net.a.data_ptr(), net.b.data_ptr());
   }
 }
 

@@ -12,7 +12,7 @@ awk 'BEGIN { srand(7); for (i = 0; i < 40000; ++i)
 
 losses=
 for ranks in 1 2 4; do
-  for stage in 1 2; do
+  for stage in 1 2 3; do
     "$mpiexec" -n $ranks "$program" pretrain --comm mpi --data "$out/text.txt" \
       --hidden 32 --layers 2 --heads 4 --kv-heads 2 --ffn 64 --context 32 \
       --batch 8 --steps 200 --lr 2e-3 --stage $stage --eval-every 0 \
@@ -24,7 +24,7 @@ done
 printf '%s' "$losses"
 printf '%s' "$losses" | awk '
   NR == 1 { low = high = $1 } { if ($1 < low) low = $1; if ($1 > high) high = $1 }
-  END { print "runs", NR, "spread", high - low; exit !(NR == 6 && low > 0 && high - low < 2e-3) }'
+  END { print "runs", NR, "spread", high - low; exit !(NR == 9 && low > 0 && high - low < 2e-3) }'
 
 status=0
 WORLD_SIZE=3 "$mpiexec" -n 2 "$program" pretrain --out "$out/never" \

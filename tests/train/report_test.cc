@@ -65,6 +65,19 @@ TEST(HtmlReportTest, ShowsEveryRun) {
   EXPECT_EQ(FirstUnbalancedTag(html), "");
 }
 
+TEST(HtmlReportTest, ShowsFormatsAndSharding) {
+  RunRecord run = MakeRun("run");
+  run.dtype = "bf16";
+  run.master = "remainder8";
+  run.momentum = "int8";
+  run.shard_group = 7;
+  run.micro_steps = 13;
+  EXPECT_THAT(HtmlReport({run}),
+              AllOf(HasSubstr("<td>bf16</td>"), HasSubstr("remainder8"),
+                    HasSubstr("<td>int8</td>"), HasSubstr("<td>7</td>"),
+                    HasSubstr("<td>13</td>")));
+}
+
 TEST(HtmlReportTest, EscapesHostileNames) {
   const std::string name = "</svg><script>alert(\"1\")</script>&'";
   const std::string html = HtmlReport({MakeRun(name)});
@@ -129,6 +142,9 @@ TEST_F(RunFolderTest, ReadsBackWhatTheTrainerWrites) {
   ASSERT_OK(files.AddLine({{"step", 1}, {"validation_loss", 2.25}}));
   PretrainOptions options;
   options.value_blocks = "whole";
+  options.dtype = "bf16";
+  options.master = "remainder16";
+  options.shard_group = 2;
   ASSERT_OK(files.WriteRun({{"name", "n"},
                             {"options", ToJson(options)},
                             {"ranks", 2},
@@ -143,6 +159,9 @@ TEST_F(RunFolderTest, ReadsBackWhatTheTrainerWrites) {
   EXPECT_THAT(BytesTable({run}).ToText(),
               AllOf(HasSubstr("inside host"), HasSubstr("15 B")));
   EXPECT_EQ(run.optimizer, "adam-mini (whole)");
+  EXPECT_EQ(run.dtype, "bf16");
+  EXPECT_EQ(run.master, "remainder16");
+  EXPECT_EQ(run.shard_group, 2);
   EXPECT_TRUE(run.finished);
 }
 
@@ -179,6 +198,16 @@ TEST(RunTablesTest, GroupsSeedsAndComparesWithTheBestAdamw) {
   EXPECT_NEAR(groups[1].validation_spread, 0.1, 1e-12);
   EXPECT_NEAR(groups[0].gap, 0.05, 1e-12);
   EXPECT_THAT(GroupTable(groups).ToMarkdown(), HasSubstr("+5.00 %"));
+}
+
+TEST(RunTablesTest, OtherFormatsAreAnotherGroup) {
+  std::vector<RunRecord> runs(2, MakeRun("r"));
+  runs[1].dtype = "bf16";
+  runs[1].master = "fp32";
+  runs[1].momentum = "fp32";
+  const std::vector<RunGroup> groups = GroupRuns(runs);
+  ASSERT_EQ(groups.size(), 2u);
+  EXPECT_EQ(groups[1].optimizer, "adamw, bf16/fp32/fp32");
 }
 
 TEST(RunTablesTest, ADivergedRunIsNoNumber) {

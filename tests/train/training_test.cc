@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -11,55 +13,13 @@
 #include "support/status_matchers.h"
 #include "tools/train/pretrain.h"
 #include "tools/train/run_record.h"
+#include "train/small_run.h"
 
 namespace zeromini::tools {
 namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
-
-std::string SomeText() {
-  const std::string path = testing::TempDir() + "/training_text.txt";
-  std::ofstream file(path);
-  uint32_t state = 12345;
-  const char* const words[] = {"shard ", "block ",  "row ", "of ",
-                               "the ",   "moment ", "is ",  "kept.\n"};
-  for (int i = 0; i < 20000; ++i) {
-    state = state * 1664525u + 1013904223u;
-    file << words[state >> 29];
-  }
-  return path;
-}
-
-PretrainOptions SmallRun(const std::string& optimizer, int64_t steps) {
-  PretrainOptions options;
-  options.model = *NamedConfig("llama-1m");
-  options.model.hidden = 32;
-  options.model.layers = 2;
-  options.model.ffn = 64;
-  options.model.context = 32;
-  options.batch = 8;
-  options.data = SomeText();
-  options.optimizer = optimizer;
-  options.schedule = {ScheduleShape::kCosine, 1e-3, -1, -1, steps};
-  options.eval_every = 0;
-  options.eval_batches = 2;
-  options.out = testing::TempDir() + "/train/" +
-                testing::UnitTest::GetInstance()->current_test_info()->name() +
-                "-" + optimizer;
-  EXPECT_OK(Complete(options));
-  return options;
-}
-
-PretrainResult Train(const PretrainOptions& options, int ranks) {
-  PretrainResult result;
-  RunRanks(ranks, [&](int rank, Communicator& group) {
-    auto trained = Pretrain(options, group);
-    ASSERT_OK(trained);
-    if (rank == 0) result = *std::move(trained);
-  });
-  return result;
-}
 
 TEST(TrainingTest, OurAdamWFollowsTorchAdamWFor100Steps) {
   const auto torch_losses = Train(SmallRun("torch-adamw", 100), 1).losses;
@@ -90,14 +50,7 @@ TEST(TrainingTest, RanksAndMicroStepsDoNotChangeTheOutcome) {
 }
 
 TEST(TrainingTest, TrainsAGpt2) {
-  PretrainOptions options = SmallRun("adam-mini", 40);
-  options.model = *NamedConfig("gpt2");
-  options.model.hidden = 32;
-  options.model.layers = 2;
-  options.model.ffn = 64;
-  options.model.context = 32;
-  options.length = 0;
-  ASSERT_OK(Complete(options));
+  const PretrainOptions options = SmallGpt2Run("adam-mini", 40);
   const PretrainResult result = Train(options, 2);
   EXPECT_LT(result.losses.back(), result.losses.front() - 1);
 }
@@ -108,6 +61,100 @@ TEST(TrainingTest, AdamMiniHoldsHalfOfAdamWsState) {
   EXPECT_NEAR(
       static_cast<double>(mini.state()) / static_cast<double>(adamw.state()),
       0.5, 0.02);
+}
+
+TEST(TrainingTest, RefusesWhatTheUnshardedReferenceCannotHonour) {
+  using Change = std::function<void(PretrainOptions&)>;
+  const std::vector<std::pair<const char*, Change>> changes = {
+      {"--dtype", [](PretrainOptions& o) { o.dtype = "bf16"; }},
+      {"--momentum", [](PretrainOptions& o) { o.momentum = "int8"; }},
+      {"--master", [](PretrainOptions& o) { o.master = "none"; }},
+      {"--stage 3", [](PretrainOptions& o) { o.stage = 3; }},
+      {"--shard-group", [](PretrainOptions& o) { o.shard_group = 1; }},
+      {"--clip-value", [](PretrainOptions& o) { o.clip_value = 1; }},
+      {"--prefetch", [](PretrainOptions& o) { o.prefetch = 0; }}};
+  for (const auto& [flag, change] : changes) {
+    PretrainOptions options = SmallRun("torch-adamw", 1);
+    change(options);
+    RunRanks(1, [&, flag = flag](int, Communicator& group) {
+      EXPECT_THAT(Pretrain(options, group),
+                  StatusIs(absl::StatusCode::kInvalidArgument,
+                           AllOf(HasSubstr("torch-adamw"), HasSubstr(flag))));
+    });
+  }
+}
+
+TEST(TrainingTest, RefusesFlagsThatDoNotFitTogether) {
+  PretrainOptions outside = SmallRun("adam-mini", 1);
+  outside.stage = 3;
+  outside.memory = "external";
+  EXPECT_THAT(Complete(outside), StatusIs(absl::StatusCode::kInvalidArgument,
+                                          HasSubstr("--memory must be flat")));
+  PretrainOptions remainder = SmallRun("adam-mini", 1);
+  remainder.master = "remainder16";
+  EXPECT_THAT(Complete(remainder), StatusIs(absl::StatusCode::kInvalidArgument,
+                                            HasSubstr("--master remainder16")));
+  PretrainOptions budget = SmallRun("adam-mini", 1);
+  budget.gather_budget = 1 << 20;
+  EXPECT_THAT(Complete(budget), StatusIs(absl::StatusCode::kInvalidArgument,
+                                         HasSubstr("--gather-budget")));
+}
+
+TEST(TrainingTest, Stage3HasTheLossesOfStage2BitForBit) {
+  for (const bool gpt2 : {false, true}) {
+    PretrainOptions options =
+        gpt2 ? SmallGpt2Run("adam-mini", 5) : SmallRun("adam-mini", 5);
+    options.micro_steps = 2;
+    options.stage = 2;
+    const PretrainResult two = Train(options, 2);
+    options.stage = 3;
+    const PretrainResult three = Train(options, 2);
+    EXPECT_EQ(three.losses, two.losses) << "gpt2 " << gpt2;
+    EXPECT_EQ(three.validation_loss, two.validation_loss) << "gpt2 " << gpt2;
+  }
+}
+
+TEST(TrainingTest, TrainsInSixteenBitsAtStage3) {
+  PretrainOptions options = SmallRun("adam-mini", 40);
+  options.dtype = "bf16";
+  options.master = "remainder16";
+  options.momentum = "bf16";
+  options.stage = 3;
+  options.micro_steps = 2;
+  options.clip = 1;
+  ASSERT_OK(Complete(options));
+  const PretrainResult result = Train(options, 2);
+  EXPECT_LT(result.losses.back(), result.losses.front() - 1);
+  EXPECT_GT(result.memory.master, 0);
+  ASSERT_OK_AND_ASSIGN(const RunRecord run, ReadRun(options.out));
+  EXPECT_EQ(run.dtype, "bf16");
+  EXPECT_EQ(run.master, "remainder16");
+  EXPECT_EQ(run.momentum, "bf16");
+  EXPECT_EQ(run.stage, 3);
+  EXPECT_EQ(run.micro_steps, 2);
+}
+
+TEST(TrainingTest, Fp16SkipsStepsUntilTheLossScaleFits) {
+  PretrainOptions options = SmallGpt2Run("adam-mini", 30);
+  options.dtype = "fp16";
+  options.stage = 2;
+  options.model.init_std = 1;  // Steep enough to overflow at first.
+  ASSERT_OK(Complete(options));
+  const PretrainResult result = Train(options, 2);
+  EXPECT_LT(result.losses.back(), result.losses.front() - 1);
+  std::ifstream file(options.out + "/metrics.jsonl");
+  double expected = 65536;
+  int skipped = 0;
+  for (std::string line; std::getline(file, line);) {
+    const auto json = nlohmann::json::parse(line, nullptr, false);
+    if (!json.contains("loss_scale")) continue;
+    EXPECT_EQ(json["loss_scale"].get<double>(), expected) << json["step"];
+    if (!json["skipped"].get<bool>()) continue;
+    expected /= 2;
+    ++skipped;
+  }
+  EXPECT_GT(skipped, 0);
+  EXPECT_LT(skipped, 16);
 }
 
 TEST(TrainingTest, LeavesMetricsWithTheAgreedKeys) {
@@ -126,7 +173,7 @@ TEST(TrainingTest, LeavesMetricsWithTheAgreedKeys) {
     ++steps;
     for (const char* key :
          {"step", "loss", "learning_rate", "grad_norm", "skipped",
-          "tokens_per_second", "bytes", "seconds"}) {
+          "tokens_per_second", "loss_scale", "bytes", "seconds"}) {
       EXPECT_TRUE(json.contains(key)) << key;
     }
     EXPECT_GT(json["bytes"]["gradients"].get<int64_t>(), 0);

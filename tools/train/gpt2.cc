@@ -6,16 +6,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "tools/train/widened_layers.h"
 
 namespace zeromini::tools {
-namespace {
-
-torch::Tensor Conv1d(const torch::Tensor& x, const torch::Tensor& weight,
-                     const torch::Tensor& bias) {
-  return torch::addmm(bias, x, weight);
-}
-
-}  // namespace
 
 Gpt2::Gpt2(const ModelConfig& config) : config_(config) {
   const int64_t c = config_.hidden;
@@ -72,8 +65,8 @@ void Gpt2::Initialize(uint64_t seed) {
 }
 
 torch::Tensor Gpt2::Norm(const Affine& norm, const torch::Tensor& x) const {
-  return torch::layer_norm(x, {config_.hidden}, norm.weight, norm.bias,
-                           config_.norm_epsilon);
+  return torch::layer_norm(x, {config_.hidden}, Widened(norm.weight),
+                           Widened(norm.bias), config_.norm_epsilon);
 }
 
 torch::Tensor Gpt2::Attention(const Layer& layer, const torch::Tensor& x,
@@ -101,17 +94,21 @@ torch::Tensor Gpt2::Logits(const torch::Tensor& tokens) {
   const int64_t batch = tokens.size(0);
   const int64_t time = tokens.size(1);
   torch::Tensor x =
-      (torch::embedding(tokens_, tokens) + positions_.narrow(0, 0, time))
+      (Embedding(tokens_, tokens) + Widened(positions_.narrow(0, 0, time)))
           .view({batch * time, config_.hidden});
   const torch::Tensor mask = CausalMask(1, time);
-  for (const Layer& layer : layers_) {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const Layer& layer = layers_[i];
+    const int block = static_cast<int>(i);
+    x = gate().Before(block, x);
     x = x + Attention(layer, Norm(layer.norm1, x), mask);
     const torch::Tensor inner = torch::gelu(
         Conv1d(Norm(layer.norm2, x), layer.mlp_in.weight, layer.mlp_in.bias),
         "tanh");
     x = x + Conv1d(inner, layer.mlp_out.weight, layer.mlp_out.bias);
+    x = gate().After(block, x);
   }
-  return torch::linear(Norm(final_norm_, x), head_);
+  return Linear(Norm(final_norm_, x), head_);
 }
 
 }  // namespace zeromini::tools

@@ -188,6 +188,10 @@ std::string HtmlReport(const std::vector<RunRecord>& runs) {
       TableSection("Results", ResultTable(runs),
                    "Final training loss: mean of the last 50 steps. State: "
                    "momentum and second moment of the rank that holds most."),
+      TableSection("Formats and sharding", SetupTable(runs),
+                   "Master: what restores fp32 from 16-bit weights. Momentum: "
+                   "what it, and AdamW's second moments, are stored as. Shard "
+                   "group: ranks that share a copy."),
       TableSection("Sent by one rank in a step", BytesTable(runs),
                    "Counted by the communicator. No optimizer state moves in "
                    "a step, whatever the optimizer."),

@@ -1,4 +1,6 @@
-// LanguageModel: what the trainer needs of a model, whichever it is.
+// LanguageModel: what the trainer needs of a model, whichever it is. Weights
+// and gradients are of the dtype that Module::to() gives them, all else is
+// fp32.
 
 #ifndef ZEROMINI_TOOLS_TRAIN_LANGUAGE_MODEL_H_
 #define ZEROMINI_TOOLS_TRAIN_LANGUAGE_MODEL_H_
@@ -14,6 +16,15 @@
 
 namespace zeromini::tools {
 
+// What happens around a block, which a model knows by its number only. Both
+// give back x, maybe with something to do in backward.
+class BlockGate {
+ public:
+  virtual ~BlockGate() = default;
+  virtual torch::Tensor Before(int block, const torch::Tensor& x) = 0;
+  virtual torch::Tensor After(int block, const torch::Tensor& x) = 0;
+};
+
 class LanguageModel : public torch::nn::Module {
  public:
   // tokens: int64 [batch, time], time <= context. Logits [batch*time, vocab].
@@ -25,6 +36,15 @@ class LanguageModel : public torch::nn::Module {
   // Mean cross entropy. tokens: int64 [batch, time + 1]; each token but the
   // first is a target.
   torch::Tensor Loss(const torch::Tensor& tokens);
+
+  // Not owned; null: nothing happens.
+  void SetGate(BlockGate* gate) { gate_ = gate; }
+
+ protected:
+  BlockGate& gate() const;
+
+ private:
+  BlockGate* gate_ = nullptr;
 };
 
 // `config` is complete.

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tools/train/fused_layers.h"
+#include "tools/train/widened_layers.h"
 
 namespace zeromini::tools {
 
@@ -88,7 +89,7 @@ torch::Tensor Llama::Attention(const Layer& layer, const torch::Tensor& x,
   const int64_t dim = config_.head_dim;
   const Positions& positions = PositionsFor(time);
   const auto rotate = [&](const torch::Tensor& weight, int64_t heads) {
-    return RotateHeads(torch::linear(x, weight), {batch, time, heads, dim},
+    return RotateHeads(Linear(x, weight), {batch, time, heads, dim},
                        positions.cosines, positions.sines);
   };
   // A key head's query heads follow each other, so they stack into one matrix
@@ -96,7 +97,7 @@ torch::Tensor Llama::Attention(const Layer& layer, const torch::Tensor& x,
   const torch::Tensor q =
       rotate(layer.q, config_.heads).view({batch * kv, groups * time, dim});
   const torch::Tensor k = rotate(layer.k, kv);
-  const torch::Tensor v = torch::linear(x, layer.v)
+  const torch::Tensor v = Linear(x, layer.v)
                               .view({batch, time, kv, dim})
                               .transpose(1, 2)
                               .reshape({batch * kv, time, dim});
@@ -107,24 +108,29 @@ torch::Tensor Llama::Attention(const Layer& layer, const torch::Tensor& x,
                                   .view({batch, config_.heads, time, dim})
                                   .transpose(1, 2)
                                   .reshape({batch * time, config_.heads * dim});
-  return torch::linear(mixed, layer.o);
+  return Linear(mixed, layer.o);
 }
 
 torch::Tensor Llama::Mlp(const Layer& layer, const torch::Tensor& x) {
-  return torch::linear(
-      torch::silu(torch::linear(x, layer.gate)) * torch::linear(x, layer.up),
-      layer.down);
+  return Linear(torch::silu(Linear(x, layer.gate)) * Linear(x, layer.up),
+                layer.down);
 }
 
 torch::Tensor Llama::Logits(const torch::Tensor& tokens) {
   const int64_t batch = tokens.size(0);
-  torch::Tensor x = torch::embedding(embedding_, tokens.reshape({-1}));
-  for (const Layer& layer : layers_) {
-    x = x + Attention(layer, RmsNorm(x, layer.input_norm, config_.norm_epsilon),
-                      batch);
-    x = x + Mlp(layer, RmsNorm(x, layer.post_norm, config_.norm_epsilon));
+  torch::Tensor x = Embedding(embedding_, tokens.reshape({-1}));
+  const auto norm = [this](const torch::Tensor& in, const torch::Tensor& w) {
+    return RmsNorm(in, Widened(w), config_.norm_epsilon);
+  };
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const Layer& layer = layers_[i];
+    const int block = static_cast<int>(i);
+    x = gate().Before(block, x);
+    x = x + Attention(layer, norm(x, layer.input_norm), batch);
+    x = x + Mlp(layer, norm(x, layer.post_norm));
+    x = gate().After(block, x);
   }
-  return torch::linear(RmsNorm(x, norm_, config_.norm_epsilon), head_);
+  return Linear(norm(x, norm_), head_);
 }
 
 }  // namespace zeromini::tools

@@ -92,6 +92,8 @@ absl::Status Trainer::Prepare() {
   torch::set_num_threads(options_.threads);
   model_ = MakeModel(options_.model);
   model_->Initialize(options_.seed);
+  if (options_.dtype == "bf16") model_->to(torch::kBFloat16);
+  if (options_.dtype == "fp16") model_->to(torch::kFloat16);
   ZEROMINI_ASSIGN_OR_RETURN(
       prometheus_,
       PrometheusFile::Create(PrometheusPath(options_.prometheus, group_.rank()),
@@ -125,10 +127,11 @@ absl::Status Trainer::Build() {
 
 void Trainer::Announce() const {
   const BlasInfo blas = FindBlas();
-  spdlog::info("{} with {} parameters, {} on {} rank{}, stage {}",
+  spdlog::info("{} with {} {} parameters, {} on {} rank{}, stage {}",
                ArchitectureName(options_.model.architecture),
-               ParameterCount(options_.model), options_.optimizer,
-               group_.size(), group_.size() == 1 ? "" : "s", options_.stage);
+               ParameterCount(options_.model), options_.dtype,
+               options_.optimizer, group_.size(), group_.size() == 1 ? "" : "s",
+               options_.stage);
   spdlog::info("{}: {} training and {} validation bytes", options_.data,
                data_->training_tokens(), data_->validation_tokens());
   if (blas.slow) {
@@ -150,7 +153,9 @@ absl::Status Trainer::TrainStep(int64_t step) {
   StepMetrics metrics;
   metrics.step = step;
   metrics.learning_rate = LearningRate(options_.schedule, step);
+  metrics.loss_scale = optimizer_->loss_scale();
   double loss_sum = 0;
+  ZEROMINI_RETURN_IF_ERROR(optimizer_->BeginForward());
   for (int64_t micro = 0; micro < options_.micro_steps; ++micro) {
     Clock::time_point mark = Clock::now();
     const torch::Tensor loss = model_->Loss(Tokens(data_->Training(
@@ -214,12 +219,14 @@ absl::Status Trainer::Evaluate(int64_t step) {
   const int64_t begin = total * group_.rank() / ranks;
   const int64_t end = total * (group_.rank() + 1) / ranks;
   double sum = 0;
+  ZEROMINI_RETURN_IF_ERROR(optimizer_->BeginForward());
   for (int64_t at = begin; at < end; at += options_.batch) {
     const int64_t count = std::min(options_.batch, end - at);
     const torch::Tensor loss = model_->Loss(
         Tokens(data_->Validation(at, count, total, options_.length)));
     sum += loss.item<float>() * static_cast<double>(count);
   }
+  ZEROMINI_RETURN_IF_ERROR(optimizer_->EndEvaluation());
   int64_t loss = LossToInteger(sum / static_cast<double>(total));
   ZEROMINI_RETURN_IF_ERROR(SumOverRanks(&loss, 1, group_));
   result_.validation_loss = LossFromInteger(loss);

@@ -1,6 +1,7 @@
 #include "tools/train/pretrain_options.h"
 
 #include <filesystem>
+#include <initializer_list>
 
 #include "absl/strings/str_cat.h"
 #include "tools/train/text_data.h"
@@ -36,7 +37,79 @@ absl::Status CheckSizes(const PretrainOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status CheckFormats(const PretrainOptions& options) {
+  if (options.dtype != "fp32" && options.dtype != "bf16" &&
+      options.dtype != "fp16") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--dtype must be fp32, bf16 or fp16, not ", options.dtype));
+  }
+  ZEROMINI_ASSIGN_OR_RETURN(const MasterFormat master,
+                            ParseMaster(options.master));
+  ZEROMINI_RETURN_IF_ERROR(ParseMomentum(options.momentum).status());
+  const bool remainder = master == MasterFormat::kRemainder16 ||
+                         master == MasterFormat::kRemainder8;
+  if (remainder && options.dtype != "bf16") {
+    return absl::InvalidArgumentError(absl::StrCat("--master ", options.master,
+                                                   " is for --dtype bf16, not ",
+                                                   options.dtype));
+  }
+  if (master == MasterFormat::kNone && options.dtype == "fp32") {
+    return absl::InvalidArgumentError(
+        "--master none is for 16-bit weights; with --dtype fp32 the weights "
+        "are the master");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSharding(const PretrainOptions& options) {
+  if (options.stage == 3 && options.memory != "flat") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--stage 3 keeps the weights itself: --memory must be flat, not ",
+        options.memory));
+  }
+  if (options.shard_group < 0 || options.prefetch < 0 ||
+      options.gather_budget < 0 || !(options.clip_value >= 0)) {
+    return absl::InvalidArgumentError(
+        "--shard-group, --prefetch, --gather-budget and --clip-value must not "
+        "be negative");
+  }
+  if (options.gather_budget > 0 && options.stage != 3) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--gather-budget is for --stage 3: nothing is gathered at stage ",
+        options.stage));
+  }
+  return absl::OkStatus();
+}
+
+template <typename Format, typename NameOf>
+absl::StatusOr<Format> ParseFormat(const char* flag, const std::string& name,
+                                   std::initializer_list<Format> formats,
+                                   NameOf name_of) {
+  std::string known;
+  for (Format format : formats) {
+    if (name == name_of(format)) return format;
+    absl::StrAppend(&known, known.empty() ? "" : ", ", name_of(format));
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(flag, " must be one of ", known, ", not ", name));
+}
+
 }  // namespace
+
+absl::StatusOr<MasterFormat> ParseMaster(const std::string& name) {
+  return ParseFormat<MasterFormat>(
+      "--master", name,
+      {MasterFormat::kNone, MasterFormat::kFloat32, MasterFormat::kRemainder16,
+       MasterFormat::kRemainder8},
+      MasterFormatName);
+}
+
+absl::StatusOr<StateFormat> ParseMomentum(const std::string& name) {
+  return ParseFormat<StateFormat>(
+      "--momentum", name,
+      {StateFormat::kFloat32, StateFormat::kBFloat16, StateFormat::kInt8},
+      StateFormatName);
+}
 
 const std::map<std::string, ScheduleShape>& ScheduleShapes() {
   static const auto* const shapes = new std::map<std::string, ScheduleShape>{
@@ -71,6 +144,8 @@ absl::Status Complete(PretrainOptions& options) {
     if (!path.has_filename()) path = path.parent_path();
     options.name = path.filename().string();
   }
+  ZEROMINI_RETURN_IF_ERROR(CheckFormats(options));
+  ZEROMINI_RETURN_IF_ERROR(CheckSharding(options));
   return CheckSizes(options);
 }
 

@@ -8,8 +8,10 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "tools/train/model_config.h"
 #include "zeromini/schedule.h"
+#include "zeromini/types.h"
 
 namespace zeromini::tools {
 
@@ -27,8 +29,15 @@ struct PretrainOptions {
   std::string memory = "flat";          // flat, external.
   std::string gradient_wire = "fp32";   // fp32, bf16.
   std::string weight_wire = "fp32";     // fp32, bf16.
-  int stage = 1;
+  std::string dtype = "fp32";     // Of weights and gradients: fp32, bf16, fp16.
+  std::string master = "fp32";    // See ParseMaster().
+  std::string momentum = "fp32";  // And adamw's v: fp32, bf16, int8.
+  int stage = 1;                  // 3 needs flat memory.
+  int shard_group = 0;            // Ranks that share a copy; 0: all.
+  int64_t gather_budget = 0;      // Bytes of gathered weights; 0: no limit.
+  int prefetch = 1;               // Blocks gathered ahead.
   double clip = 1;
+  double clip_value = 0;  // Of each element; 0: off.
   double skip_above = 0;  // Gradient norm; 0: off.
   double weight_decay = 0.1;
   double beta1 = 0.9;
@@ -50,6 +59,10 @@ struct PretrainOptions {
 // "constant", "linear", "cosine", "wsd".
 const std::map<std::string, ScheduleShape>& ScheduleShapes();
 std::string ScheduleName(ScheduleShape shape);
+
+// InvalidArgument, naming the flag, for a word that is none of theirs.
+absl::StatusOr<MasterFormat> ParseMaster(const std::string& name);
+absl::StatusOr<StateFormat> ParseMomentum(const std::string& name);
 
 // Fills in what defaults depend on; InvalidArgument for what cannot be trained.
 absl::Status Complete(PretrainOptions& options);

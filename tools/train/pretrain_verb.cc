@@ -61,6 +61,41 @@ void AddDataFlags(CLI::App& app, PretrainOptions& options) {
       ->capture_default_str();
 }
 
+void AddShardingFlags(CLI::App& app, PretrainOptions& options) {
+  app.add_option("--stage", options.stage,
+                 "ZeRO stage; 3 shards the weights, too")
+      ->check(CLI::IsMember({1, 2, 3}))
+      ->capture_default_str();
+  app.add_option("--shard-group", options.shard_group,
+                 "Ranks that share a copy of what is sharded; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--gather-budget", options.gather_budget,
+                 "Stage 3: bytes of gathered weights at a time, as 64MiB; 0: "
+                 "no limit")
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
+  app.add_option("--prefetch", options.prefetch,
+                 "Stage 3: blocks gathered ahead of their use")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+void AddFormatFlags(CLI::App& app, PretrainOptions& options) {
+  app.add_option("--dtype", options.dtype,
+                 "Of weights and gradients; the arithmetic is fp32")
+      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}))
+      ->capture_default_str();
+  app.add_option("--master", options.master,
+                 "What restores fp32 from 16-bit weights")
+      ->check(CLI::IsMember({"none", "fp32", "remainder16", "remainder8"}))
+      ->capture_default_str();
+  app.add_option("--momentum", options.momentum,
+                 "What momentum, and adamw's second moments, are stored as")
+      ->check(CLI::IsMember({"fp32", "bf16", "int8"}))
+      ->capture_default_str();
+}
+
 void AddTrainingFlags(CLI::App& app, Flags& flags) {
   PretrainOptions& options = flags.options;
   app.add_option("--optimizer", options.optimizer, "Which update rule")
@@ -70,12 +105,11 @@ void AddTrainingFlags(CLI::App& app, Flags& flags) {
                  "Adam-mini's blocks of the value projection")
       ->check(CLI::IsMember({"rows", "whole"}))
       ->capture_default_str();
-  app.add_option("--stage", options.stage, "ZeRO stage")
-      ->check(CLI::IsMember({1, 2}))
-      ->capture_default_str();
   app.add_option("--memory", options.memory, "Where weights live")
       ->check(CLI::IsMember({"flat", "external"}))
       ->capture_default_str();
+  AddShardingFlags(app, options);
+  AddFormatFlags(app, options);
   app.add_option("--gradient-wire", options.gradient_wire,
                  "What gradients travel as")
       ->check(CLI::IsMember({"fp32", "bf16"}))
@@ -97,6 +131,10 @@ void AddTrainingFlags(CLI::App& app, Flags& flags) {
   app.add_option("--decay-steps", flags.decay,
                  "Steps in which wsd falls (default: steps / 5)");
   app.add_option("--clip", options.clip, "Global gradient norm; 0: off")
+      ->capture_default_str();
+  app.add_option("--clip-value", options.clip_value,
+                 "Limit of each element of the gradient, before --clip; 0: off")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--skip-above", options.skip_above,
                  "Skips steps with a larger gradient norm; 0: off")

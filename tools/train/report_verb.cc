@@ -38,9 +38,11 @@ int RunReport(const ReportFlags& flags) {
         WriteTextFile(flags.json, ToJson(runs).dump(2) + "\n");
     if (!copied.ok()) return Fail(copied, 1);
   }
-  std::printf("%s\nSent by one rank in a step:\n%s\nreport: %s\n",
-              ResultTable(runs).ToText().c_str(),
-              BytesTable(runs).ToText().c_str(), flags.out.c_str());
+  std::printf(
+      "%s\nFormats and sharding:\n%s\nSent by one rank in a step:\n"
+      "%s\nreport: %s\n",
+      ResultTable(runs).ToText().c_str(), SetupTable(runs).ToText().c_str(),
+      BytesTable(runs).ToText().c_str(), flags.out.c_str());
   return 0;
 }
 

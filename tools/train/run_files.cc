@@ -44,6 +44,7 @@ Json ToJson(const StepMetrics& metrics) {
   return {{"step", metrics.step},
           {"loss", Number(metrics.loss)},
           {"learning_rate", metrics.learning_rate},
+          {"loss_scale", metrics.loss_scale},
           {"grad_norm", Number(report.grad_norm)},
           {"clip_scale", report.clip_scale},
           {"skipped", report.skipped},
@@ -60,12 +61,16 @@ Json ToJson(const StepMetrics& metrics) {
 }
 
 Json ToJson(const MemoryReport& memory) {
-  return {
-      {"weights", memory.weights},   {"gradients", memory.gradients},
-      {"momentum", memory.momentum}, {"second_moment", memory.second_moment},
-      {"master", memory.master},     {"statistics", memory.statistics},
-      {"buckets", memory.buckets},   {"peak", memory.peak},
-      {"state", memory.state()}};
+  return {{"weights", memory.weights},
+          {"gathered", memory.gathered},
+          {"gradients", memory.gradients},
+          {"momentum", memory.momentum},
+          {"second_moment", memory.second_moment},
+          {"master", memory.master},
+          {"statistics", memory.statistics},
+          {"buckets", memory.buckets},
+          {"peak", memory.peak},
+          {"state", memory.state()}};
 }
 
 Json ToJson(const PretrainOptions& options) {
@@ -97,8 +102,15 @@ Json ToJson(const PretrainOptions& options) {
           {"memory", options.memory},
           {"gradient_wire", options.gradient_wire},
           {"weight_wire", options.weight_wire},
+          {"dtype", options.dtype},
+          {"master", options.master},
+          {"momentum", options.momentum},
           {"stage", options.stage},
+          {"shard_group", options.shard_group},
+          {"gather_budget", options.gather_budget},
+          {"prefetch", options.prefetch},
           {"clip", options.clip},
+          {"clip_value", options.clip_value},
           {"skip_above", options.skip_above},
           {"weight_decay", options.weight_decay},
           {"beta1", options.beta1},

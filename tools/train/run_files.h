@@ -22,6 +22,7 @@ struct StepMetrics {
   int64_t step = 0;
   double loss = 0;
   double learning_rate = 0;
+  double loss_scale = 1;
   double tokens_per_second = 0;
   double forward_seconds = 0;
   double backward_seconds = 0;

@@ -36,6 +36,19 @@ Json ObjectAt(const Json& json, const char* key) {
   return found != json.end() && found->is_object() ? *found : Json::object();
 }
 
+// Runs from before there was a choice had fp32 everywhere.
+void ReadFormats(const Json& options, RunRecord& run) {
+  const auto text = [&options](const char* key) {
+    const std::string found = TextAt(options, key);
+    return found.empty() ? std::string("fp32") : found;
+  };
+  run.dtype = text("dtype");
+  run.master = run.dtype == "fp32" ? "-" : text("master");
+  run.momentum = text("momentum");
+  run.shard_group = CountAt(options, "shard_group");
+  run.micro_steps = static_cast<int64_t>(NumberAt(options, "micro_steps", 1));
+}
+
 void ReadSummary(const Json& json, RunRecord& run) {
   const Json options = ObjectAt(json, "options");
   if (!TextAt(json, "name").empty()) run.name = TextAt(json, "name");
@@ -47,6 +60,7 @@ void ReadSummary(const Json& json, RunRecord& run) {
   }
   run.ranks = CountAt(json, "ranks");
   run.stage = CountAt(options, "stage");
+  ReadFormats(options, run);
   run.parameters = CountAt(json, "parameters");
   run.steps = CountAt(options, "steps");
   run.seed = static_cast<uint64_t>(NumberAt(options, "seed"));

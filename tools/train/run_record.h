@@ -21,6 +21,11 @@ struct RunRecord {
   bool finished = false;  // run.json is there.
   int64_t ranks = 0;
   int64_t stage = 0;
+  int64_t shard_group = 0;  // Ranks of a copy; 0: all.
+  int64_t micro_steps = 1;
+  std::string dtype;     // Of the weights.
+  std::string master;    // "-" beside fp32 weights.
+  std::string momentum;  // And second moments of elements.
   int64_t parameters = 0;
   int64_t steps = 0;
   uint64_t seed = 0;

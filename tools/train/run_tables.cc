@@ -37,6 +37,14 @@ struct Spread {
   double half() const { return (high - low) / 2; }
 };
 
+std::string OptimizerAndFormats(const RunRecord& run) {
+  const bool plain = (run.dtype.empty() || run.dtype == "fp32") &&
+                     (run.momentum.empty() || run.momentum == "fp32");
+  if (plain) return run.optimizer;
+  return absl::StrCat(run.optimizer, ", ", run.dtype, "/", run.master, "/",
+                      run.momentum);
+}
+
 void FillGaps(std::vector<RunGroup>& groups) {
   std::map<int64_t, double> best;
   for (const RunGroup& group : groups) {
@@ -123,6 +131,19 @@ Table ResultTable(const std::vector<RunRecord>& runs) {
   return table;
 }
 
+Table SetupTable(const std::vector<RunRecord>& runs) {
+  Table table;
+  table.header = {"run",   "weights",     "master",    "momentum",
+                  "stage", "shard group", "accumulate"};
+  for (const RunRecord& run : runs) {
+    table.rows.push_back(
+        {run.name, run.dtype, run.master, run.momentum, absl::StrCat(run.stage),
+         run.shard_group == 0 ? "all" : absl::StrCat(run.shard_group),
+         absl::StrCat(run.micro_steps)});
+  }
+  return table;
+}
+
 Table BytesTable(const std::vector<RunRecord>& runs) {
   const char* const keys[] = {"gradients",    "weights", "scalars",
                               "state",        "padding", "inside_host",
@@ -147,7 +168,7 @@ std::vector<RunGroup> GroupRuns(const std::vector<RunRecord>& runs) {
   for (const RunRecord& run : runs) {
     if (!run.finished) continue;
     auto& [training, validation] =
-        spreads[{run.steps, run.optimizer, run.learning_rate}];
+        spreads[{run.steps, OptimizerAndFormats(run), run.learning_rate}];
     training.Take(run.training_loss);
     validation.Take(run.validation_loss);
   }
@@ -194,6 +215,11 @@ nlohmann::json ToJson(const std::vector<RunRecord>& runs) {
                     {"finished", run.finished},
                     {"ranks", run.ranks},
                     {"stage", run.stage},
+                    {"dtype", run.dtype},
+                    {"master", run.master},
+                    {"momentum", run.momentum},
+                    {"shard_group", run.shard_group},
+                    {"micro_steps", run.micro_steps},
                     {"steps", run.steps},
                     {"parameters", run.parameters},
                     {"learning_rate", run.learning_rate},

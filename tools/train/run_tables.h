@@ -19,12 +19,14 @@ struct Table {
   std::string ToMarkdown() const;
 };
 
-Table ResultTable(const std::vector<RunRecord>& runs);  // One row a run.
-Table BytesTable(const std::vector<RunRecord>& runs);   // One row a run.
+// One row a run.
+Table ResultTable(const std::vector<RunRecord>& runs);
+Table SetupTable(const std::vector<RunRecord>& runs);  // Formats and sharding.
+Table BytesTable(const std::vector<RunRecord>& runs);
 
 // Finished runs that differ only in their seed, together.
 struct RunGroup {
-  std::string optimizer;
+  std::string optimizer;  // "adamw, bf16/remainder16/fp32" if not all fp32.
   double learning_rate = 0;
   int64_t steps = 0;
   int64_t runs = 0;

@@ -3,25 +3,55 @@
 #include "absl/strings/str_cat.h"
 #include "tools/train/train_optimizer.h"
 #include "zeromini/internal/status_macros.h"
+#include "zeromini/loss_scale.h"
 #include "zeromini/torch.h"
 
 namespace zeromini::tools {
 namespace {
 
-class Sharded : public TrainOptimizer {
+// A layer of the model is a block, and a block is what is gathered together.
+class Sharded : public TrainOptimizer, public BlockGate {
  public:
-  explicit Sharded(std::unique_ptr<TorchOptimizer> attached)
-      : attached_(std::move(attached)) {}
+  Sharded(LanguageModel& model, std::unique_ptr<TorchOptimizer> attached,
+          const PretrainOptions& options)
+      : model_(model),
+        attached_(std::move(attached)),
+        gathers_(options.stage == 3),
+        scales_(options.dtype == "fp16") {
+    if (gathers_) model_.SetGate(this);
+  }
+  ~Sharded() override { model_.SetGate(nullptr); }
+
+  torch::Tensor Before(int block, const torch::Tensor& x) override {
+    return attached_->Before(block, x);
+  }
+  torch::Tensor After(int block, const torch::Tensor& x) override {
+    return attached_->After(block, x);
+  }
+
+  absl::Status BeginForward() override {
+    return gathers_ ? attached_->Gather(kOutsideOfBlocks) : absl::OkStatus();
+  }
+
+  absl::Status EndEvaluation() override {
+    ZEROMINI_RETURN_IF_ERROR(attached_->status());
+    return gathers_ ? attached_->Release(kOutsideOfBlocks) : absl::OkStatus();
+  }
 
   absl::Status Backward(const torch::Tensor& loss) override {
-    loss.backward();
+    (scales_ ? loss * scale_.value() : loss).backward();
     return absl::OkStatus();
   }
+
+  double loss_scale() const override { return scales_ ? scale_.value() : 1; }
 
   absl::StatusOr<StepReport> Step(double learning_rate) override {
     StepOptions options;
     options.learning_rate = learning_rate;
-    return attached_->Step(options);
+    options.loss_scale = loss_scale();
+    ZEROMINI_ASSIGN_OR_RETURN(StepReport report, attached_->Step(options));
+    if (scales_) scale_.Update(report.not_finite);
+    return report;
   }
 
   MemoryReport Memory() const override {
@@ -33,7 +63,13 @@ class Sharded : public TrainOptimizer {
   absl::Status Close() override { return attached_->optimizer().Close(); }
 
  private:
+  static constexpr int kOutsideOfBlocks = -1;
+
+  LanguageModel& model_;
   std::unique_ptr<TorchOptimizer> attached_;
+  const bool gathers_;
+  const bool scales_;
+  LossScale scale_;
 };
 
 absl::StatusOr<DType> WireFormat(const char* flag, const std::string& name) {
@@ -42,6 +78,19 @@ absl::StatusOr<DType> WireFormat(const char* flag, const std::string& name) {
   }
   return absl::InvalidArgumentError(
       absl::StrCat(flag, " must be fp32 or bf16, not ", name));
+}
+
+absl::Status SetFormats(const PretrainOptions& options,
+                        OptimizerOptions& core) {
+  ZEROMINI_ASSIGN_OR_RETURN(
+      core.gradient_wire, WireFormat("--gradient-wire", options.gradient_wire));
+  ZEROMINI_ASSIGN_OR_RETURN(core.weight_wire,
+                            WireFormat("--weight-wire", options.weight_wire));
+  ZEROMINI_ASSIGN_OR_RETURN(core.master, ParseMaster(options.master));
+  ZEROMINI_ASSIGN_OR_RETURN(core.state, ParseMomentum(options.momentum));
+  // A scale that grows until it is too large makes such steps by design.
+  if (options.dtype == "fp16") core.non_finite = NonFiniteGradients::kSkip;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<OptimizerOptions> CoreOptions(const PretrainOptions& options) {
@@ -55,12 +104,13 @@ absl::StatusOr<OptimizerOptions> CoreOptions(const PretrainOptions& options) {
       options.value_blocks == "rows" ? ValueBlocks::kRows : ValueBlocks::kWhole;
   core.memory =
       options.memory == "external" ? MemoryForm::kExternal : MemoryForm::kFlat;
-  ZEROMINI_ASSIGN_OR_RETURN(
-      core.gradient_wire, WireFormat("--gradient-wire", options.gradient_wire));
-  ZEROMINI_ASSIGN_OR_RETURN(core.weight_wire,
-                            WireFormat("--weight-wire", options.weight_wire));
+  ZEROMINI_RETURN_IF_ERROR(SetFormats(options, core));
   core.stage = options.stage;
+  core.shard_ranks = options.shard_group;
+  core.gather_budget_bytes = options.gather_budget;
+  core.prefetch = options.prefetch;
   core.max_grad_norm = options.clip;
+  core.max_grad_value = options.clip_value;
   core.skip_above_grad_norm = options.skip_above;
   core.micro_steps = static_cast<int>(options.micro_steps);
   core.model.hidden = options.model.hidden;
@@ -90,7 +140,7 @@ absl::StatusOr<std::unique_ptr<TrainOptimizer>> MakeSharded(
   }
   ZEROMINI_ASSIGN_OR_RETURN(auto attached,
                             AttachTorch(model, core, group, attach));
-  return std::make_unique<Sharded>(std::move(attached));
+  return std::make_unique<Sharded>(model, std::move(attached), options);
 }
 
 }  // namespace zeromini::tools

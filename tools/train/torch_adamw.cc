@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tools/train/train_optimizer.h"
+#include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
 namespace {
@@ -92,6 +93,26 @@ class TorchAdamW : public TrainOptimizer {
   int64_t steps_ = 0;
 };
 
+// Flags that only the sharded optimizer honours.
+absl::Status RefuseSharding(const PretrainOptions& options) {
+  const PretrainOptions defaults;
+  const auto refuse = [](const char* flag) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--optimizer torch-adamw is the unsharded fp32 reference "
+                     "and has no ",
+                     flag));
+  };
+  if (options.dtype != defaults.dtype) return refuse("--dtype but fp32");
+  if (options.master != defaults.master) return refuse("--master");
+  if (options.momentum != defaults.momentum) return refuse("--momentum");
+  if (options.stage == 3) return refuse("--stage 3");
+  if (options.shard_group != 0) return refuse("--shard-group");
+  if (options.clip_value != 0) return refuse("--clip-value");
+  if (options.gather_budget != 0) return refuse("--gather-budget");
+  if (options.prefetch != defaults.prefetch) return refuse("--prefetch");
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TrainOptimizer>> MakeTorchAdamW(
@@ -108,6 +129,7 @@ absl::StatusOr<std::unique_ptr<TrainOptimizer>> MakeTorchAdamW(
                      options.gradient_wire, " and --weight-wire ",
                      options.weight_wire, " must both be fp32"));
   }
+  ZEROMINI_RETURN_IF_ERROR(RefuseSharding(options));
   return std::make_unique<TorchAdamW>(model, options);
 }
 

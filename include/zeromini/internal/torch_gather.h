@@ -1,0 +1,144 @@
+// TorchOptimizer at stage 3. Included by zeromini/torch.h, at its end.
+
+#ifndef ZEROMINI_INTERNAL_TORCH_GATHER_H_
+#define ZEROMINI_INTERNAL_TORCH_GATHER_H_
+
+#include <algorithm>
+
+#include "zeromini/torch.h"
+
+namespace zeromini {
+
+inline absl::Status TorchOptimizer::MoveToShards() {
+  torch::NoGradGuard no_grad;
+  const Plan& plan = optimizer_->plan();
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    Entry& entry = entries_[i];
+    const int index = static_cast<int>(i);
+    const int tied_to = plan.params[i].tied_to;
+    const int owner = tied_to >= 0 ? tied_to : index;
+    GatherSet& set = sets_[plan.params[owner].gather_group];
+    if (plan.params[owner].bucket < 0) continue;  // Frozen.
+    if (owner == index) {
+      const absl::Status taken =
+          optimizer_->SetParam(index, entry.tensor.data_ptr());
+      if (!taken.ok()) return taken;
+      entry.storage =
+          internal::EmptyStorage(static_cast<int64_t>(entry.tensor.nbytes()));
+      set.owners.push_back(index);
+      last_group_ = std::max(last_group_, plan.params[i].gather_group);
+    }
+    // Frees what it was in.
+    entry.tensor.set_data(
+        internal::Over(entries_[owner].storage, entry.tensor));
+  }
+  anchor_ = torch::zeros({1});
+  anchor_.requires_grad_();
+  return absl::OkStatus();
+}
+
+inline absl::Status TorchOptimizer::Gather(int group, GatherPass pass) {
+  const auto found = sets_.find(group);
+  const bool whole = found != sets_.end() && found->second.owners.empty();
+  if (whole) return absl::OkStatus();
+  absl::Status status = optimizer_->Gather(group, pass);
+  if (!status.ok()) return status;
+  GatherSet& set = found->second;
+  for (int owner : set.owners) {
+    status = optimizer_->WaitParam(owner);
+    if (!status.ok()) return status;
+  }
+  for (int owner : set.owners) {
+    internal::PointAt(entries_[owner].storage, optimizer_->ParamData(owner));
+  }
+  set.zeros.clear();
+  return absl::OkStatus();
+}
+
+inline absl::Status TorchOptimizer::Release(int group) {
+  const auto found = sets_.find(group);
+  if (found != sets_.end()) {
+    for (int owner : found->second.owners) {
+      internal::PointAt(entries_[owner].storage, nullptr);
+    }
+    found->second.zeros.clear();
+    if (found->second.owners.empty()) return absl::OkStatus();
+  }
+  return optimizer_->Release(group);
+}
+
+// Also what has been gathered ahead and never used.
+inline absl::Status TorchOptimizer::ReleaseAll() {
+  for (const auto& item : sets_) {
+    const absl::Status status = Release(item.first);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+inline void TorchOptimizer::GatherOrZero(int group, GatherPass pass) {
+  absl::Status now = status();
+  if (now.ok()) now = internal::Guarded([&] { return Gather(group, pass); });
+  if (now.ok()) return;
+  Keep(now);
+  // The block runs whatever we say; a null pointer would end the process.
+  Keep(internal::Guarded([&] {
+    const auto found = sets_.find(group);
+    if (found == sets_.end()) return absl::OkStatus();
+    GatherSet& set = found->second;
+    set.zeros.clear();
+    for (int owner : set.owners) {
+      Entry& entry = entries_[owner];
+      set.zeros.push_back(
+          torch::zeros(entry.tensor.sizes(), entry.tensor.scalar_type()));
+      internal::PointAt(entry.storage, set.zeros.back().data_ptr());
+    }
+    return absl::OkStatus();
+  }));
+}
+
+inline void TorchOptimizer::ReleaseOrKeep(int group) {
+  Keep(internal::Guarded([&] { return Release(group); }));
+}
+
+inline bool TorchOptimizer::Trains(int group) const {
+  const auto found = sets_.find(group);
+  return found != sets_.end() && !found->second.owners.empty();
+}
+
+inline torch::Tensor TorchOptimizer::InBackward(const torch::Tensor& x,
+                                                std::function<void()> call) {
+  const std::weak_ptr<int> alive = alive_;
+  const std::function<void()> guarded = [alive, call = std::move(call)] {
+    if (!alive.expired()) call();
+  };
+  torch::Tensor marked = x;
+  Keep(internal::Guarded([&] {
+    marked = internal::CallInBackward::apply(x, anchor_, guarded);
+    return absl::OkStatus();
+  }));
+  return marked;
+}
+
+inline torch::Tensor TorchOptimizer::Before(int group, const torch::Tensor& x) {
+  if (!sharded_) return x;
+  GatherOrZero(group, GatherPass::kForward);
+  const bool backward =
+      torch::GradMode::is_enabled() && (x.requires_grad() || Trains(group));
+  if (!backward) return x;
+  return InBackward(x, [this, group] { ReleaseOrKeep(group); });
+}
+
+inline torch::Tensor TorchOptimizer::After(int group, const torch::Tensor& x) {
+  if (!sharded_) return x;
+  const bool backward = torch::GradMode::is_enabled() && x.requires_grad();
+  // Backward begins with the last group.
+  if (!backward || group != last_group_) ReleaseOrKeep(group);
+  if (!backward) return x;
+  return InBackward(
+      x, [this, group] { GatherOrZero(group, GatherPass::kBackward); });
+}
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_INTERNAL_TORCH_GATHER_H_

@@ -1,0 +1,21 @@
+// Which group of hyper-parameters a parameter joins.
+
+#ifndef ZEROMINI_RUNTIME_PARAM_GROUPS_H_
+#define ZEROMINI_RUNTIME_PARAM_GROUPS_H_
+
+#include <vector>
+
+#include "absl/types/span.h"
+#include "zeromini/options.h"
+#include "zeromini/param_spec.h"
+
+namespace zeromini {
+
+// `specs` with a group each. Those that name one keep it; a tied parameter has
+// its own, which nothing reads.
+std::vector<ParamSpec> JoinGroups(absl::Span<const ParamSpec> specs,
+                                  const OptimizerOptions& options);
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_RUNTIME_PARAM_GROUPS_H_

@@ -1,0 +1,167 @@
+// What a step decides from sums over all ranks: who gave gradients, the norm,
+// the scale of the update, and whether there is an update at all.
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "runtime/agreement.h"
+#include "runtime/option_checks.h"
+#include "runtime/step_pipeline.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini {
+
+double StepPipeline::MeanScale(double loss_scale) const {
+  const double contributions =
+      static_cast<double>(group_.size()) * options_.micro_steps;
+  return (options_.reduction == Reduction::kMean ? 1 / contributions : 1) /
+         loss_scale;
+}
+
+void StepPipeline::ClampAll(double loss_scale) {
+  if (options_.max_grad_value == 0) return;
+  // With a bad scale nothing is clipped, and the step will be refused.
+  const float limit =
+      static_cast<float>(options_.max_grad_value / MeanScale(loss_scale));
+  for (size_t b = 0; b < buckets_.size(); ++b) {
+    SubmitStatistics(static_cast<int>(b), limit);
+  }
+}
+
+uint64_t StepPipeline::AgreementWord(const StepOptions& options) const {
+  FnvHash hash;
+  hash.Add(options.learning_rate).Add(options.loss_scale);
+  hash.Add(static_cast<double>(optimizer_steps_));
+  for (const ParamGroup& group : groups_) AddGroup(group, &hash);
+  return hash.value();
+}
+
+// Expert slices have different blocks under one index.
+int StepPipeline::SplitSlot(int split) const {
+  const int bucket = plan_.params[plan_.split_blocks[split].param].bucket;
+  const int slice = groups_of_ranks_.of(plan_.buckets[bucket]).slice;
+  return split + slice * static_cast<int>(plan_.split_blocks.size());
+}
+
+void StepPipeline::AddScalars(int bucket) {
+  const BucketShard& shard = shards_[bucket];
+  // Other replicas have the same sums.
+  const bool counts = groups_of_ranks_.of(plan_.buckets[bucket]).replica == 0;
+  if (counts && TakesAllSums()) scalars_.AddNorm(shard.norm());
+  for (size_t i = 0; counts && i < shard.splits().size(); ++i) {
+    scalars_.AddSplit(SplitSlot(shard.splits()[i]), shard.partials()[i]);
+  }
+  // A parameter may have several runs here, but is counted once.
+  std::vector<int> not_finite;
+  for (size_t r = 0; r < shard.runs().size(); ++r) {
+    if (shard.finite(static_cast<int>(r))) continue;
+    not_finite.push_back(shard.runs()[r].run->param);
+  }
+  const bool all_required =
+      options_.absent_gradients == AbsentGradients::kError;
+  for (int param : plan_.buckets[bucket].params) {
+    const GradBucket& gradients = *buckets_[bucket];
+    const int least = all_required ? gradients.expected(param) : 1;
+    if (gradients.arrived(param) >= least) scalars_.SetPresent(param);
+    if (std::find(not_finite.begin(), not_finite.end(), param) !=
+        not_finite.end()) {
+      scalars_.SetNotFinite(param);
+    }
+  }
+}
+
+absl::Status StepPipeline::ExchangeScalars(uint64_t agreement) {
+  scalars_.Clear();
+  scalars_.SetAgreement(agreement);
+  for (size_t b = 0; b < buckets_.size(); ++b) AddScalars(static_cast<int>(b));
+  ZEROMINI_RETURN_IF_ERROR(group_.AllReduce(
+      scalars_.data(), scalars_.size(), DType::kInt64, ReduceOp::kSum,
+      Exchange{Purpose::kScalars, -1, 0, DType::kFloat32, plan_.hash}));
+  return FinishExchange(group_, device_);
+}
+
+absl::Status StepPipeline::NameAbsent(const std::vector<int>& params) {
+  const int first = params.front();
+  const GradBucket& bucket = *buckets_[plan_.params[first].bucket];
+  std::vector<int> ranks;
+  ZEROMINI_RETURN_IF_ERROR(RanksWhere(
+      bucket.arrived(first) < bucket.expected(first), group_, device_, &ranks));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "gradient of '", plan_.params[first].name, "' is missing on rank",
+      ranks.size() == 1 ? " " : "s ", absl::StrJoin(ranks, ", "), " of ",
+      group_.size(), " in step ", optimizer_steps_ + 1,
+      params.size() > 1
+          ? absl::StrCat(", and those of ", params.size() - 1, " more")
+          : "",
+      "; nothing was updated (absent_gradients is kError)"));
+}
+
+absl::Status StepPipeline::CheckPresence() {
+  std::vector<int> absent;
+  for (size_t p = 0; p < plan_.params.size(); ++p) {
+    const int param = static_cast<int>(p);
+    present_[p] = 0;
+    if (plan_.params[p].bucket < 0) continue;
+    const int ranks = scalars_.RanksPresent(param);
+    const bool required = options_.absent_gradients == AbsentGradients::kError;
+    if (required && ranks < group_.size()) absent.push_back(param);
+    present_[p] = ranks > 0 ? 1 : 0;
+  }
+  return absent.empty() ? absl::OkStatus() : NameAbsent(absent);
+}
+
+std::string StepPipeline::NameNotFinite() const {
+  std::string first;
+  int more = -1;
+  for (size_t p = 0; p < plan_.params.size(); ++p) {
+    if (scalars_.RanksNotFinite(static_cast<int>(p)) == 0) continue;
+    if (first.empty()) first = plan_.params[p].name;
+    ++more;
+  }
+  if (first.empty()) return first;
+  return absl::StrCat(
+      "gradient of '", first, "' is not finite after the sum ", "over ",
+      group_.size(), " ranks in step ", optimizer_steps_ + 1,
+      more > 0 ? absl::StrCat(", nor are those of ", more, " more") : "");
+}
+
+void StepPipeline::SetScales(double loss_scale, StepReport* report) {
+  gradient_scale_ = MeanScale(loss_scale);
+  report->grad_norm = std::numeric_limits<double>::quiet_NaN();
+  report->clip_scale = 1;
+  if (!TakesAllSums()) return;
+  report->grad_norm = std::sqrt(scalars_.SumOfSquares()) * gradient_scale_;
+  if (options_.max_grad_norm > 0 &&
+      report->grad_norm > options_.max_grad_norm) {
+    // As torch.nn.utils.clip_grad_norm_, whose 1e-6 guards a zero norm.
+    report->clip_scale = options_.max_grad_norm / (report->grad_norm + 1e-6);
+    gradient_scale_ *= report->clip_scale;
+  }
+}
+
+absl::Status StepPipeline::DecideToSkip(StepReport* report) {
+  report->skipped_because = NameNotFinite();
+  if (!report->skipped_because.empty()) {
+    if (options_.non_finite == NonFiniteGradients::kError) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(report->skipped_because, "; nothing was updated"));
+    }
+    report->skipped = true;
+    report->not_finite = true;
+    report->grad_norm = std::numeric_limits<double>::quiet_NaN();
+    return absl::OkStatus();
+  }
+  const double limit = options_.skip_above_grad_norm;
+  if (limit > 0 && report->grad_norm > limit) {
+    report->skipped = true;
+    report->skipped_because = absl::StrCat(
+        "the gradient's norm is ", report->grad_norm, " in step ",
+        optimizer_steps_ + 1, ", above skip_above_grad_norm, ", limit);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace zeromini

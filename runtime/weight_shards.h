@@ -1,0 +1,115 @@
+// WeightShards: ZeRO stage 3's weights. At rest a rank holds its segment of
+// each bucket; full tensors exist while their gather group is gathered, in
+// buffers that take no more than a budget.
+
+#ifndef ZEROMINI_RUNTIME_WEIGHT_SHARDS_H_
+#define ZEROMINI_RUNTIME_WEIGHT_SHARDS_H_
+
+#include <cstdint>
+#include <list>
+#include <map>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "runtime/device.h"
+#include "runtime/param_store.h"
+#include "runtime/rank_groups.h"
+#include "zeromini/optimizer.h"
+#include "zeromini/options.h"
+#include "zeromini/plan.h"
+
+namespace zeromini {
+
+// Buffers of gathered weights, reused where the size is the same. What is taken
+// and what is kept together never exceed the budget.
+class GatherPool {
+ public:
+  // `patience`: how long a stream may take to be done with a buffer.
+  GatherPool(Device& device, int64_t budget, absl::Duration patience)
+      : device_(device), budget_(budget), patience_(patience) {}
+
+  struct Lease {
+    Buffer buffer;
+    int64_t bytes = 0;
+    Event ready;  // Whoever writes must wait for it first.
+  };
+
+  bool HasRoomFor(int64_t bytes) const {
+    return budget_ == 0 || taken_ + bytes <= budget_;
+  }
+  // ResourceExhausted, with the numbers, if there is no room.
+  absl::StatusOr<Lease> Take(int64_t bytes);
+  void Give(Lease lease);
+
+ private:
+  absl::Status DropOldest();
+
+  Device& device_;
+  const int64_t budget_;
+  const absl::Duration patience_;
+  int64_t taken_ = 0;
+  int64_t kept_ = 0;
+  std::list<Lease> free_;  // The longest unused first.
+};
+
+// Every rank must make the same calls in the same order; one thread at a time.
+class WeightShards {
+ public:
+  // All references must outlive it. With another stage it is empty.
+  WeightShards(const OptimizerOptions& options, const Plan& plan,
+               ParamStore& store, Device& device, const RankGroups& groups);
+
+  absl::Status Allocate();
+
+  // This rank's segment of `bucket`, of its dtype.
+  void* segment(int bucket) const { return shards_[bucket].get(); }
+  // The segment is as it shall be once `event` has passed.
+  void SetUpdated(int bucket, Event event) {
+    updated_[bucket] = std::move(event);
+  }
+
+  // Keeps the rows of `tensor` that this rank owns. Done at once.
+  void TakeRows(int param, const void* tensor);
+
+  // See Optimizer.
+  absl::Status Gather(int group, GatherPass pass);
+  absl::Status Release(int group, const Event& after);
+  absl::Status ReleaseAll(const Event& after);
+
+  // The point from which the tensors of the group are there; null if it is not
+  // gathered.
+  Event gathered(int group) const;
+
+ private:
+  struct Group {
+    std::vector<int> buckets;
+    int64_t bytes = 0;  // What gathering takes at most.
+    bool gathered = false;
+    std::vector<GatherPool::Lease> leases;
+    Event done;
+  };
+
+  int64_t FullBytes(int bucket) const;
+  int64_t TensorBytes(int param) const;
+  absl::StatusOr<Group*> Find(int group);
+  absl::Status Start(Group& group);
+  absl::StatusOr<Event> GatherBucket(int bucket, Group& group);
+  absl::Status UnpackBucket(int bucket, GatherPool::Lease wire, Group& group);
+  void Prefetch(int group, GatherPass pass, absl::Status* status);
+
+  const OptimizerOptions& options_;
+  const Plan& plan_;
+  ParamStore& store_;
+  Device& device_;
+  const RankGroups& groups_;
+  GatherPool pool_;
+  std::vector<Buffer> shards_;  // Per bucket.
+  std::vector<Event> updated_;  // Per bucket.
+  std::map<int, Group> by_id_;
+};
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_RUNTIME_WEIGHT_SHARDS_H_
