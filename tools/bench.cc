@@ -10,6 +10,7 @@ void AddBench(CLI::App& app, int* exit_code) {
   AddBenchKernels(*bench, exit_code);
   AddBenchComm(*bench, exit_code);
   AddBenchStep(*bench, exit_code);
+  AddBenchMemory(*bench, exit_code);
 }
 
 }  // namespace zeromini::tools

@@ -17,6 +17,10 @@ void AddBenchComm(CLI::App& bench, int* exit_code);
 // Adds `bench step`: whole steps, ours and a replicated AdamW's.
 void AddBenchStep(CLI::App& bench, int* exit_code);
 
+// Adds `bench memory`: bytes that weights and state take at rest, and a step at
+// its peak, in every combination of formats.
+void AddBenchMemory(CLI::App& bench, int* exit_code);
+
 }  // namespace zeromini::tools
 
 #endif  // ZEROMINI_TOOLS_BENCH_H_

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "tools/scaled_preset.h"
 #include "tools/verbs.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -55,57 +55,6 @@ constexpr char kFormulas[] =
     "  scalars             2(N-1)/N * 8*(21 + parameters + 20*split blocks)\n"
     "At stage 3 weights are gathered a second time for backward, which the\n"
     "trainer's passes cause and this table leaves out.";
-
-// Divides layers and vocabulary, never widths.
-absl::StatusOr<ModelPreset> Scale(ModelPreset preset, int64_t divisor) {
-  if (divisor == 1) return preset;
-  int64_t layers = 0;
-  const auto layer_of = [](const std::string& name) -> int64_t {
-    for (const char* stem : {".layers.", ".h."}) {
-      const size_t at = name.find(stem);
-      int64_t layer = -1;
-      if (at == name.npos) continue;
-      const size_t from = at + std::string(stem).size();
-      if (absl::SimpleAtoi(name.substr(from, name.find('.', from) - from),
-                           &layer)) {
-        return layer;
-      }
-    }
-    return -1;
-  };
-  for (const ParamSpec& spec : preset.params) {
-    layers = std::max(layers, layer_of(spec.name) + 1);
-  }
-  const int64_t kept = layers / divisor;
-  std::vector<ParamSpec> params;
-  for (ParamSpec& spec : preset.params) {
-    if (layer_of(spec.name) >= kept) continue;
-    const bool vocabulary = spec.name == "model.embed_tokens.weight" ||
-                            spec.name == "transformer.wte.weight" ||
-                            spec.name == "lm_head.weight";
-    if (vocabulary) spec.shape[0] /= divisor;
-    params.push_back(std::move(spec));
-  }
-  if (kept < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--scale 1/", divisor, " leaves none of ", preset.name,
-                     "'s ", layers, " layers"));
-  }
-  preset.params = std::move(params);
-  absl::StrAppend(&preset.name, "/", divisor);
-  return preset;
-}
-
-absl::StatusOr<int64_t> ParseScale(const std::string& text) {
-  int64_t divisor = 0;
-  if (text == "1") return 1;
-  if (text.rfind("1/", 0) == 0 && absl::SimpleAtoi(text.substr(2), &divisor) &&
-      divisor >= 1) {
-    return divisor;
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("--scale must be 1/k with a whole k, got \"", text, "\""));
-}
 
 int64_t Parameters(const Plan& plan) {
   int64_t elements = 0;
@@ -296,15 +245,14 @@ absl::Status PlanOne(const PlanArgs& args, const ModelPreset& preset,
 }
 
 absl::Status RunPlan(const PlanArgs& args) {
-  ZEROMINI_ASSIGN_OR_RETURN(const int64_t divisor, ParseScale(args.scale));
   PlanOptions options;
   options.stage = args.stage;
   options.bucket_bytes = args.bucket_bytes;
   if (args.value_blocks == "whole") options.value_blocks = ValueBlocks::kWhole;
   std::vector<ModelPreset> presets;
   for (const std::string& name : args.models) {
-    ZEROMINI_ASSIGN_OR_RETURN(ModelPreset preset, FindPreset(name));
-    ZEROMINI_ASSIGN_OR_RETURN(preset, Scale(std::move(preset), divisor));
+    ZEROMINI_ASSIGN_OR_RETURN(ModelPreset preset,
+                              FindScaledPreset(name, args.scale));
     presets.push_back(std::move(preset));
   }
   Json list = Json::array();
