@@ -193,7 +193,8 @@ class ShardedOptimizer : public Optimizer {
   absl::Status Close() override {
     ZEROMINI_RETURN_IF_ERROR(CheckOpen());
     open_ = false;
-    return pipeline_->Drain();
+    ZEROMINI_RETURN_IF_ERROR(pipeline_->Drain());
+    return groups_.Close();
   }
 
  private:

@@ -98,6 +98,15 @@ absl::Status CheckOptions(const OptimizerOptions& options) {
         absl::StrCat("skip_above_grad_norm must not be negative, got ",
                      options.skip_above_grad_norm));
   }
+  // A C caller may give any number.
+  if (options.master < MasterFormat::kNone ||
+      options.master > MasterFormat::kRemainder8 ||
+      options.state < StateFormat::kFloat32 ||
+      options.state > StateFormat::kInt8) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "there is no master format ", static_cast<int>(options.master),
+        " or no state format ", static_cast<int>(options.state)));
+  }
   ZEROMINI_RETURN_IF_ERROR(CheckWire("gradient_wire", options.gradient_wire));
   ZEROMINI_RETURN_IF_ERROR(CheckWire("weight_wire", options.weight_wire));
   if (options.kernels != "cpu" && options.kernels != "reference") {

@@ -62,6 +62,11 @@ absl::Status RankGroups::SplitFamily(int slice, int position, int members,
   return absl::OkStatus();
 }
 
+absl::Status RankGroups::Close() {
+  for (const auto& group : owned_) ZEROMINI_RETURN_IF_ERROR(group->Close());
+  return absl::OkStatus();
+}
+
 void RankGroups::Abort(const absl::Status& why) {
   if (owned_.empty()) return;
   for (const auto& group : owned_) group->Abort(why);

@@ -38,6 +38,9 @@ class RankGroups {
   static absl::StatusOr<int> ShardRanks(const OptimizerOptions& options,
                                         int ranks);
 
+  // Collective. Frees what Init() has made.
+  absl::Status Close();
+
   // Breaks every group, so that ranks that wait in one of them go on.
   void Abort(const absl::Status& why);
 

@@ -156,10 +156,9 @@ absl::Status StepPipeline::Gather(int gather_group, GatherPass pass) {
   ZEROMINI_RETURN_IF_ERROR(broken());
   // Its exchanges are the same stream's as those of gradients.
   std::lock_guard<std::mutex> lock(fire_mutex_);
+  ZEROMINI_RETURN_IF_ERROR(weights_.CheckGather(gather_group));
   absl::Status gathered = weights_.Gather(gather_group, pass);
-  const bool refused =
-      IsRefusal(gathered) || absl::IsResourceExhausted(gathered);
-  return gathered.ok() || refused ? gathered : Break(std::move(gathered));
+  return gathered.ok() ? gathered : Break(std::move(gathered));
 }
 
 absl::Status StepPipeline::Release(int gather_group, Stream stream) {

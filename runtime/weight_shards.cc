@@ -11,6 +11,13 @@
 
 namespace zeromini {
 
+absl::Status GatherPool::CheckRoom(int64_t bytes) const {
+  if (budget_ == 0 || taken_ + bytes <= budget_) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "gathering ", bytes, " bytes of weights beside the ", taken_,
+      " that are gathered would exceed gather_budget_bytes, ", budget_));
+}
+
 absl::StatusOr<GatherPool::Lease> GatherPool::Take(int64_t bytes) {
   const auto same =
       std::find_if(free_.begin(), free_.end(),
@@ -22,12 +29,7 @@ absl::StatusOr<GatherPool::Lease> GatherPool::Take(int64_t bytes) {
     taken_ += bytes;
     return lease;
   }
-  if (!HasRoomFor(bytes)) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "gathering ", bytes, " bytes of weights beside the ", taken_,
-        " that are gathered would exceed gather_budget_bytes, ", budget_));
-  }
-  while (budget_ > 0 && taken_ + kept_ + bytes > budget_) {
+  while (budget_ > 0 && !free_.empty() && taken_ + kept_ + bytes > budget_) {
     ZEROMINI_RETURN_IF_ERROR(DropOldest());
   }
   Lease lease;
@@ -114,6 +116,11 @@ absl::StatusOr<WeightShards::Group*> WeightShards::Find(int group) {
       absl::StrCat("no parameter is in gather group ", group));
 }
 
+absl::Status WeightShards::CheckGather(int group) {
+  ZEROMINI_ASSIGN_OR_RETURN(const Group* const wanted, Find(group));
+  return wanted->gathered ? absl::OkStatus() : pool_.CheckRoom(wanted->bytes);
+}
+
 absl::Status WeightShards::Gather(int group, GatherPass pass) {
   ZEROMINI_ASSIGN_OR_RETURN(Group* const wanted, Find(group));
   if (!wanted->gathered) ZEROMINI_RETURN_IF_ERROR(Start(*wanted));
@@ -134,15 +141,12 @@ void WeightShards::Prefetch(int group, GatherPass pass, absl::Status* status) {
       if ((--next)->first < 0) return;
     }
     if (next->second.gathered) continue;
-    if (!pool_.HasRoomFor(next->second.bytes)) return;
+    if (!pool_.CheckRoom(next->second.bytes).ok()) return;
     *status = Start(next->second);
   }
 }
 
 absl::Status WeightShards::Start(Group& group) {
-  if (!pool_.HasRoomFor(group.bytes)) {
-    return pool_.Take(group.bytes).status();  // Says why, with the numbers.
-  }
   group.gathered = true;
   bool unpacks = false;
   Event landed;

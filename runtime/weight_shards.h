@@ -36,10 +36,9 @@ class GatherPool {
     Event ready;  // Whoever writes must wait for it first.
   };
 
-  bool HasRoomFor(int64_t bytes) const {
-    return budget_ == 0 || taken_ + bytes <= budget_;
-  }
-  // ResourceExhausted, with the numbers, if there is no room.
+  // ResourceExhausted, with the numbers, if `bytes` more do not fit.
+  absl::Status CheckRoom(int64_t bytes) const;
+  // Requires room.
   absl::StatusOr<Lease> Take(int64_t bytes);
   void Give(Lease lease);
 
@@ -73,7 +72,10 @@ class WeightShards {
   // Keeps the rows of `tensor` that this rank owns. Done at once.
   void TakeRows(int param, const void* tensor);
 
-  // See Optimizer.
+  // InvalidArgument if nothing is in `group`, ResourceExhausted if it does not
+  // fit the budget: on every rank alike, and nothing has happened.
+  absl::Status CheckGather(int group);
+  // See Optimizer. Requires CheckGather(); any error breaks the step.
   absl::Status Gather(int group, GatherPass pass);
   absl::Status Release(int group, const Event& after);
   absl::Status ReleaseAll(const Event& after);

@@ -43,7 +43,7 @@ constexpr char kFormulas[] =
     "                 (flat memory); at stage 3 4*sum of segments\n"
     "  gradients      as weights, and 4*wire segments of packed buckets; at\n"
     "                 stages 2 and 3 4*sum of wire segments\n"
-    "  momentum       4*sum of state segments\n"
+    "  momentum       4*the rank's elements\n"
     "  second_moment  4*the rank's blocks (elements for AdamW)\n"
     "  master         0: the weights are fp32\n"
     "  buckets        3 buffers as large as the largest bucket exchanged\n"
@@ -99,6 +99,18 @@ Json BlocksOf(const Plan& plan) {
   return counts;
 }
 
+int64_t LargestMomentum(const Plan& plan) {
+  std::vector<int64_t> elements(plan.options.ranks, 0);
+  for (const BucketPlan& bucket : plan.buckets) {
+    for (int rank = 0; rank < plan.options.ranks; ++rank) {
+      for (const Run& run : bucket.runs[rank]) {
+        elements[rank] += run.rows * plan.params[run.param].state_row_elements;
+      }
+    }
+  }
+  return *std::max_element(elements.begin(), elements.end());
+}
+
 int64_t LargestSecondMoment(const Plan& plan) {
   std::vector<int64_t> blocks(plan.options.ranks, 0);
   for (const BucketPlan& bucket : plan.buckets) {
@@ -120,7 +132,6 @@ int64_t LargestSecondMoment(const Plan& plan) {
 struct Sums {
   int64_t elements = 0, segments = 0;
   int64_t wire_elements = 0, wire_segments = 0;
-  int64_t state_segments = 0;
   int64_t largest_exchanged = 0;
   int64_t in_place_padding = 0;
   int64_t packed_wire_segments = 0;
@@ -133,7 +144,6 @@ Sums SumBuckets(const Plan& plan) {
     sums.segments += bucket.segment;
     sums.wire_elements += bucket.wire_elements;
     sums.wire_segments += bucket.wire_segment;
-    sums.state_segments += bucket.state_segment;
     if (bucket.in_place) {
       sums.in_place_padding +=
           bucket.segment * plan.options.ranks - bucket.elements;
@@ -158,7 +168,7 @@ Json BytesPerRank(const Plan& plan, const Sums& sums) {
   bytes["gradients"] = stage == 1
                            ? full + kFloatBytes * sums.packed_wire_segments
                            : kFloatBytes * sums.wire_segments;
-  bytes["momentum"] = kFloatBytes * sums.state_segments;
+  bytes["momentum"] = kFloatBytes * LargestMomentum(plan);
   bytes["second_moment"] = kFloatBytes * LargestSecondMoment(plan);
   bytes["master"] = 0;
   bytes["buckets"] =

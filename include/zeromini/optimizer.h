@@ -89,7 +89,8 @@ class Optimizer {
 
   // Collective. Rank 0's `data`, the full tensor in the parameter's dtype,
   // becomes the weights of `param` on all ranks; the others' may be null. The
-  // next Step() starts from them. Costs a broadcast of the tensor.
+  // next Step() starts from them; at stage 3 so does the next Gather(), while
+  // what is gathered stays as it is. Costs a broadcast of the tensor.
   virtual absl::Status SetParam(int param, const void* data) = 0;
 
   // Stage 3 (else FailedPrecondition). Gather() starts to bring together the
@@ -157,7 +158,8 @@ class Optimizer {
   virtual MemoryReport Memory() const = 0;  // Counted, not estimated.
   virtual Traffic traffic() const = 0;      // Since Create().
 
-  // Collective. Ends outstanding work; later calls fail. The group stays open.
+  // Collective. Ends outstanding work and frees the groups that the optimizer
+  // made; later calls fail. The caller's group stays open.
   virtual absl::Status Close() = 0;
 };
 

@@ -103,7 +103,9 @@ struct OptimizerOptions {
   // 16-bit weights always travel as they are.
   DType weight_wire = DType::kFloat32;
 
-  // Of 16-bit weights. fp32 weights need none. See types.h.
+  // Of 16-bit weights; fp32 ones need none. See types.h. Taken from the weights
+  // at the first Step() after Create(), BroadcastParams() or SetParam();
+  // weights that are changed by hand later are not seen.
   MasterFormat master = MasterFormat::kFloat32;
 
   // Of the momentum, and of AdamW's second moments. Tensors whose rows are
@@ -120,7 +122,8 @@ struct OptimizerOptions {
   // Hybrid sharding (HSDP): ranks that share one copy of state (and weights, at
   // stage 3); it divides the ranks, which are taken in order, and each such
   // group holds a copy. Gradients are reduce-scattered inside a group, then
-  // all-reduced between groups, on shards only. 0: all ranks are one group.
+  // all-reduced between groups, on shards only and as fp32. 0: all ranks are
+  // one group.
   int shard_ranks = 0;
 
   // Expert parallelism: rank r holds the experts of slice r % expert_slices, in

@@ -103,6 +103,12 @@ TEST(RefusalsTest, HyperParametersOutOfRangeAreRefused) {
            2, [](auto*options, auto*) { options->groups[0].beta1 = 1; })) {
     EXPECT_THAT(status, StatusIs(kInvalid, HasSubstr("betas")));
   }
+  for (const absl::Status& status :
+       CreateWithOddRank(2, [](auto*options, auto*) {
+         options->state = static_cast<StateFormat>(9);
+       })) {
+    EXPECT_THAT(status, StatusIs(kInvalid, HasSubstr("state format 9")));
+  }
   for (const absl::Status& status : CreateWithOddRank(
            2, [](auto*, auto* specs) { (*specs)[0].group = 7; })) {
     EXPECT_THAT(status, StatusIs(kInvalid, HasSubstr("group 7")));
