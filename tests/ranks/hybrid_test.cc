@@ -180,6 +180,8 @@ TEST(HybridTest, ABrokenGroupBreaksTheOthersBeforeTheirDeadline) {
         }
         status.Update(optimizer->GradReady(0, gradient.data()));
         status.Update(optimizer->Step({0.01}).status());
+        EXPECT_FALSE(status.ok()) << rank;
+        if (rank < 2) return;  // They learn it from one or the other.
         EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument,
                                      HasSubstr("rank 0 calls all-gather")));
       },
