@@ -53,7 +53,9 @@ int64_t ExpectedAtRest(const Plan& plan, const MemoryCase& choice) {
     if (param.bucket < 0) continue;
     const int64_t row = StateRowBytes(choice.state, param.row_elements);
     bytes += param.rows * row;
-    bytes += param.element_state ? param.rows * row : 4 * param.blocks_total;
+    if (param.keeps_second_moment()) {
+      bytes += param.element_state ? param.rows * row : 4 * param.blocks_total;
+    }
     if (param.dtype != DType::kFloat32) {
       bytes += ElementsOf(param) * MasterBytesOf(choice.master);
     }
