@@ -135,26 +135,28 @@ absl::Status BucketShard::AllocateState(int64_t block_scalars, Device& device) {
   return absl::OkStatus();
 }
 
-StateCodecArgs BucketShard::Codec(const RunState& state, RowRange rows) const {
+StateCodecArgs BucketShard::Codec(const RunState& state, RowRange rows,
+                                  const Buffer& buffer, int64_t values_at,
+                                  int64_t scales_at) {
+  const int64_t row_elements = state.param->state_row_elements;
+  const StateFormat format = state.format.state;
+  const int64_t at = rows.first * row_elements;
+  const int64_t scales = rows.first * ScalesPerRow(format, row_elements);
   StateCodecArgs codec = {};
+  codec.packed = At(buffer, values_at + at * StateBytes(format));
+  codec.scales =
+      static_cast<uint16_t*>(At(buffer, scales_at + scales * kScaleBytes));
   codec.rows = rows.count;
-  codec.row_elements = state.param->state_row_elements;
-  codec.format = state.format.state;
-  codec.first_element =
-      (state.run->first_row + rows.first) * codec.row_elements;
+  codec.row_elements = row_elements;
+  codec.format = format;
+  codec.first_element = state.run->first_row * row_elements + at;
   return codec;
 }
 
 StateCodecArgs BucketShard::MomentumCodec(const RunState& state, RowRange rows,
                                           int64_t step, float* unpacked) {
-  StateCodecArgs codec = Codec(state, rows);
-  const int64_t at = rows.first * codec.row_elements;
-  codec.packed =
-      At(momentum_, state.momentum_at + at * StateBytes(codec.format));
-  codec.scales = static_cast<uint16_t*>(
-      At(momentum_, state.momentum_scales_at +
-                        kScaleBytes * rows.first *
-                            ScalesPerRow(codec.format, codec.row_elements)));
+  StateCodecArgs codec = Codec(state, rows, momentum_, state.momentum_at,
+                               state.momentum_scales_at);
   codec.unpacked = unpacked;
   codec.seed = RoundingSeed(Rounded::kMomentum, state.run->param, step);
   return codec;
@@ -163,14 +165,9 @@ StateCodecArgs BucketShard::MomentumCodec(const RunState& state, RowRange rows,
 StateCodecArgs BucketShard::SecondMomentCodec(const RunState& state,
                                               RowRange rows, int64_t step,
                                               float* unpacked) {
-  StateCodecArgs codec = Codec(state, rows);
-  const int64_t at = rows.first * codec.row_elements;
-  codec.packed = At(second_moment_,
-                    state.second_moment_at + at * StateBytes(codec.format));
-  codec.scales = static_cast<uint16_t*>(At(
-      second_moment_, state.second_moment_scales_at +
-                          kScaleBytes * rows.first *
-                              ScalesPerRow(codec.format, codec.row_elements)));
+  StateCodecArgs codec =
+      Codec(state, rows, second_moment_, state.second_moment_at,
+            state.second_moment_scales_at);
   codec.unpacked = unpacked;
   codec.squares = true;
   codec.seed = RoundingSeed(Rounded::kSecondMoment, state.run->param, step);

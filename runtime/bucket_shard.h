@@ -23,8 +23,8 @@ struct RunState {
   const PlannedParam* param = nullptr;
   ShardFormat format;
   std::vector<SpanState> spans;
-  // In bytes, into the bucket's momentum, second moments (of element_state
-  // only) and master; and, in scales, into what follows the values there.
+  // Where its values and scales begin, in bytes, in the bucket's momentum,
+  // second moments (of element_state only) and master.
   int64_t momentum_at = 0;
   int64_t momentum_scales_at = 0;
   int64_t second_moment_at = 0;
@@ -91,7 +91,10 @@ class BucketShard {
   void AddSpans(const Plan& plan, RunState* state, int64_t* second_moments,
                 int64_t* sums);
   absl::Status AllocateState(int64_t block_scalars, Device& device);
-  StateCodecArgs Codec(const RunState& run, RowRange rows) const;
+  // What momentum and second moments have in common.
+  static StateCodecArgs Codec(const RunState& run, RowRange rows,
+                              const Buffer& buffer, int64_t values_at,
+                              int64_t scales_at);
   int PartialOf(int split) const;  // splits_.size() if it is not here.
   void SumElements(const float* gradient, int run);
   void SumRows(const KernelTable& kernels, const float* gradient, int run,

@@ -9,6 +9,7 @@
 #include "runtime/option_checks.h"
 #include "runtime/param_groups.h"
 #include "runtime/rank_groups.h"
+#include "runtime/row_packing.h"
 #include "runtime/state_gather.h"
 #include "runtime/step_pipeline.h"
 #include "spdlog/spdlog.h"
@@ -242,12 +243,9 @@ class ShardedOptimizer : public Optimizer {
       tensor = whole.get();
     }
     if (data != nullptr && data != tensor) {
-      parts_.device->kernels().copy(
-          {data, tensor, 1, planned.rows * planned.row_elements,
-           planned.rows * planned.row_elements,
-           planned.rows * planned.row_elements, false, planned.dtype,
-           planned.dtype},
-          Stream{});
+      CopyContiguous(parts_.device->kernels(), data, tensor,
+                     planned.rows * planned.row_elements,
+                     {planned.dtype, planned.dtype}, Stream{});
     }
     ZEROMINI_RETURN_IF_ERROR(BroadcastTensor(param, tensor));
     ZEROMINI_RETURN_IF_ERROR(FinishExchange(*group_, *parts_.device));

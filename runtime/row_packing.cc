@@ -5,13 +5,6 @@
 namespace zeromini {
 namespace {
 
-void CopyContiguous(const KernelTable& kernels, const void* in, void* out,
-                    int64_t elements, CopyTypes types, Stream stream) {
-  kernels.copy({in, out, /*rows=*/1, /*columns=*/elements, elements, elements,
-                /*transpose=*/false, types.in, types.out},
-               stream);
-}
-
 // Calls visit(packed row, slice offset in the tensor, first column, columns)
 // for each slice that the rows of a [.., in, out] tensor touch.
 template <typename Visit>
@@ -30,6 +23,13 @@ void ForEachSlice(const PlannedParam& param, RowRange rows, Visit visit) {
 }
 
 }  // namespace
+
+void CopyContiguous(const KernelTable& kernels, const void* in, void* out,
+                    int64_t elements, CopyTypes types, Stream stream) {
+  kernels.copy({in, out, /*rows=*/1, /*columns=*/elements, elements, elements,
+                /*transpose=*/false, types.in, types.out},
+               stream);
+}
 
 void PackRows(const KernelTable& kernels, const PlannedParam& param,
               RowRange rows, const void* tensor, void* packed, CopyTypes types,

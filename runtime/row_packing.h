@@ -22,6 +22,10 @@ struct CopyTypes {
   DType out = DType::kFloat32;
 };
 
+// out = in, both contiguous.
+void CopyContiguous(const KernelTable& kernels, const void* in, void* out,
+                    int64_t elements, CopyTypes types, Stream stream);
+
 // packed = rows of tensor.
 void PackRows(const KernelTable& kernels, const PlannedParam& param,
               RowRange rows, const void* tensor, void* packed, CopyTypes types,

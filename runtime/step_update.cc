@@ -109,12 +109,9 @@ void StepPipeline::TakeMaster(int bucket, const RunState& state) {
                store_.weights(run.param), master, types, on);
       return absl::OkStatus();
     }
-    const int64_t elements = run.rows * param.row_elements;
-    device_.kernels().copy(
-        {ElementAt(weights_.segment(bucket), run.offset, param.dtype), master,
-         /*rows=*/1, elements, elements, elements, /*transpose=*/false,
-         types.in, types.out},
-        on);
+    CopyContiguous(device_.kernels(),
+                   ElementAt(weights_.segment(bucket), run.offset, param.dtype),
+                   master, run.rows * param.row_elements, types, on);
     return absl::OkStatus();
   });
 }

@@ -124,26 +124,24 @@ absl::Status WeightShards::CheckGather(int group) {
 absl::Status WeightShards::Gather(int group, GatherPass pass) {
   ZEROMINI_ASSIGN_OR_RETURN(Group* const wanted, Find(group));
   if (!wanted->gathered) ZEROMINI_RETURN_IF_ERROR(Start(*wanted));
-  absl::Status status;
-  Prefetch(group, pass, &status);
-  return status;
+  return Prefetch(group, pass);
 }
 
-void WeightShards::Prefetch(int group, GatherPass pass, absl::Status* status) {
-  auto next = by_id_.find(group);
+absl::Status WeightShards::Prefetch(int group, GatherPass pass) {
   // What is outside of the layers has no next.
-  if (pass == GatherPass::kNone || group < 0) return;
-  for (int i = 0; i < options_.prefetch && status->ok(); ++i) {
+  if (pass == GatherPass::kNone || group < 0) return absl::OkStatus();
+  auto next = by_id_.find(group);
+  for (int i = 0; i < options_.prefetch; ++i) {
     if (pass == GatherPass::kForward) {
-      if (++next == by_id_.end()) return;
-    } else {
-      if (next == by_id_.begin()) return;
-      if ((--next)->first < 0) return;
+      if (++next == by_id_.end()) break;
+    } else if (next == by_id_.begin() || (--next)->first < 0) {
+      break;
     }
     if (next->second.gathered) continue;
-    if (!pool_.CheckRoom(next->second.bytes).ok()) return;
-    *status = Start(next->second);
+    if (!pool_.CheckRoom(next->second.bytes).ok()) break;
+    ZEROMINI_RETURN_IF_ERROR(Start(next->second));
   }
+  return absl::OkStatus();
 }
 
 absl::Status WeightShards::Start(Group& group) {

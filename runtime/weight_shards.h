@@ -99,7 +99,7 @@ class WeightShards {
   absl::Status Start(Group& group);
   absl::StatusOr<Event> GatherBucket(int bucket, Group& group);
   absl::Status UnpackBucket(int bucket, GatherPool::Lease wire, Group& group);
-  void Prefetch(int group, GatherPass pass, absl::Status* status);
+  absl::Status Prefetch(int group, GatherPass pass);
 
   const OptimizerOptions& options_;
   const Plan& plan_;
