@@ -23,7 +23,7 @@ install(FILES
   DESTINATION ${zeromini_package_dir})
 
 # A C program links a C++ archive, so pkg-config has to name the C++ library.
-set(zeromini_pc_requires "absl_status absl_statusor absl_strings absl_str_format absl_span absl_time spdlog")
+set(zeromini_pc_requires "absl_status absl_statusor absl_strings absl_str_format absl_span absl_time")
 set(zeromini_pc_libs_private "-lstdc++ -lm -lpthread")
 if(ZEROMINI_HAS_MPI)
   # By file: the C library alone, whatever else an MPI wrapper would add.
@@ -42,6 +42,6 @@ set(CPACK_PACKAGE_NAME libzeromini-dev)
 set(CPACK_PACKAGE_VENDOR zeromini)
 set(CPACK_PACKAGE_CONTACT "zeromini maintainers")
 set(CPACK_DEBIAN_PACKAGE_MAINTAINER "zeromini maintainers")
-set(CPACK_DEBIAN_PACKAGE_DEPENDS "libabsl-dev, libspdlog-dev")
+set(CPACK_DEBIAN_PACKAGE_DEPENDS "libabsl-dev")
 set(CPACK_RESOURCE_FILE_LICENSE ${PROJECT_SOURCE_DIR}/LICENSE)
 include(CPack)

@@ -12,8 +12,8 @@
 #include "runtime/row_packing.h"
 #include "runtime/state_gather.h"
 #include "runtime/step_pipeline.h"
-#include "spdlog/spdlog.h"
 #include "zeromini/internal/status_macros.h"
+#include "zeromini/log.h"
 
 namespace zeromini {
 namespace {
@@ -67,7 +67,7 @@ class ShardedOptimizer : public Optimizer {
         AgreeOnPlan(plan_, HashOptions(options_), *group_, *parts_.device));
     if (group_->rank() == 0) {
       for (const std::string& warning : plan_.warnings) {
-        spdlog::warn("zeromini: {}", warning);
+        Log(options_.log, LogLevel::kWarning, warning);
       }
     }
     ZEROMINI_RETURN_IF_ERROR(groups_.Init(*group_, options_));

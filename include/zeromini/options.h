@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "zeromini/log.h"
 #include "zeromini/param_spec.h"
 #include "zeromini/plan.h"
 #include "zeromini/types.h"
@@ -141,6 +142,9 @@ struct OptimizerOptions {
 
   // "cpu" or "reference": which kernel table updates the shard.
   std::string kernels = "cpu";
+
+  // Where warnings go; null: stderr. Rank 0 alone warns of the plan.
+  LogSink log;
 };
 
 }  // namespace zeromini
