@@ -87,15 +87,30 @@ absl::Status FinishExchange(Communicator& group, Device& device) {
 
 absl::Status AgreeOnStatus(const absl::Status& mine, Communicator& group,
                            Device& device) {
-  std::vector<int64_t> codes;
+  return AgreeOnCall(mine, 0, group, device);
+}
+
+absl::Status AgreeOnCall(const absl::Status& mine, int param,
+                         Communicator& group, Device& device) {
+  constexpr int64_t kCodes = 256;
+  std::vector<int64_t> calls;
   ZEROMINI_RETURN_IF_ERROR(
-      Gather(static_cast<int64_t>(mine.code()), group, device, &codes));
+      Gather(param * kCodes + static_cast<int64_t>(mine.code()), group, device,
+             &calls));
   for (int rank = 0; rank < group.size(); ++rank) {
-    if (codes[rank] == 0) continue;
+    const int64_t code = calls[rank] & (kCodes - 1);
+    if (code == 0) continue;
     std::string message(mine.message());
     ZEROMINI_RETURN_IF_ERROR(Share(&message, rank, group, device));
-    return absl::Status(static_cast<absl::StatusCode>(codes[rank]),
+    return absl::Status(static_cast<absl::StatusCode>(code),
                         absl::StrCat("rank ", rank, ": ", message));
+  }
+  for (int rank = 1; rank < group.size(); ++rank) {
+    if (calls[rank] == calls[0]) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "ranks name different parameters in one call: rank 0 names parameter ",
+        calls[0] / kCodes, ", rank ", rank, " parameter ",
+        calls[rank] / kCodes));
   }
   return absl::OkStatus();
 }

@@ -32,6 +32,11 @@ absl::Status FinishExchange(Communicator& group, Device& device);
 absl::Status AgreeOnStatus(const absl::Status& mine, Communicator& group,
                            Device& device);
 
+// The same for a call about parameter `param`, or whatever number the caller
+// gave: InvalidArgument on every rank if ranks name different ones.
+absl::Status AgreeOnCall(const absl::Status& mine, int param,
+                         Communicator& group, Device& device);
+
 // Collective. InvalidArgument on every rank, naming the first rank and the
 // first parameter that differ from rank 0, if plans or options differ.
 absl::Status AgreeOnPlan(const Plan& plan, uint64_t options_hash,

@@ -83,14 +83,11 @@ class ShardedOptimizer : public Optimizer {
   }
 
   absl::Status SetParam(int param, const void* data) override {
-    ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
-    ZEROMINI_RETURN_IF_ERROR(AgreeOnStatus(
-        group_->rank() == 0 && data == nullptr
-            ? absl::InvalidArgumentError(absl::StrCat(
-                  "the data of '", plan_.params[param].name, "' is null"))
-            : absl::OkStatus(),
-        *group_, *parts_.device));
-    return SetOwner(OwnerOf(param), data);
+    ZEROMINI_RETURN_IF_ERROR(CheckOpen());
+    Buffer whole;
+    ZEROMINI_RETURN_IF_ERROR(AgreeOnCall(PrepareToSet(param, data, &whole),
+                                         param, *group_, *parts_.device));
+    return SetOwner(OwnerOf(param), data, whole);
   }
 
   absl::Status Gather(int gather_group, GatherPass pass) override {
@@ -140,10 +137,10 @@ class ShardedOptimizer : public Optimizer {
 
   absl::Status BroadcastParams() override {
     ZEROMINI_RETURN_IF_ERROR(CheckOpen());
+    ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitAll());
     for (size_t p = 0; p < plan_.params.size(); ++p) {
       const int param = static_cast<int>(p);
-      const bool sharded = options_.stage == 3 && plan_.params[p].bucket >= 0;
-      if (plan_.params[p].tied_to >= 0 || sharded) continue;
+      if (plan_.params[p].tied_to >= 0 || IsSharded(plan_.params[p])) continue;
       ZEROMINI_RETURN_IF_ERROR(BroadcastTensor(param, store_.weights(param)));
       pipeline_->ForgetMaster(param);
     }
@@ -153,18 +150,14 @@ class ShardedOptimizer : public Optimizer {
   }
 
   absl::StatusOr<ParamState> ConsolidatedState(int param) override {
-    ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
-    const PlannedParam& planned = plan_.params[param];
-    if (planned.bucket < 0) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "parameter '", planned.name, "' is ",
-          planned.frozen ? "frozen" : "tied", ": it has no state"));
-    }
+    ZEROMINI_RETURN_IF_ERROR(CheckOpen());
+    absl::StatusOr<StateGather> gather = PrepareToGather(param);
+    ZEROMINI_RETURN_IF_ERROR(
+        AgreeOnCall(gather.status(), param, *group_, *parts_.device));
     ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitAll());
-    ZEROMINI_ASSIGN_OR_RETURN(
-        ParamState state,
-        GatherState(plan_, param, pipeline_->shard(planned.bucket),
-                    *groups_.of(planned.expert).shards, *parts_.device));
+    const PlannedParam& planned = plan_.params[param];
+    ZEROMINI_ASSIGN_OR_RETURN(ParamState state,
+                              gather->Run(pipeline_->shard(planned.bucket)));
     state.steps = pipeline_->steps(param);
     return state;
   }
@@ -214,11 +207,31 @@ class ShardedOptimizer : public Optimizer {
     return tied >= 0 ? tied : param;
   }
 
+  // No rank keeps all of it.
+  bool IsSharded(const PlannedParam& planned) const {
+    return options_.stage == 3 && planned.bucket >= 0;
+  }
+
+  static int64_t BytesOf(const PlannedParam& planned) {
+    return planned.rows * planned.row_elements * SizeOf(planned.dtype);
+  }
+
+  absl::StatusOr<StateGather> PrepareToGather(int param) {
+    ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
+    const PlannedParam& planned = plan_.params[param];
+    if (planned.bucket < 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "parameter '", planned.name, "' is ",
+          planned.frozen ? "frozen" : "tied", ": it has no state"));
+    }
+    return StateGather::Create(plan_, param, *groups_.of(planned.expert).shards,
+                               *parts_.device);
+  }
+
   // From the first rank that holds it to all others that do.
   absl::Status BroadcastTensor(int param, void* tensor) {
     const PlannedParam& planned = plan_.params[param];
-    const int64_t bytes =
-        planned.rows * planned.row_elements * SizeOf(planned.dtype);
+    const int64_t bytes = BytesOf(planned);
     const RankGroups::Family& family = groups_.of(planned.expert);
     const Exchange exchange = {Purpose::kWeights, planned.bucket, 0,
                                DType::kFloat32, plan_.hash};
@@ -229,20 +242,34 @@ class ShardedOptimizer : public Optimizer {
     return family.shards->Broadcast(tensor, bytes, 0, exchange);
   }
 
-  absl::Status SetOwner(int param, const void* data) {
-    const PlannedParam& planned = plan_.params[param];
-    const int64_t bytes =
-        planned.rows * planned.row_elements * SizeOf(planned.dtype);
-    ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitAll());
-    const bool sharded = options_.stage == 3 && planned.bucket >= 0;
-    Buffer whole;
-    void* tensor = store_.weights(param);
-    if (sharded) {
-      ZEROMINI_ASSIGN_OR_RETURN(
-          whole, parts_.device->Allocate(bytes, MemoryKind::kBuckets));
-      tensor = whole.get();
+  // What can go wrong on this rank alone. `whole`: where a tensor is put
+  // together that is not kept whole.
+  absl::Status PrepareToSet(int param, const void* data, Buffer* whole) {
+    ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
+    const PlannedParam& planned = plan_.params[OwnerOf(param)];
+    const RankGroups::Family& family = groups_.of(planned.expert);
+    if (family.first() && data == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the data of '", plan_.params[param].name, "' is null",
+          planned.expert
+              ? absl::StrCat(", and this rank is the first of expert slice ",
+                             family.slice)
+              : ""));
     }
-    if (data != nullptr && data != tensor) {
+    if (!IsSharded(planned)) return absl::OkStatus();
+    ZEROMINI_ASSIGN_OR_RETURN(
+        *whole,
+        parts_.device->Allocate(BytesOf(planned), MemoryKind::kBuckets));
+    return absl::OkStatus();
+  }
+
+  absl::Status SetOwner(int param, const void* data, const Buffer& whole) {
+    const PlannedParam& planned = plan_.params[param];
+    ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitAll());
+    const bool sharded = IsSharded(planned);
+    void* tensor = sharded ? whole.get() : store_.weights(param);
+    const bool first = groups_.of(planned.expert).first();
+    if (first && data != tensor) {
       CopyContiguous(parts_.device->kernels(), data, tensor,
                      planned.rows * planned.row_elements,
                      {planned.dtype, planned.dtype}, Stream{});

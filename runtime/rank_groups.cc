@@ -68,7 +68,6 @@ absl::Status RankGroups::Close() {
 }
 
 void RankGroups::Abort(const absl::Status& why) {
-  if (owned_.empty()) return;
   for (const auto& group : owned_) group->Abort(why);
   world_->Abort(why);
 }

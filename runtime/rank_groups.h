@@ -23,6 +23,9 @@ class RankGroups {
     Communicator* replicas = nullptr;  // The same shard of each copy.
     int replica = 0;                   // Which copy this rank is of.
     int slice = 0;                     // Which expert slice; 0 if dense.
+
+    // Of all ranks that hold the same tensors, the one that they come from.
+    bool first() const { return replica == 0 && shards->rank() == 0; }
   };
 
   // Collective, unless all ranks share one copy. InvalidArgument, with the
@@ -41,7 +44,8 @@ class RankGroups {
   // Collective. Frees what Init() has made.
   absl::Status Close();
 
-  // Breaks every group, so that ranks that wait in one of them go on.
+  // Breaks every group, the world too, so that ranks that wait in one of them
+  // go on, with `why`.
   void Abort(const absl::Status& why);
 
  private:

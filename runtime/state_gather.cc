@@ -1,8 +1,11 @@
 #include "runtime/state_gather.h"
 
 #include <algorithm>
+#include <new>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "runtime/agreement.h"
 #include "runtime/row_packing.h"
 #include "zeromini/internal/status_macros.h"
@@ -110,37 +113,45 @@ void UnpackShare(const Plan& plan, int param, int rank, const float* in,
 
 }  // namespace
 
-absl::StatusOr<Optimizer::ParamState> GatherState(const Plan& plan, int param,
-                                                  BucketShard& shard,
-                                                  Communicator& group,
-                                                  Device& device) {
+absl::StatusOr<StateGather> StateGather::Create(const Plan& plan, int param,
+                                                Communicator& group,
+                                                Device& device) {
   const PlannedParam& planned = plan.params[param];
-  int64_t segment = 0;
-  int64_t useful = 0;
+  StateGather gather(plan, param, group, device);
   for (int rank = 0; rank < group.size(); ++rank) {
     const Share share = ShareOf(plan, param, rank);
-    segment = std::max(segment, share.momentum + share.second_moment);
-    useful += share.momentum + share.second_moment;
+    gather.segment_ =
+        std::max(gather.segment_, share.momentum + share.second_moment);
+    gather.useful_ += share.momentum + share.second_moment;
   }
   ZEROMINI_ASSIGN_OR_RETURN(
-      Buffer all,
-      device.Allocate(segment * group.size() * int64_t{sizeof(float)},
+      gather.all_,
+      device.Allocate(gather.segment_ * group.size() * int64_t{sizeof(float)},
                       MemoryKind::kBuckets));
-  float* own = Floats(all) + segment * group.rank();
-  PackShare(device.kernels(), param, shard, own);
-  ZEROMINI_RETURN_IF_ERROR(group.AllGather(
-      own, Floats(all), segment, DType::kFloat32,
-      Exchange{Purpose::kState, planned.bucket, segment * group.size() - useful,
-               DType::kFloat32, plan.hash}));
-  ZEROMINI_RETURN_IF_ERROR(FinishExchange(group, device));
-  Optimizer::ParamState state;
-  state.momentum.resize(planned.rows * planned.state_row_elements);
-  state.second_moment.resize(planned.blocks_total);
-  for (int rank = 0; rank < group.size(); ++rank) {
-    UnpackShare(plan, param, rank, Floats(all) + segment * rank,
-                device.kernels(), &state);
+  try {
+    gather.state_.momentum.resize(planned.rows * planned.state_row_elements);
+    gather.state_.second_moment.resize(planned.blocks_total);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no room for the state of '", planned.name, "'"));
   }
-  return state;
+  return gather;
+}
+
+absl::StatusOr<Optimizer::ParamState> StateGather::Run(BucketShard& shard) {
+  float* own = Floats(all_) + segment_ * group_.rank();
+  PackShare(device_.kernels(), param_, shard, own);
+  ZEROMINI_RETURN_IF_ERROR(
+      group_.AllGather(own, all_.get(), segment_, DType::kFloat32,
+                       Exchange{Purpose::kState, plan_.params[param_].bucket,
+                                segment_ * group_.size() - useful_,
+                                DType::kFloat32, plan_.hash}));
+  ZEROMINI_RETURN_IF_ERROR(FinishExchange(group_, device_));
+  for (int rank = 0; rank < group_.size(); ++rank) {
+    UnpackShare(plan_, param_, rank, Floats(all_) + segment_ * rank,
+                device_.kernels(), &state_);
+  }
+  return std::move(state_);
 }
 
 }  // namespace zeromini

@@ -57,7 +57,7 @@ StepPipeline::StepPipeline(const OptimizerOptions& options, const Plan& plan,
       coded_(HasCodedShards(plan, options)),
       steps_(plan.params.size(), 0),
       present_(plan.params.size(), 0),
-      everything_(plan.params.size(), 1),
+      moved_(plan.params.size(), 0),
       has_master_(plan.params.size(), 0),
       scalars_(static_cast<int>(plan.params.size()),
                static_cast<int>(plan.split_blocks.size()) * groups.slices()) {}
@@ -162,7 +162,7 @@ absl::Status StepPipeline::Gather(int gather_group, GatherPass pass) {
 absl::Status StepPipeline::Release(int gather_group, Stream stream) {
   ZEROMINI_RETURN_IF_ERROR(broken());
   std::lock_guard<std::mutex> lock(fire_mutex_);
-  return weights_.Release(gather_group, device_.Record(stream));
+  return weights_.Release(gather_group, stream);
 }
 
 absl::Status StepPipeline::FireReady() {
@@ -251,7 +251,7 @@ absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
   ZEROMINI_RETURN_IF_ERROR(DecideToSkip(&report));
   {
     std::lock_guard<std::mutex> lock(fire_mutex_);
-    ZEROMINI_RETURN_IF_ERROR(weights_.ReleaseAll(nullptr));
+    ZEROMINI_RETURN_IF_ERROR(weights_.ReleaseAll());
   }
   if (!report.skipped) {
     const absl::Time update_start = absl::Now();

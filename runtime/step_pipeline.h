@@ -85,6 +85,7 @@ class StepPipeline {
   absl::Status UpdateAll(const StepOptions& options);
   absl::Status UpdateBuckets(const StepOptions& options);
   void UpdateShards(const StepOptions& options);
+  void SetMoved();
   bool AnyMoved(int bucket, const std::vector<char>& moved) const;
   void TakeMasters();
   void TakeMaster(int bucket, const RunState& state);
@@ -115,10 +116,10 @@ class StepPipeline {
 
   std::vector<std::unique_ptr<GradBucket>> buckets_;
   std::vector<BucketShard> shards_;
-  std::vector<int64_t> steps_;  // Per parameter.
-  std::vector<char> present_;   // Per parameter, in this step, anywhere.
-  const std::vector<char> everything_;  // Per parameter: 1.
-  std::vector<char> has_master_;        // Per parameter.
+  std::vector<int64_t> steps_;    // Per parameter.
+  std::vector<char> present_;     // Per parameter, in this step, anywhere.
+  std::vector<char> moved_;       // Per parameter: its weights travel.
+  std::vector<char> has_master_;  // Per parameter.
   ScalarExchange scalars_;
   int64_t optimizer_steps_ = 0;
   double gradient_scale_ = 1;

@@ -131,18 +131,25 @@ bool StepPipeline::AnyMoved(int bucket, const std::vector<char>& moved) const {
                      [&](int p) { return moved[p] != 0; });
 }
 
+// With a new wire master the weights are not rounded yet: they travel, absent
+// or not. Others travel if there was a gradient, since of those that are absent
+// nothing is packed.
+void StepPipeline::SetMoved() {
+  for (size_t p = 0; p < plan_.params.size(); ++p) {
+    const int bucket = plan_.params[p].bucket;
+    const bool fresh =
+        bucket >= 0 && has_master_[p] == 0 && KeepsWireMaster(bucket);
+    moved_[p] = fresh ? char{1} : present_[p];
+  }
+}
+
 absl::Status StepPipeline::UpdateBuckets(const StepOptions& options) {
-  // With a new master the weights are not rounded yet: all of them travel, the
-  // absent ones too.
-  const bool all =
-      options_.weight_wire != DType::kFloat32 &&
-      std::count(has_master_.begin(), has_master_.end(), char{0}) > 0;
-  const std::vector<char>& moved = all ? everything_ : present_;
+  SetMoved();
   int travelling = -1;
   for (size_t b = 0; b < buckets_.size(); ++b) {
     const int bucket = static_cast<int>(b);
     // Presence is global, so all ranks leave out the same buckets.
-    if (!AnyMoved(bucket, moved)) continue;
+    if (!AnyMoved(bucket, moved_)) continue;
     ZEROMINI_ASSIGN_OR_RETURN(void* segment, gather_.Open(bucket));
     if (KeepsWireMaster(bucket)) segment = shards_[b].wire_master();
     SubmitUpdate(bucket, segment, options);
@@ -151,12 +158,12 @@ absl::Status StepPipeline::UpdateBuckets(const StepOptions& options) {
     // One bucket late, so that this bucket's kernel does not wait for the
     // weights of the one before.
     if (travelling >= 0) {
-      ZEROMINI_RETURN_IF_ERROR(gather_.Unpack(travelling, moved));
+      ZEROMINI_RETURN_IF_ERROR(gather_.Unpack(travelling, moved_));
     }
     travelling = bucket;
   }
   if (travelling >= 0) {
-    ZEROMINI_RETURN_IF_ERROR(gather_.Unpack(travelling, moved));
+    ZEROMINI_RETURN_IF_ERROR(gather_.Unpack(travelling, moved_));
   }
   return absl::OkStatus();
 }
@@ -193,6 +200,7 @@ absl::Status StepPipeline::UpdateAll(const StepOptions& options) {
 }
 
 absl::Status StepPipeline::WaitParam(int param, Stream stream) {
+  ZEROMINI_RETURN_IF_ERROR(broken());
   const PlannedParam& given = plan_.params[param];
   const int bucket =
       given.tied_to >= 0 ? plan_.params[given.tied_to].bucket : given.bucket;
@@ -215,13 +223,20 @@ absl::Status StepPipeline::WaitParam(int param, Stream stream) {
 }
 
 absl::Status StepPipeline::WaitAll() {
+  ZEROMINI_RETURN_IF_ERROR(broken());
   const absl::Time deadline = absl::Now() + StreamPatience(group_);
+  // Also what reads weights without moving any: masters taken from them.
+  std::vector<Event> pending = {device_.Record(device_.compute())};
   if (options_.stage == 3) {
-    return device_.Synchronize(device_.Record(device_.compute()), deadline);
+    std::lock_guard<std::mutex> lock(fire_mutex_);
+    weights_.AddGathers(&pending);
+  } else {
+    for (size_t b = 0; b < buckets_.size(); ++b) {
+      pending.push_back(gather_.done(static_cast<int>(b)));
+    }
   }
-  for (size_t b = 0; b < buckets_.size(); ++b) {
-    ZEROMINI_RETURN_IF_ERROR(
-        device_.Synchronize(gather_.done(static_cast<int>(b)), deadline));
+  for (const Event& event : pending) {
+    ZEROMINI_RETURN_IF_ERROR(device_.Synchronize(event, deadline));
   }
   return absl::OkStatus();
 }

@@ -42,10 +42,19 @@ absl::StatusOr<GatherPool::Lease> GatherPool::Take(int64_t bytes) {
 
 // A gather that nobody waited for may still write to what was given back.
 absl::Status GatherPool::DropOldest() {
-  ZEROMINI_RETURN_IF_ERROR(
-      device_.Synchronize(free_.front().ready, absl::Now() + patience_));
+  for (const Event& event : free_.front().ready) {
+    ZEROMINI_RETURN_IF_ERROR(
+        device_.Synchronize(event, absl::Now() + patience_));
+  }
   kept_ -= free_.front().bytes;
   free_.pop_front();
+  return absl::OkStatus();
+}
+
+absl::Status GatherPool::WaitFor(Stream stream, const Lease& lease) const {
+  for (const Event& event : lease.ready) {
+    ZEROMINI_RETURN_IF_ERROR(device_.WaitFor(stream, event));
+  }
   return absl::OkStatus();
 }
 
@@ -164,7 +173,7 @@ absl::StatusOr<Event> WeightShards::GatherBucket(int bucket, Group& group) {
   Communicator& ranks = *groups_.of(layout).shards;
   ZEROMINI_ASSIGN_OR_RETURN(GatherPool::Lease wire,
                             pool_.Take(FullBytes(bucket)));
-  ZEROMINI_RETURN_IF_ERROR(device_.WaitFor(ranks.stream(), wire.ready));
+  ZEROMINI_RETURN_IF_ERROR(pool_.WaitFor(ranks.stream(), wire));
   ZEROMINI_RETURN_IF_ERROR(device_.WaitFor(ranks.stream(), updated_[bucket]));
   const bool rounds = layout.dtype == DType::kFloat32;
   ZEROMINI_RETURN_IF_ERROR(ranks.AllGather(
@@ -194,7 +203,7 @@ absl::Status WeightShards::UnpackBucket(int bucket, GatherPool::Lease wire,
   for (int param : layout.params) {
     ZEROMINI_ASSIGN_OR_RETURN(GatherPool::Lease tensor,
                               pool_.Take(TensorBytes(param)));
-    ZEROMINI_RETURN_IF_ERROR(device_.WaitFor(compute, tensor.ready));
+    ZEROMINI_RETURN_IF_ERROR(pool_.WaitFor(compute, tensor));
     store_.SetWeights(param, tensor.buffer.get());
     group.leases.push_back(std::move(tensor));
   }
@@ -215,12 +224,12 @@ absl::Status WeightShards::UnpackBucket(int bucket, GatherPool::Lease wire,
     }
     return absl::OkStatus();
   });
-  wire.ready = device_.Record(compute);
+  wire.ready = {device_.Record(compute), nullptr};
   pool_.Give(std::move(wire));
   return absl::OkStatus();
 }
 
-absl::Status WeightShards::Release(int group, const Event& after) {
+absl::Status WeightShards::Release(int group, Stream reader) {
   ZEROMINI_ASSIGN_OR_RETURN(Group* const released, Find(group));
   if (!released->gathered) return absl::OkStatus();
   for (int bucket : released->buckets) {
@@ -228,9 +237,16 @@ absl::Status WeightShards::Release(int group, const Event& after) {
       store_.SetWeights(param, nullptr);
     }
   }
+  std::vector<Buffer> read;
+  for (const GatherPool::Lease& lease : released->leases) {
+    read.push_back(lease.buffer);
+  }
+  device_.Submit(reader,
+                 [read = std::move(read)](Stream) { return absl::OkStatus(); });
+  const Event after = device_.Record(reader);
   for (GatherPool::Lease& lease : released->leases) {
-    // Whoever takes it next also waits for a gather that nobody waited for.
-    lease.ready = after != nullptr ? after : released->done;
+    // Perhaps nobody has waited for the gather.
+    lease.ready = {released->done, after};
     pool_.Give(std::move(lease));
   }
   released->leases.clear();
@@ -239,11 +255,17 @@ absl::Status WeightShards::Release(int group, const Event& after) {
   return absl::OkStatus();
 }
 
-absl::Status WeightShards::ReleaseAll(const Event& after) {
+absl::Status WeightShards::ReleaseAll() {
   for (const auto& entry : by_id_) {
-    ZEROMINI_RETURN_IF_ERROR(Release(entry.first, after));
+    ZEROMINI_RETURN_IF_ERROR(Release(entry.first, Stream{}));
   }
   return absl::OkStatus();
+}
+
+void WeightShards::AddGathers(std::vector<Event>* events) const {
+  for (const auto& entry : by_id_) {
+    if (entry.second.gathered) events->push_back(entry.second.done);
+  }
 }
 
 Event WeightShards::gathered(int group) const {

@@ -5,6 +5,7 @@
 #ifndef ZEROMINI_RUNTIME_WEIGHT_SHARDS_H_
 #define ZEROMINI_RUNTIME_WEIGHT_SHARDS_H_
 
+#include <array>
 #include <cstdint>
 #include <list>
 #include <map>
@@ -33,7 +34,8 @@ class GatherPool {
   struct Lease {
     Buffer buffer;
     int64_t bytes = 0;
-    Event ready;  // Whoever writes must wait for it first.
+    // Whoever writes must wait for these first: the last write, the last read.
+    std::array<Event, 2> ready;
   };
 
   // ResourceExhausted, with the numbers, if `bytes` more do not fit.
@@ -41,6 +43,8 @@ class GatherPool {
   // Requires room.
   absl::StatusOr<Lease> Take(int64_t bytes);
   void Give(Lease lease);
+  // `stream` may write to the buffer from here on.
+  absl::Status WaitFor(Stream stream, const Lease& lease) const;
 
  private:
   absl::Status DropOldest();
@@ -77,12 +81,16 @@ class WeightShards {
   absl::Status CheckGather(int group);
   // See Optimizer. Requires CheckGather(); any error breaks the step.
   absl::Status Gather(int group, GatherPass pass);
-  absl::Status Release(int group, const Event& after);
-  absl::Status ReleaseAll(const Event& after);
+  // `reader`: the stream whose queued work is the last to read the tensors;
+  // they live until it is done, whatever becomes of this object.
+  absl::Status Release(int group, Stream reader);
+  absl::Status ReleaseAll();
 
   // The point from which the tensors of the group are there; null if it is not
   // gathered.
   Event gathered(int group) const;
+  // Those points of all groups that are gathered, prefetched ones too.
+  void AddGathers(std::vector<Event>* events) const;
 
  private:
   struct Group {

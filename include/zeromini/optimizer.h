@@ -88,7 +88,10 @@ class Optimizer {
   virtual float* GradData(int param) = 0;
 
   // Collective. Rank 0's `data`, the full tensor in the parameter's dtype,
-  // becomes the weights of `param` on all ranks; the others' may be null. The
+  // becomes the weights of `param` on all ranks; the others' may be null. Of an
+  // expert's it is the `data` of each slice's first rank, rank r of r <
+  // expert_slices. InvalidArgument on every rank, and nothing has changed, if
+  // one of those is null or ranks name different parameters. The
   // next Step() starts from them; at stage 3 so does the next Gather(), while
   // what is gathered stays as it is. Costs a broadcast of the tensor.
   virtual absl::Status SetParam(int param, const void* data) = 0;
@@ -136,7 +139,8 @@ class Optimizer {
   virtual absl::Status WaitParam(int param, Stream stream = {}) = 0;
   virtual absl::Status WaitAll() = 0;
 
-  // Collective. Makes every rank's weights equal to rank 0's. Once, after
+  // Collective. Makes every rank's weights equal to rank 0's, an expert's to
+  // those of its slice's first rank, after the step before it. Once, after
   // initialisation with a seed that differs by rank, or after loading on one.
   // Masters are taken from these weights. Nothing to do at stage 3, where there
   // is one of each.

@@ -1,0 +1,124 @@
+// Streams that are late: what returns from a wait, or changes weights, has
+// waited for all of them.
+
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "runtime/optimizer_parts.h"
+#include "support/delayed_stream.h"
+#include "support/exact_training.h"
+
+namespace zeromini {
+namespace {
+
+constexpr std::chrono::microseconds kLongest(10000);
+
+absl::StatusOr<std::unique_ptr<Optimizer>> MakeLate(
+    const OptimizerOptions& options, absl::Span<const ParamSpec> specs,
+    Communicator& group) {
+  OptimizerParts parts;
+  parts.device = MakeHostDevice(
+      CpuKernels(), group.timeout(),
+      std::make_unique<DelayedStream>(11 + group.rank(), kLongest));
+  return CreateOptimizer(options, specs, group, std::move(parts));
+}
+
+// Two layers of two matrices, two of one. Columns do not fit in place.
+TrainingCase Layers(bool columns) {
+  TrainingCase c;
+  c.options = ExactOptions();
+  c.options.stage = 3;
+  c.options.memory = MemoryForm::kFlat;
+  c.ranks = 2;
+  c.specs.clear();
+  for (int p = 0; p < 6; ++p) {
+    c.specs.push_back(Spec("w" + std::to_string(p), {16, 32}, BlockRule::Rows(),
+                           p < 4 ? p / 2 : p - 2));
+    c.specs.back().output_is_last = columns;
+  }
+  c.group.make_stream = DelayedStream::Factory(5, kLongest);
+  return c;
+}
+
+void OnLateOptimizers(
+    const TrainingCase& c,
+    const std::function<void(Optimizer&, Replica&, int rank)>& body) {
+  RunRanks(
+      c.ranks,
+      [&](int rank, Communicator& group) {
+        Replica replica(c.specs);
+        ASSERT_OK_AND_ASSIGN(auto optimizer,
+                             MakeLate(c.options, replica.specs(), group));
+        ASSERT_OK(FillWeights(c, replica, *optimizer));
+        body(*optimizer, replica, rank);
+      },
+      c.group);
+}
+
+void ExpectInitial(const TrainingCase& c, Optimizer& optimizer,
+                   Replica& replica, int p) {
+  ASSERT_NE(optimizer.ParamData(p), nullptr);
+  EXPECT_EQ(
+      FromBytes(optimizer.ParamData(p), Elements(c.specs[p]), DType::kFloat32),
+      FromBytes(replica.Data(p), Elements(c.specs[p]), DType::kFloat32))
+      << c.specs[p].name;
+}
+
+TEST(LateStreamsTest, WaitAllWaitsForEveryGatherAndPrefetch) {
+  for (bool columns : {false, true}) {
+    TrainingCase c = Layers(columns);
+    c.options.prefetch = 1;
+    OnLateOptimizers(c, [&](Optimizer& optimizer, Replica& replica, int) {
+      ASSERT_OK(optimizer.Gather(0));
+      ASSERT_OK(optimizer.Gather(2, GatherPass::kForward));
+      ASSERT_OK(optimizer.WaitAll());
+      for (int p : {0, 1, 4, 5}) ExpectInitial(c, optimizer, replica, p);
+    });
+  }
+}
+
+// What is given back while its gather is on its way is not written twice.
+TEST(LateStreamsTest, AGatherThatNobodyWaitedForSpoilsNoLaterOne) {
+  for (uint32_t seed = 1; seed <= 20; ++seed) {
+    TrainingCase c = Layers(/*columns=*/true);
+    c.group.make_stream =
+        DelayedStream::Factory(seed, std::chrono::microseconds(1000));
+    OnLateOptimizers(c, [&](Optimizer& optimizer, Replica& replica, int) {
+      const auto reader = HostStream::Create("reader");
+      ASSERT_OK(optimizer.Gather(0));
+      ASSERT_OK(optimizer.Release(0, reader->handle()));
+      ASSERT_OK(optimizer.Gather(2));
+      ASSERT_OK(optimizer.WaitParam(4));
+      ExpectInitial(c, optimizer, replica, 4);
+    });
+  }
+}
+
+// What follows a step that did not wait sees its weights, not older ones.
+TEST(LateStreamsTest, ChangesOfWeightsComeAfterTheStepBeforeThem) {
+  for (MemoryForm memory : {MemoryForm::kExternal, MemoryForm::kFlat}) {
+    TrainingCase c;
+    c.options = ExactOptions();
+    c.options.memory = memory;
+    c.ranks = 2;
+    c.steps = 1;
+    const TrainingResult expected = Train(c);
+    OnLateOptimizers(c, [&](Optimizer& optimizer, Replica& replica, int rank) {
+      ASSERT_OK(GiveGradients(c, optimizer, 1, rank));
+      StepOptions options;
+      options.learning_rate = c.learning_rate;
+      options.wait = false;
+      ASSERT_OK(optimizer.Step(options));
+      ASSERT_OK(optimizer.BroadcastParams());
+      for (int p = 0; p < 25; ++p) {
+        ASSERT_OK_AND_ASSIGN(const auto weights,
+                             ReadWeights(c, p, replica, optimizer));
+        EXPECT_EQ(weights, expected.weights[p]) << c.specs[p].name;
+      }
+    });
+  }
+}
+
+}  // namespace
+}  // namespace zeromini
