@@ -1,7 +1,10 @@
 #include "comm/call.h"
 
+#include <limits>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
 namespace {
@@ -34,6 +37,41 @@ const char* Name(ReduceOp op) {
       return "min";
   }
   return "unknown operation";
+}
+
+// An enum may hold any number: it may come from C.
+bool IsOneOf(int32_t value, int32_t last) {
+  return value >= 0 && value <= last;
+}
+
+absl::Status CheckFormats(const Signature& signature, const std::string& who) {
+  const auto unknown = [&](const char* what, int32_t value) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(who, "there is no ", what, " ", value));
+  };
+  if (!IsOneOf(signature.dtype, static_cast<int32_t>(DType::kByte))) {
+    return unknown("dtype", signature.dtype);
+  }
+  if (!IsOneOf(signature.reduce_op, static_cast<int32_t>(ReduceOp::kMin))) {
+    return unknown("reduce operation", signature.reduce_op);
+  }
+  if (!IsOneOf(signature.purpose, kPurposes - 1)) {
+    return unknown("purpose", signature.purpose);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckCount(const Signature& signature, int size,
+                        const std::string& who) {
+  if (signature.count < 0) {
+    return absl::InvalidArgumentError(absl::StrCat(who, "negative count"));
+  }
+  const int64_t element = SizeOf(static_cast<DType>(signature.dtype));
+  if (signature.count > std::numeric_limits<int64_t>::max() / size / element) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(who, "more bytes than 63 bits can count"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckWire(const Call& call, const std::string& who) {
@@ -142,9 +180,8 @@ absl::Status CheckCall(const Call& call, int rank, int size) {
   const Signature& signature = call.signature;
   const std::string who =
       absl::StrCat("rank ", rank, ", ", Describe(signature), ": ");
-  if (signature.count < 0) {
-    return absl::InvalidArgumentError(absl::StrCat(who, "negative count"));
-  }
+  ZEROMINI_RETURN_IF_ERROR(CheckFormats(signature, who));
+  ZEROMINI_RETURN_IF_ERROR(CheckCount(signature, size, who));
   if (signature.root < 0 || signature.root >= size) {
     return absl::InvalidArgumentError(
         absl::StrCat(who, "the group has ", size, " ranks"));

@@ -67,7 +67,8 @@ std::string Describe(const Signature& signature);
 // "rank 2", "ranks 1, 2 and 5".
 std::string DescribeRanks(absl::Span<const int> ranks);
 
-// InvalidArgument for a negative count, a root outside the group, a missing
+// InvalidArgument for a dtype, operation or purpose that does not exist, a
+// count that is negative or too large, a root outside the group, a missing
 // buffer, or a wire format other than fp32 unless it is bf16 for the fp32
 // elements of a reduce-scatter or all-gather.
 absl::Status CheckCall(const Call& call, int rank, int size);

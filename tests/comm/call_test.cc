@@ -99,6 +99,40 @@ TEST(CheckCallTest, TakesBFloat16ForFp32SegmentsOnly) {
               refused);
 }
 
+TEST(CheckCallTest, RefusesNumbersThatNoEnumHas) {
+  const auto check = [](void (*change)(Signature&)) {
+    float data = 0;
+    Call call{Gradients(), &data, &data};
+    change(call.signature);
+    return CheckCall(call, 1, 2);
+  };
+  const auto refused = [](const char* what) {
+    return StatusIs(
+        absl::StatusCode::kInvalidArgument,
+        AllOf(HasSubstr("rank 1, reduce-scatter"), HasSubstr(what)));
+  };
+  EXPECT_OK(check([](Signature&) {}));
+  EXPECT_THAT(check([](Signature& s) { s.dtype = 5; }),
+              refused("there is no dtype 5"));
+  EXPECT_THAT(check([](Signature& s) { s.dtype = -1; }),
+              refused("there is no dtype -1"));
+  EXPECT_THAT(check([](Signature& s) { s.reduce_op = 3; }),
+              refused("there is no reduce operation 3"));
+  EXPECT_THAT(check([](Signature& s) { s.purpose = kPurposes; }),
+              refused("there is no purpose 5"));
+  EXPECT_THAT(check([](Signature& s) { s.wire = 99; }),
+              refused("the wire format must be fp32 or bf16"));
+}
+
+TEST(CheckCallTest, RefusesACountWhoseBytesOverflow) {
+  float data = 0;
+  Call call{Gradients(), &data, &data};
+  call.signature.count = int64_t{1} << 60;  // 2^63 bytes in two segments.
+  EXPECT_THAT(CheckCall(call, 1, 2),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("more bytes than 63 bits can count")));
+}
+
 TEST(TypesTest, FormatsAreNamedAsTheHeaderSays) {
   EXPECT_STREQ(MasterFormatName(MasterFormat::kNone), "none");
   EXPECT_STREQ(MasterFormatName(MasterFormat::kFloat32), "fp32");

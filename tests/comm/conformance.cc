@@ -217,6 +217,41 @@ void EmptyExchangesTouchNothing(Communicator& group) {
   EXPECT_OK(group.Barrier());
 }
 
+namespace {
+
+// All ranks reduce ones in the way that only rank 0 gets wrong.
+void ExpectRefusal(Communicator& group, DType dtype, ReduceOp op,
+                   Purpose purpose, const char* why) {
+  const bool wrong = group.rank() == 0;
+  std::vector<float> data(4, 1.0f);
+  absl::Status status = group.AllReduce(
+      data.data(), 4, wrong ? dtype : DType::kFloat32,
+      wrong ? op : ReduceOp::kSum, {wrong ? purpose : Purpose::kGradients});
+  if (wrong) {
+    EXPECT_FALSE(status.ok());
+  }
+  status.Update(Drain(group));
+  EXPECT_THAT(status,
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(why)));
+}
+
+}  // namespace
+
+void AnUnknownDTypeIsRefused(Communicator& group) {
+  ExpectRefusal(group, static_cast<DType>(7), ReduceOp::kSum,
+                Purpose::kGradients, "there is no dtype 7");
+}
+
+void AnUnknownReduceOperationIsRefused(Communicator& group) {
+  ExpectRefusal(group, DType::kFloat32, static_cast<ReduceOp>(3),
+                Purpose::kGradients, "there is no reduce operation 3");
+}
+
+void AnUnknownPurposeIsRefused(Communicator& group) {
+  ExpectRefusal(group, DType::kFloat32, ReduceOp::kSum,
+                static_cast<Purpose>(kPurposes), "there is no purpose 5");
+}
+
 void DifferentCallsAreNamedOnEveryRank(Communicator& group) {
   std::vector<float> data(8 * group.size());
   const bool odd_one = group.rank() == 1;

@@ -26,6 +26,11 @@ void ABFloat16SumRoundsAllContributionsButTheOwners(Communicator& group);
 void ABFloat16SumStaysWithinItsBoundAndReachesIt(Communicator& group);
 void ABFloat16GatherRoundsEverySegment(Communicator& group);
 
+// The group is broken after each of these.
+void AnUnknownDTypeIsRefused(Communicator& group);
+void AnUnknownReduceOperationIsRefused(Communicator& group);
+void AnUnknownPurposeIsRefused(Communicator& group);
+
 // The group is broken after each of these. At least two ranks.
 void DifferentCallsAreNamedOnEveryRank(Communicator& group);
 void DifferentWireFormatsAreNamedOnEveryRank(Communicator& group);

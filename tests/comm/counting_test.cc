@@ -116,5 +116,17 @@ TEST(CountingCommunicatorTest, ARefusedCallCountsNothing) {
   EXPECT_EQ(Of(counting->traffic(), Purpose::kState).calls, 0);
 }
 
+TEST(CountingCommunicatorTest, NumbersThatNoEnumHasAreRefused) {
+  for (auto check : {conformance::AnUnknownDTypeIsRefused,
+                     conformance::AnUnknownReduceOperationIsRefused,
+                     conformance::AnUnknownPurposeIsRefused}) {
+    RunRanks(2, [check](int, Communicator& group) {
+      auto counting = CountingCommunicator::Wrap(group);
+      check(*counting);
+      EXPECT_EQ(Of(counting->traffic(), Purpose::kState).calls, 0);
+    });
+  }
+}
+
 }  // namespace
 }  // namespace zeromini

@@ -45,6 +45,11 @@ TEST(MpiTest, SplitGroupsByColorAndOrdersByKey) {
 TEST(MpiTest, EmptyExchangesTouchNothing) {
   OnTheWorld(conformance::EmptyExchangesTouchNothing);
 }
+TEST(MpiTest, NumbersThatNoEnumHasAreRefused) {
+  OnTheWorld(conformance::AnUnknownDTypeIsRefused);
+  OnTheWorld(conformance::AnUnknownReduceOperationIsRefused);
+  OnTheWorld(conformance::AnUnknownPurposeIsRefused);
+}
 TEST(MpiTest, DifferentCallsAreNamedOnEveryRank) {
   if (TestSession().size() == 1) return;
   OnTheWorld(conformance::DifferentCallsAreNamedOnEveryRank);
