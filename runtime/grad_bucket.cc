@@ -11,13 +11,13 @@ namespace zeromini {
 
 absl::StatusOr<std::unique_ptr<GradBucket>> GradBucket::Create(
     const BucketContext& context, int bucket,
-    const std::vector<int>& contributions) {
+    const std::vector<std::vector<int>>& sharers) {
   auto result = std::unique_ptr<GradBucket>(new GradBucket(context, bucket));
   const BucketPlan& layout = result->layout_;
   for (int param : layout.params) {
     Slot slot;
     slot.param = param;
-    slot.contributions = contributions[param];
+    for (int sharer : sharers[param]) slot.sources.push_back({sharer, 0});
     result->slots_.push_back(slot);
   }
   for (size_t rank = 0; rank < layout.runs.size(); ++rank) {
@@ -75,6 +75,36 @@ const GradBucket::Slot& GradBucket::SlotOf(int param) const {
   return const_cast<GradBucket*>(this)->SlotOf(param);
 }
 
+int GradBucket::Slot::Arrived() const {
+  int arrived = 0;
+  for (const Source& source : sources) arrived += source.arrived;
+  return arrived;
+}
+
+absl::Status GradBucket::Admit(Slot& slot, int given_as, bool at_home) {
+  const auto source =
+      std::find_if(slot.sources.begin(), slot.sources.end(),
+                   [=](const Source& s) { return s.param == given_as; });
+  ZEROMINI_CHECK(source != slot.sources.end());
+  const std::string& name = context_.plan.params[given_as].name;
+  if (source->arrived >= context_.micro_steps) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "gradient of '", name, "' has been given already: ", source->arrived,
+        " of ", context_.micro_steps, " in this step on rank ", context_.rank));
+  }
+  if (slot.Arrived() > 0 && slot.at_home != at_home) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("gradient of '", name, "' is given ",
+                     at_home ? "at GradData() after one by pointer"
+                             : "by pointer after one at GradData()",
+                     " in this step on rank ", context_.rank,
+                     "; give those of all micro-steps in one way"));
+  }
+  slot.at_home = at_home;
+  ++source->arrived;
+  return absl::OkStatus();
+}
+
 absl::Status GradBucket::EnsureWire() {
   if (wire_data_ != nullptr) return absl::OkStatus();
   ZEROMINI_ASSIGN_OR_RETURN(WirePool::Lease lease, context_.pool.Take());
@@ -119,26 +149,19 @@ absl::Status GradBucket::Add(int param, int given_as, const void* gradient,
                              const float* home, Stream stream) {
   std::lock_guard<std::mutex> lock(mutex_);
   Slot& slot = SlotOf(param);
-  const int expected = slot.contributions * context_.micro_steps;
-  if (slot.arrived >= expected) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("gradient of '", context_.plan.params[given_as].name,
-                     "' has been given already: ", slot.arrived, " of ",
-                     expected, " in this step on rank ", context_.rank));
-  }
+  // At home the caller accumulates, so what is there is the sum so far.
+  const bool at_home = gradient == nullptr || gradient == home;
+  ZEROMINI_RETURN_IF_ERROR(Admit(slot, given_as, at_home));
   ZEROMINI_RETURN_IF_ERROR(EnsureWire());
   Device& device = context_.device;
   ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, wire_ready_));
   ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, busy_));
-  // At home the caller accumulates, so what is there is the sum so far.
-  const bool at_home = gradient == nullptr || gradient == home;
   if (!at_home || !in_home_) {
     const void* source = gradient == nullptr ? home : gradient;
     const bool accumulate = slot.touched && !at_home;
     ZEROMINI_RETURN_IF_ERROR(Pack(slot, source, accumulate, stream));
   }
   slot.touched = true;
-  ++slot.arrived;
   Event event = device.Record(stream);
   if (event != nullptr) arrivals_.push_back(std::move(event));
   return absl::OkStatus();
@@ -149,7 +172,9 @@ bool GradBucket::Ready(int number) const {
   const int micro_steps =
       context_.stage == 1 ? context_.micro_steps : number + 1;
   return std::all_of(slots_.begin(), slots_.end(), [&](const Slot& slot) {
-    return slot.arrived >= slot.contributions * micro_steps;
+    return std::all_of(
+        slot.sources.begin(), slot.sources.end(),
+        [=](const Source& source) { return source.arrived >= micro_steps; });
   });
 }
 
@@ -225,12 +250,22 @@ float* GradBucket::shard() const {
 
 int GradBucket::arrived(int param) const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return SlotOf(param).arrived;
+  return SlotOf(param).Arrived();
 }
 
 int GradBucket::expected(int param) const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return SlotOf(param).contributions * context_.micro_steps;
+  return static_cast<int>(SlotOf(param).sources.size()) * context_.micro_steps;
+}
+
+bool GradBucket::Lacks(int param, int given_as) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (const Source& source : SlotOf(param).sources) {
+    if (source.param == given_as) {
+      return source.arrived < context_.micro_steps;
+    }
+  }
+  return false;
 }
 
 void GradBucket::SetBusy(Event event) {
@@ -241,7 +276,7 @@ void GradBucket::SetBusy(Event event) {
 void GradBucket::Reset() {
   std::lock_guard<std::mutex> lock(mutex_);
   for (Slot& slot : slots_) {
-    slot.arrived = 0;
+    for (Source& source : slot.sources) source.arrived = 0;
     slot.touched = false;
   }
 }

@@ -38,14 +38,16 @@ struct BucketContext {
 // Thread-safe, but Fire() and Reset() come from one thread at a time.
 class GradBucket {
  public:
-  // `contributions[p]`: gradients per micro-step of parameter p, more than one
-  // if others are tied to it.
+  // `sharers`: see SharersOf().
   static absl::StatusOr<std::unique_ptr<GradBucket>> Create(
       const BucketContext& context, int bucket,
-      const std::vector<int>& contributions);
+      const std::vector<std::vector<int>>& sharers);
 
-  // `param` owns its storage; `given_as` is the tied name it came by. Null
-  // `gradient`: at `home`, the flat memory that the caller accumulates in.
+  // `param` owns its storage; `given_as` is the one of its sharers that this
+  // gradient is of. Null `gradient`: at `home`, the flat memory that the caller
+  // accumulates in. FailedPrecondition if it has been given in all micro-steps,
+  // or by pointer after one at home in this step or the other way round: which
+  // of the two sums holds the other is not known.
   absl::Status Add(int param, int given_as, const void* gradient,
                    const float* home, Stream stream);
 
@@ -60,6 +62,8 @@ class GradBucket {
 
   int arrived(int param) const;
   int expected(int param) const;
+  // In some micro-step of this step, `given_as` has not been given.
+  bool Lacks(int param, int given_as) const;
 
   // Nothing may write gradients here before `event`.
   void SetBusy(Event event);
@@ -70,11 +74,17 @@ class GradBucket {
     int64_t wire_offset;
     RowRange rows;
   };
-  struct Slot {
+  struct Source {
     int param = 0;
-    int contributions = 1;  // Per micro-step.
-    int arrived = 0;        // In this step.
-    bool touched = false;   // Since the last exchange.
+    int arrived = 0;  // In this step.
+  };
+  struct Slot {
+    int Arrived() const;
+
+    int param = 0;
+    std::vector<Source> sources;  // Its sharers.
+    bool at_home = false;         // How the last gradient came.
+    bool touched = false;         // Since the last exchange.
     std::vector<Piece> pieces;
   };
 
@@ -86,6 +96,8 @@ class GradBucket {
 
   Slot& SlotOf(int param);
   const Slot& SlotOf(int param) const;
+  // Counts a gradient that is given as `given_as`, or says why it may not be.
+  absl::Status Admit(Slot& slot, int given_as, bool at_home);
   absl::Status EnsureWire();
   // Requires mutex_; `source` is read in `stream`'s order.
   absl::Status Pack(const Slot& slot, const void* source, bool accumulate,

@@ -107,12 +107,8 @@ class ShardedOptimizer : public Optimizer {
       return absl::InvalidArgumentError(absl::StrCat(
           "parameter '", planned.name, "' is frozen: it takes no gradient"));
     }
-    const float* home = store_.gradients(OwnerOf(param));
-    if (grad == nullptr && home == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "gradient of '", planned.name,
-          "' is null, and there is no GradData() with this memory and stage"));
-    }
+    const float* home = store_.gradients(param);
+    if (grad == nullptr && home == nullptr) return NoHome(param);
     return pipeline_->GradReady(param, grad, home, stream);
   }
 
@@ -226,6 +222,22 @@ class ShardedOptimizer : public Optimizer {
     }
     return StateGather::Create(plan_, param, *groups_.of(planned.expert).shards,
                                *parts_.device);
+  }
+
+  absl::Status NoHome(int param) const {
+    const std::vector<int> sharers = SharersOf(plan_)[OwnerOf(param)];
+    const PlannedParam& planned = plan_.params[param];
+    std::string why = "with this memory form, stage or dtype";
+    if (planned.tied_to >= 0) {
+      why = absl::StrCat("since it is tied to '",
+                         plan_.params[planned.tied_to].name, "'");
+    } else if (sharers.size() > 1) {
+      why = absl::StrCat("since '", plan_.params[sharers[1]].name,
+                         "' is tied to it");
+    }
+    return absl::InvalidArgumentError(absl::StrCat(
+        "gradient of '", planned.name, "' is null, but it has no GradData() ",
+        why, ": pass its pointer"));
   }
 
   // From the first rank that holds it to all others that do.

@@ -17,7 +17,6 @@ int64_t Elements(const PlannedParam& param) {
 
 absl::Status CheckExternal(const Plan& plan,
                            absl::Span<const ParamSpec> specs) {
-  std::vector<std::tuple<uintptr_t, uintptr_t, int>> ranges;
   for (size_t i = 0; i < specs.size(); ++i) {
     const PlannedParam& param = plan.params[i];
     if (param.tied_to >= 0) {
@@ -32,15 +31,26 @@ absl::Status CheckExternal(const Plan& plan,
           absl::StrCat("parameter '", param.name,
                        "' has no data; external memory needs a pointer"));
     }
-    const auto begin = reinterpret_cast<uintptr_t>(specs[i].data);
-    const uintptr_t width = static_cast<uintptr_t>(SizeOf(param.dtype));
-    if (begin % width != 0) {
+    const int64_t width = SizeOf(param.dtype);
+    if (reinterpret_cast<uintptr_t>(specs[i].data) % width != 0) {
       return absl::InvalidArgumentError(
           absl::StrCat("parameter '", param.name,
                        "': its data is not aligned to ", width, " bytes"));
     }
-    ranges.emplace_back(begin,
-                        begin + static_cast<uintptr_t>(Elements(param)) * width,
+  }
+  return absl::OkStatus();
+}
+
+// Of what the caller has given. Where flat memory takes the tensors' place,
+// what overlapped would stop being one.
+absl::Status CheckOverlap(const Plan& plan, absl::Span<const ParamSpec> specs) {
+  std::vector<std::tuple<uintptr_t, uintptr_t, int>> ranges;
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const PlannedParam& param = plan.params[i];
+    if (param.tied_to >= 0 || specs[i].data == nullptr) continue;
+    const auto begin = reinterpret_cast<uintptr_t>(specs[i].data);
+    const int64_t bytes = Elements(param) * SizeOf(param.dtype);
+    ranges.emplace_back(begin, begin + static_cast<uintptr_t>(bytes),
                         static_cast<int>(i));
   }
   std::sort(ranges.begin(), ranges.end());
@@ -58,8 +68,17 @@ absl::Status CheckExternal(const Plan& plan,
 
 }  // namespace
 
-absl::Status ParamStore::AllocateBucket(const Plan& plan, int bucket, int stage,
-                                        Device& device) {
+std::vector<std::vector<int>> SharersOf(const Plan& plan) {
+  std::vector<std::vector<int>> sharers(plan.params.size());
+  for (size_t p = 0; p < plan.params.size(); ++p) {
+    const int owner = plan.params[p].tied_to;
+    sharers[owner >= 0 ? owner : p].push_back(static_cast<int>(p));
+  }
+  return sharers;
+}
+
+absl::Status ParamStore::AllocateBucket(const Plan& plan, int bucket,
+                                        bool gradients, Device& device) {
   const BucketPlan& layout = plan.buckets[bucket];
   const int64_t elements = layout.segment * plan.options.ranks;
   ZEROMINI_ASSIGN_OR_RETURN(
@@ -67,8 +86,7 @@ absl::Status ParamStore::AllocateBucket(const Plan& plan, int bucket, int stage,
       device.Allocate(elements * SizeOf(layout.dtype), MemoryKind::kWeights));
   flat_weights_[bucket] = weights.get();
   owned_.push_back(std::move(weights));
-  const bool gradients = stage == 1 && layout.dtype == DType::kFloat32;
-  if (gradients) {
+  if (gradients && layout.dtype == DType::kFloat32) {
     ZEROMINI_ASSIGN_OR_RETURN(Buffer memory,
                               device.Allocate(elements * int64_t{sizeof(float)},
                                               MemoryKind::kGradients));
@@ -79,7 +97,7 @@ absl::Status ParamStore::AllocateBucket(const Plan& plan, int bucket, int stage,
     const int param = layout.params[i];
     weights_[param] =
         ElementAt(flat_weights_[bucket], layout.param_offset[i], layout.dtype);
-    if (gradients) {
+    if (flat_gradients_[bucket] != nullptr) {
       gradients_[param] = flat_gradients_[bucket] + layout.param_offset[i];
     }
   }
@@ -87,21 +105,42 @@ absl::Status ParamStore::AllocateBucket(const Plan& plan, int bucket, int stage,
 }
 
 absl::Status ParamStore::AllocateAlone(const PlannedParam& param, int index,
-                                       int stage, Device& device) {
+                                       bool gradients, Device& device) {
   ZEROMINI_ASSIGN_OR_RETURN(
       Buffer weights, device.Allocate(Elements(param) * SizeOf(param.dtype),
                                       MemoryKind::kWeights));
   weights_[index] = weights.get();
   owned_.push_back(std::move(weights));
-  if (stage != 1 || param.frozen || param.dtype != DType::kFloat32) {
+  if (!gradients || param.frozen || param.dtype != DType::kFloat32) {
     return absl::OkStatus();
   }
   ZEROMINI_ASSIGN_OR_RETURN(
-      Buffer gradients,
-      device.Allocate(Elements(param) * int64_t{sizeof(float)},
-                      MemoryKind::kGradients));
-  gradients_[index] = Floats(gradients);
-  owned_.push_back(std::move(gradients));
+      Buffer memory, device.Allocate(Elements(param) * int64_t{sizeof(float)},
+                                     MemoryKind::kGradients));
+  gradients_[index] = Floats(memory);
+  owned_.push_back(std::move(memory));
+  return absl::OkStatus();
+}
+
+absl::Status ParamStore::Allocate(const Plan& plan, int stage, Device& device) {
+  const bool sharded = stage == 3;
+  for (size_t b = 0; b < plan.buckets.size(); ++b) {
+    if (!plan.buckets[b].in_place || sharded) continue;
+    ZEROMINI_RETURN_IF_ERROR(
+        AllocateBucket(plan, static_cast<int>(b), stage == 1, device));
+  }
+  const std::vector<std::vector<int>> sharers = SharersOf(plan);
+  for (size_t p = 0; p < plan.params.size(); ++p) {
+    const PlannedParam& param = plan.params[p];
+    const bool home = stage == 1 && sharers[p].size() == 1;
+    if (param.tied_to >= 0) {
+      weights_[p] = weights_[param.tied_to];
+    } else if (weights_[p] == nullptr && !(sharded && !param.frozen)) {
+      ZEROMINI_RETURN_IF_ERROR(
+          AllocateAlone(param, static_cast<int>(p), home, device));
+    }
+    if (!home) gradients_[p] = nullptr;  // Its part of the bucket is ours.
+  }
   return absl::OkStatus();
 }
 
@@ -114,29 +153,16 @@ absl::StatusOr<ParamStore> ParamStore::Create(const Plan& plan,
   store.gradients_.resize(plan.params.size(), nullptr);
   store.flat_weights_.resize(plan.buckets.size(), nullptr);
   store.flat_gradients_.resize(plan.buckets.size(), nullptr);
-  if (options.memory == MemoryForm::kExternal) {
-    ZEROMINI_RETURN_IF_ERROR(CheckExternal(plan, specs));
-    for (size_t i = 0; i < specs.size(); ++i) {
-      const int tied = plan.params[i].tied_to;
-      store.weights_[i] = specs[tied >= 0 ? tied : int(i)].data;
-    }
+  const bool external = options.memory == MemoryForm::kExternal;
+  if (external) ZEROMINI_RETURN_IF_ERROR(CheckExternal(plan, specs));
+  ZEROMINI_RETURN_IF_ERROR(CheckOverlap(plan, specs));
+  if (!external) {
+    ZEROMINI_RETURN_IF_ERROR(store.Allocate(plan, options.stage, device));
     return store;
   }
-  const bool sharded = options.stage == 3;
-  for (size_t b = 0; b < plan.buckets.size(); ++b) {
-    if (!plan.buckets[b].in_place || sharded) continue;
-    ZEROMINI_RETURN_IF_ERROR(
-        store.AllocateBucket(plan, int(b), options.stage, device));
-  }
-  for (size_t i = 0; i < plan.params.size(); ++i) {
-    const PlannedParam& param = plan.params[i];
-    if (param.tied_to >= 0) {
-      store.weights_[i] = store.weights_[param.tied_to];
-      store.gradients_[i] = store.gradients_[param.tied_to];
-    } else if (store.weights_[i] == nullptr && !(sharded && !param.frozen)) {
-      ZEROMINI_RETURN_IF_ERROR(
-          store.AllocateAlone(param, int(i), options.stage, device));
-    }
+  for (size_t p = 0; p < specs.size(); ++p) {
+    const int owner = plan.params[p].tied_to;
+    store.weights_[p] = specs[owner >= 0 ? static_cast<size_t>(owner) : p].data;
   }
   return store;
 }

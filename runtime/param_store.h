@@ -15,10 +15,14 @@
 
 namespace zeromini {
 
+// Element p: the parameters whose gradients add up in p, itself and those that
+// are tied to it. Empty for those.
+std::vector<std::vector<int>> SharersOf(const Plan& plan);
+
 class ParamStore {
  public:
-  // InvalidArgument, naming the parameters, if external data is null or two
-  // parameters overlap without being tied.
+  // InvalidArgument, naming the parameters, if external data is null or the
+  // caller's tensors overlap without being tied, in either memory form.
   static absl::StatusOr<ParamStore> Create(const Plan& plan,
                                            absl::Span<const ParamSpec> specs,
                                            const OptimizerOptions& options,
@@ -30,7 +34,8 @@ class ParamStore {
   void SetWeights(int param, void* weights) { weights_[param] = weights; }
 
   // Flat memory at stage 1, fp32: where the caller writes gradients. Otherwise
-  // null.
+  // null, also for what several parameters share: their gradients add up, and
+  // one place cannot hold both a caller's sum and ours.
   float* gradients(int param) const { return gradients_[param]; }
 
   // The bucket's weights or gradients as one array in the order of its
@@ -39,10 +44,11 @@ class ParamStore {
   float* flat_gradients(int bucket) const { return flat_gradients_[bucket]; }
 
  private:
-  absl::Status AllocateBucket(const Plan& plan, int bucket, int stage,
+  absl::Status Allocate(const Plan& plan, int stage, Device& device);
+  absl::Status AllocateBucket(const Plan& plan, int bucket, bool gradients,
                               Device& device);
-  absl::Status AllocateAlone(const PlannedParam& param, int index, int stage,
-                             Device& device);
+  absl::Status AllocateAlone(const PlannedParam& param, int index,
+                             bool gradients, Device& device);
 
   std::vector<void*> weights_;
   std::vector<float*> gradients_;

@@ -72,10 +72,7 @@ absl::StatusOr<std::unique_ptr<StepPipeline>> StepPipeline::Create(
 }
 
 absl::Status StepPipeline::Build() {
-  std::vector<int> contributions(plan_.params.size(), 1);
-  for (const PlannedParam& param : plan_.params) {
-    if (param.tied_to >= 0) ++contributions[param.tied_to];
-  }
+  const std::vector<std::vector<int>> sharers = SharersOf(plan_);
   const BucketContext context = {plan_,
                                  method_,
                                  store_,
@@ -88,8 +85,8 @@ absl::Status StepPipeline::Build() {
                                  options_.gradient_wire};
   for (size_t b = 0; b < plan_.buckets.size(); ++b) {
     const int bucket = static_cast<int>(b);
-    ZEROMINI_ASSIGN_OR_RETURN(
-        auto grads, GradBucket::Create(context, bucket, contributions));
+    ZEROMINI_ASSIGN_OR_RETURN(auto grads,
+                              GradBucket::Create(context, bucket, sharers));
     buckets_.push_back(std::move(grads));
     ZEROMINI_ASSIGN_OR_RETURN(
         BucketShard shard,

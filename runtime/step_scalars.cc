@@ -86,13 +86,25 @@ absl::Status StepPipeline::ExchangeScalars(uint64_t agreement) {
 absl::Status StepPipeline::NameAbsent(const std::vector<int>& params) {
   const int first = params.front();
   const GradBucket& bucket = *buckets_[plan_.params[first].bucket];
+  // Of what shares storage, the one that has not come on some rank.
+  const std::vector<int> sharers = SharersOf(plan_)[first];
+  int named = first;
   std::vector<int> ranks;
-  ZEROMINI_RETURN_IF_ERROR(RanksWhere(
-      bucket.arrived(first) < bucket.expected(first), group_, device_, &ranks));
+  for (int sharer : sharers) {
+    ZEROMINI_RETURN_IF_ERROR(
+        RanksWhere(bucket.Lacks(first, sharer), group_, device_, &ranks));
+    named = sharer;
+    if (!ranks.empty()) break;
+  }
+  const std::string tie =
+      named == first
+          ? ""
+          : absl::StrCat(" (tied to '", plan_.params[first].name, "')");
   return absl::FailedPreconditionError(absl::StrCat(
-      "gradient of '", plan_.params[first].name, "' is missing on rank",
-      ranks.size() == 1 ? " " : "s ", absl::StrJoin(ranks, ", "), " of ",
-      group_.size(), " in step ", optimizer_steps_ + 1,
+      "gradient of '", plan_.params[named].name, "'", tie,
+      " is missing on rank", ranks.size() == 1 ? " " : "s ",
+      absl::StrJoin(ranks, ", "), " of ", group_.size(), " in step ",
+      optimizer_steps_ + 1,
       params.size() > 1
           ? absl::StrCat(", and those of ", params.size() - 1, " more")
           : "",

@@ -54,6 +54,17 @@ absl::StatusOr<int> OwnerOf(const ParamSpec& spec,
     return Refuse(spec, absl::StrCat("tied_to ", Describe(specs[at->second]),
                                      ", which has another dtype"));
   }
+  if (specs[at->second].frozen != spec.frozen) {
+    return Refuse(
+        spec,
+        absl::StrCat("tied_to ", Describe(specs[at->second]), ", but ",
+                     spec.frozen ? "only this one is" : "only that one is",
+                     " frozen; they are one tensor, so both are or none"));
+  }
+  if (specs[at->second].expert != spec.expert) {
+    return Refuse(spec, absl::StrCat("tied_to ", Describe(specs[at->second]),
+                                     ", but only one of them is an expert's"));
+  }
   const int tie = resolved[at->second].tied_to;
   return tie >= 0 ? tie : at->second;
 }

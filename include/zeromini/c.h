@@ -353,7 +353,8 @@ zeromini_optimizer* zeromini_optimizer_create(const zeromini_options* options,
                                               char** error);
 
 /* Flat memory: where the tensors live, weights in the parameter's dtype; NULL
- * otherwise, for a bad index, and at stage 3 for what is not gathered. */
+ * otherwise, for a bad index, and at stage 3 for what is not gathered.
+ * Gradients: at stage 1, in fp32, of what is not tied; else NULL. */
 void* zeromini_param_data(zeromini_optimizer* optimizer, int param);
 float* zeromini_grad_data(zeromini_optimizer* optimizer, int param);
 

@@ -84,7 +84,8 @@ class Optimizer {
   // the caller writes initial weights there. Stage 3: from Gather() to
   // Release(), and what is written there is lost; see SetParam().
   virtual void* ParamData(int param) = 0;
-  // Flat memory, stage 1 and fp32 only; null otherwise.
+  // Flat memory, stage 1 and fp32 only; null otherwise, and for parameters that
+  // are tied: their gradients are given by pointer.
   virtual float* GradData(int param) = 0;
 
   // Collective. Rank 0's `data`, the full tensor in the parameter's dtype,
@@ -119,10 +120,12 @@ class Optimizer {
   // exchanges leave in one bucket order on all ranks. With a null `stream` the
   // gradient has been read when the call returns. Null `grad`: it is at
   // GradData(), where the caller adds up its micro-steps; Step() leaves nothing
-  // of use there.
+  // of use there. By pointer the optimizer adds them up, and overwrites what is
+  // at GradData().
   //
-  // FailedPrecondition if it has been given already; InvalidArgument for a bad
-  // index or a frozen parameter.
+  // FailedPrecondition if it has been given already, or both ways in one step;
+  // InvalidArgument for a bad index, a frozen parameter, or a null gradient of
+  // what has no GradData().
   virtual absl::Status GradReady(int param, const void* grad,
                                  Stream stream = {}) = 0;
 

@@ -76,11 +76,14 @@ struct ParamSpec {
   bool expert = false;
 
   // Name of an earlier parameter whose storage this one shares (tied embedding
-  // and head). It must have that one's shape. Its gradient is added there; it
-  // has no state and no weight decay of its own.
+  // and head). It must have that one's shape and dtype, and be frozen or an
+  // expert's if that one is. Each of the two gives its own gradient, and they
+  // are added up; it has no state and no weight decay of its own.
   std::string tied_to;
 
-  // External memory only: the full tensor of `dtype`, on every rank. Not owned.
+  // External memory: the full tensor of `dtype`, on every rank. Not owned. Flat
+  // memory: may be null; the tensor that ParamData() replaces, whose address is
+  // looked at and nothing else. Two that overlap must be tied.
   void* data = nullptr;
 };
 
