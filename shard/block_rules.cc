@@ -153,7 +153,9 @@ absl::StatusOr<RowGeometry> GeometryOf(const ParamSpec& spec) {
   const size_t dims = spec.shape.size() - first;
   geometry.matrix = dims >= 2;
   if (spec.output_is_last && dims != 2) {
-    return Refuse(spec, "output_is_last needs a matrix or a stack of them");
+    return Refuse(spec,
+                  "output_is_last needs a matrix, or a stack of them with "
+                  "slices set");
   }
   int64_t elements = 1;
   for (size_t i = first; i < spec.shape.size(); ++i) elements *= spec.shape[i];
@@ -168,7 +170,7 @@ absl::StatusOr<PlannedParam> ResolveParam(const ParamSpec& original,
                                           const PlanOptions& options,
                                           std::vector<std::string>* warnings) {
   ParamSpec spec = original;
-  ZEROMINI_RETURN_IF_ERROR(GeometryOf(spec).status());
+  ZEROMINI_RETURN_IF_ERROR(CheckShape(spec));
   PlanOptions own = options;
   own.algorithm = AlgorithmOf(spec.group, options);
   ZEROMINI_ASSIGN_OR_RETURN(BlockChoice choice, Choose(own, spec));

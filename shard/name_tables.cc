@@ -13,98 +13,125 @@ namespace {
 
 struct Entry {
   const char* table;
-  const char* suffix;  // Whole components at the end of the name.
+  const char* suffix;  // Whole components at the end; "#" is an integer.
   Role role;
+  HiddenSide hidden = HiddenSide::kUnknown;
   RowOrder order = RowOrder::kPlain;
 };
 
-constexpr RowOrder kPlain = RowOrder::kPlain;
 constexpr RowOrder kThirds = RowOrder::kThirds;
 constexpr RowOrder kKvGroups = RowOrder::kKvGroups;
-constexpr RowOrder kConv1d = RowOrder::kConv1dOutput;
+constexpr RowOrder kLikely = RowOrder::kKvGroupsLikely;
+constexpr HiddenSide kNeither = HiddenSide::kUnknown;
+constexpr HiddenSide kIn = HiddenSide::kInput;
+constexpr HiddenSide kOut = HiddenSide::kOutput;
 
-// The first match wins, so longer suffixes stand before shorter ones.
+// The first match wins, so longer suffixes stand before shorter ones. A side of
+// the hidden size is given where no model has another there.
 constexpr Entry kEntries[] = {
     // Llama, Mistral, Mixtral, Qwen2, Qwen3, Gemma, Phi, OPT.
-    {"hf", "embed_tokens", Role::kEmbedding},
-    {"hf", "embed_positions", Role::kEmbedding},
-    {"hf", "lm_head", Role::kOutput},
-    {"hf", "q_proj", Role::kQuery},
-    {"hf", "k_proj", Role::kKey},
-    {"hf", "v_proj", Role::kValue},
-    {"hf", "qkv_proj", Role::kFusedQkv, kThirds},
-    {"hf", "o_proj", Role::kAttentionOutput},
-    {"hf", "self_attn.out_proj", Role::kAttentionOutput},
-    {"hf", "self_attn.dense", Role::kAttentionOutput},
-    {"hf", "gate_proj", Role::kMlp},
-    {"hf", "up_proj", Role::kMlp},
-    {"hf", "down_proj", Role::kMlp},
-    {"hf", "gate_up_proj", Role::kMlp},
-    {"hf", "mlp.gate", Role::kMlp},
-    {"hf", "mlp.shared_expert_gate", Role::kMlp},
-    {"hf", "block_sparse_moe.gate", Role::kMlp},
-    {"hf", "fc1", Role::kMlp},
-    {"hf", "fc2", Role::kMlp},
-    // GPT-NeoX and Pythia.
-    {"gpt-neox", "embed_in", Role::kEmbedding},
-    {"gpt-neox", "embed_out", Role::kOutput},
-    {"gpt-neox", "query_key_value", Role::kFusedQkv, kKvGroups},
-    {"gpt-neox", "attention.dense", Role::kAttentionOutput},
-    {"gpt-neox", "self_attention.dense", Role::kAttentionOutput},
-    {"gpt-neox", "dense_h_to_4h", Role::kMlp},
-    {"gpt-neox", "dense_4h_to_h", Role::kMlp},
-    // GPT-2.
-    {"gpt2", "wte", Role::kEmbedding},
-    {"gpt2", "wpe", Role::kEmbedding},
-    {"gpt2", "c_attn", Role::kFusedQkv, kThirds},
-    {"gpt2", "attn.c_proj", Role::kAttentionOutput, kConv1d},
-    {"gpt2", "mlp.c_fc", Role::kMlp, kConv1d},
-    {"gpt2", "mlp.c_proj", Role::kMlp, kConv1d},
+    {"hf", "embed_tokens", Role::kEmbedding, kIn},
+    {"hf", "embed_positions", Role::kEmbedding, kIn},
+    {"hf", "lm_head", Role::kOutput, kIn},
+    {"hf", "q_proj", Role::kQuery, kIn},
+    {"hf", "k_proj", Role::kKey, kIn},
+    {"hf", "v_proj", Role::kValue, kIn},
+    {"hf", "qkv_proj", Role::kFusedQkv, kIn, kThirds},
+    {"hf", "o_proj", Role::kAttentionOutput, kOut},
+    {"hf", "self_attn.out_proj", Role::kAttentionOutput, kOut},
+    {"hf", "self_attn.dense", Role::kAttentionOutput, kOut},
+    {"hf", "gate_proj", Role::kMlp, kIn},
+    {"hf", "up_proj", Role::kMlp, kIn},
+    {"hf", "down_proj", Role::kMlp, kOut},
+    {"hf", "gate_up_proj", Role::kMlp, kIn},
+    {"hf", "mlp.gate", Role::kMlp, kIn},
+    {"hf", "mlp.shared_expert_gate", Role::kMlp, kIn},
+    {"hf", "block_sparse_moe.gate", Role::kMlp, kIn},
+    {"hf", "fc1", Role::kMlp, kIn},
+    {"hf", "fc2", Role::kMlp, kOut},
+    // DeepSeek's multi-head latent attention. The key rows beside the latent
+    // ones of kv_a are no head of their own here, but rows.
+    {"mla", "q_a_proj", Role::kOther, kIn},
+    {"mla", "kv_a_proj_with_mqa", Role::kOther, kIn},
+    {"mla", "q_b_proj", Role::kQuery},
+    {"mla", "kv_b_proj", Role::kFusedQkv, kNeither, RowOrder::kMlaKeyValue},
+    // ChatGLM and Falcon, then GPT-NeoX, Pythia and BLOOM.
+    {"chatglm", "transformer.encoder.layers.#.self_attention.query_key_value",
+     Role::kFusedQkv, kIn, kThirds},
+    {"falcon", "h.#.self_attention.query_key_value", Role::kFusedQkv, kIn,
+     kKvGroups},
+    {"gpt-neox", "embed_in", Role::kEmbedding, kIn},
+    {"gpt-neox", "embed_out", Role::kOutput, kIn},
+    {"gpt-neox", "self_attention.query_key_value", Role::kFusedQkv, kIn,
+     kLikely},
+    {"gpt-neox", "query_key_value", Role::kFusedQkv, kIn, kKvGroups},
+    {"gpt-neox", "attention.dense", Role::kAttentionOutput, kOut},
+    {"gpt-neox", "self_attention.dense", Role::kAttentionOutput, kOut},
+    {"gpt-neox", "dense_h_to_4h", Role::kMlp, kIn},
+    {"gpt-neox", "dense_4h_to_h", Role::kMlp, kOut},
+    // GPT-2, whose Conv1D is [in, out].
+    {"gpt2", "wte", Role::kEmbedding, kIn},
+    {"gpt2", "wpe", Role::kEmbedding, kIn},
+    {"gpt2", "c_attn", Role::kFusedQkv, kIn, kThirds},
+    {"gpt2", "attn.c_proj", Role::kAttentionOutput, kOut},
+    {"gpt2", "mlp.c_fc", Role::kMlp, kIn},
+    {"gpt2", "mlp.c_proj", Role::kMlp, kOut},
     // Meta's Llama and torchtitan.
-    {"meta", "tok_embeddings", Role::kEmbedding},
-    {"meta", "output", Role::kOutput},
-    {"meta", "wq", Role::kQuery},
-    {"meta", "wk", Role::kKey},
-    {"meta", "wv", Role::kValue},
-    {"meta", "attention.wo", Role::kAttentionOutput},
-    {"meta", "attn.wo", Role::kAttentionOutput},
-    {"meta", "w1", Role::kMlp},
-    {"meta", "w2", Role::kMlp},
-    {"meta", "w3", Role::kMlp},
-    {"meta", "router.gate", Role::kMlp},
+    {"meta", "tok_embeddings", Role::kEmbedding, kIn},
+    {"meta", "output", Role::kOutput, kIn},
+    {"meta", "wq", Role::kQuery, kIn},
+    {"meta", "wk", Role::kKey, kIn},
+    {"meta", "wv", Role::kValue, kIn},
+    {"meta", "attention.wo", Role::kAttentionOutput, kOut},
+    {"meta", "attn.wo", Role::kAttentionOutput, kOut},
+    {"meta", "w1", Role::kMlp, kIn},
+    {"meta", "w2", Role::kMlp, kOut},
+    {"meta", "w3", Role::kMlp, kIn},
+    {"meta", "router.gate", Role::kMlp, kIn},
     // Megatron.
-    {"megatron", "word_embeddings", Role::kEmbedding},
-    {"megatron", "position_embeddings", Role::kEmbedding},
-    {"megatron", "output_layer", Role::kOutput},
-    {"megatron", "linear_qkv", Role::kFusedQkv, kKvGroups},
-    {"megatron", "linear_proj", Role::kAttentionOutput},
-    {"megatron", "linear_fc1", Role::kMlp},
-    {"megatron", "linear_fc2", Role::kMlp},
-    {"megatron", "mlp.router", Role::kMlp},
+    {"megatron", "word_embeddings", Role::kEmbedding, kIn},
+    {"megatron", "position_embeddings", Role::kEmbedding, kIn},
+    {"megatron", "output_layer", Role::kOutput, kIn},
+    {"megatron", "linear_qkv", Role::kFusedQkv, kIn, kKvGroups},
+    {"megatron", "linear_proj", Role::kAttentionOutput, kOut},
+    {"megatron", "linear_fc1", Role::kMlp, kIn},
+    {"megatron", "linear_fc2", Role::kMlp, kOut},
+    {"megatron", "mlp.router", Role::kMlp, kIn},
+    // torch::nn::MultiheadAttention and the Transformer layers around it.
+    {"torch", "in_proj_weight", Role::kFusedQkv, kIn, kThirds},
+    {"torch", "q_proj_weight", Role::kQuery, kIn},
+    {"torch", "k_proj_weight", Role::kKey},
+    {"torch", "v_proj_weight", Role::kValue},
+    {"torch", "bias_k", Role::kBias},
+    {"torch", "bias_v", Role::kBias},
+    {"torch", "out_proj", Role::kAttentionOutput},
+    {"torch", "linear1", Role::kMlp},
+    {"torch", "linear2", Role::kMlp},
 };
 
 struct StackedEntry {
   const char* name;
   Role role;
-  RowOrder order;
   int natural_dims;
+  HiddenSide hidden = HiddenSide::kUnknown;
+  RowOrder order = RowOrder::kPlain;
 };
 
 constexpr StackedEntry kLlmC[] = {
-    {"ln1w", Role::kNorm, kPlain, 1},
-    {"ln1b", Role::kBias, kPlain, 1},
-    {"qkvw", Role::kFusedQkv, kThirds, 2},
-    {"qkvb", Role::kBias, kPlain, 1},
-    {"attprojw", Role::kAttentionOutput, kPlain, 2},
-    {"attprojb", Role::kBias, kPlain, 1},
-    {"ln2w", Role::kNorm, kPlain, 1},
-    {"ln2b", Role::kBias, kPlain, 1},
-    {"fcw", Role::kMlp, kPlain, 2},
-    {"fcb", Role::kBias, kPlain, 1},
-    {"fcprojw", Role::kMlp, kPlain, 2},
-    {"fcprojb", Role::kBias, kPlain, 1},
-    {"lnfw", Role::kNorm, kPlain, 1},
-    {"lnfb", Role::kBias, kPlain, 1},
+    {"ln1w", Role::kNorm, 1},
+    {"ln1b", Role::kBias, 1},
+    {"qkvw", Role::kFusedQkv, 2, kIn, kThirds},
+    {"qkvb", Role::kBias, 1},
+    {"attprojw", Role::kAttentionOutput, 2, kOut},
+    {"attprojb", Role::kBias, 1},
+    {"ln2w", Role::kNorm, 1},
+    {"ln2b", Role::kBias, 1},
+    {"fcw", Role::kMlp, 2, kIn},
+    {"fcb", Role::kBias, 1},
+    {"fcprojw", Role::kMlp, 2, kOut},
+    {"fcprojb", Role::kBias, 1},
+    {"lnfw", Role::kNorm, 1},
+    {"lnfb", Role::kBias, 1},
 };
 
 bool IsInteger(absl::string_view text) {
@@ -133,6 +160,21 @@ bool IsNorm(absl::string_view component, int dims) {
 
 bool IsBias(absl::string_view last) {
   return last == "bias" || absl::EndsWith(last, "_bias");
+}
+
+// "conv1", "conv1d", "conv_in", and the patches of vision transformers.
+bool IsConvolution(const std::vector<std::string>& parts) {
+  const std::string& last = parts.back();
+  return absl::StartsWith(last, "conv") || last == "patch_embedding" ||
+         (last == "proj" && parts.size() > 1 &&
+          parts[parts.size() - 2] == "patch_embed");
+}
+
+std::string PathOf(std::vector<std::string> parts) {
+  for (std::string& part : parts) {
+    if (IsInteger(part)) part.assign(1, '#');
+  }
+  return absl::StrJoin(parts, ".");
 }
 
 bool EndsWithComponents(absl::string_view name, absl::string_view suffix) {
@@ -164,7 +206,8 @@ NameClass ClassifyName(absl::string_view name, int dims) {
   const std::string& last = parts.back();
   for (const StackedEntry& entry : kLlmC) {
     if (last == entry.name) {
-      return {"llm.c", entry.role, entry.order, true, entry.natural_dims};
+      return {"llm.c",      entry.role, entry.order,
+              entry.hidden, true,       entry.natural_dims};
     }
   }
   if (IsBias(last)) return {"bias", Role::kBias};
@@ -173,10 +216,11 @@ NameClass ClassifyName(absl::string_view name, int dims) {
              dims)) {
     return {"norm", Role::kNorm};
   }
-  const std::string path = absl::StrJoin(parts, ".");
+  if (dims >= 3 && IsConvolution(parts)) return {kConvolution};
+  const std::string path = PathOf(parts);
   for (const Entry& entry : kEntries) {
     if (EndsWithComponents(path, entry.suffix)) {
-      return {entry.table, entry.role, entry.order};
+      return {entry.table, entry.role, entry.order, entry.hidden};
     }
   }
   return {};

@@ -1,5 +1,6 @@
 #include "shard/planner.h"
 
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,11 +11,46 @@
 namespace zeromini {
 namespace {
 
-absl::Status CheckOptions(const PlanOptions& options) {
-  if (options.ranks < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a plan needs at least one rank, got ", options.ranks));
+// Squares of sizes fit an int64_t.
+constexpr int64_t kMaxSize = std::numeric_limits<int32_t>::max();
+
+absl::Status CheckModel(const ModelShape& model) {
+  for (int64_t size :
+       {model.hidden, model.heads, model.kv_heads, model.head_dim}) {
+    if (size >= 0 && size <= kMaxSize) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "hidden, heads, kv_heads, head_dim of the model's shape are ",
+        model.hidden, ", ", model.heads, ", ", model.kv_heads, ", ",
+        model.head_dim, "; each must be from 1 to ", kMaxSize,
+        ", or 0 if unknown"));
   }
+  if (model.heads > 0 && model.kv_heads > 0 &&
+      model.heads % model.kv_heads != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(model.kv_heads, " kv_heads do not divide ", model.heads,
+                     " heads of the model's shape"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRanks(const PlanOptions& options) {
+  if (options.ranks < 1 || options.ranks > kMaxPlanRanks) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a plan is made for 1 to ", kMaxPlanRanks, " ranks, got ",
+                     options.ranks));
+  }
+  if (options.replicas < 1 ||
+      options.replicas > kMaxPlanRanks / options.ranks) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "replicas times ranks must be from 1 to ", kMaxPlanRanks, ", got ",
+        options.replicas, " replicas of ", options.ranks, " ranks"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckOptions(const PlanOptions& options) {
+  ZEROMINI_RETURN_IF_ERROR(CheckRanks(options));
+  ZEROMINI_RETURN_IF_ERROR(CheckModel(options.model));
   if (options.stage < 1 || options.stage > 3) {
     return absl::InvalidArgumentError(
         absl::StrCat("ZeRO stage must be 1, 2 or 3, got ", options.stage));

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "shard/block_rules.h"
 #include "shard/name_tables.h"
+#include "shard/orientation.h"
 #include "shard/planner.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -114,6 +115,7 @@ absl::StatusOr<std::vector<PlannedParam>> ResolveParams(
         spec.gather_group >= 0 ? spec.gather_group : param.layer;
     params.push_back(std::move(param));
   }
+  if (options.naming == Naming::kZeromini) WarnOfSquares(params, warnings);
   return params;
 }
 

@@ -2,103 +2,76 @@
 
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "shard/block_rules.h"
+#include "shard/head_rules.h"
 #include "shard/name_tables.h"
+#include "shard/orientation.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
 namespace {
 
-struct Heads {
-  int64_t query = 0;
-  int64_t kv = 0;
-  int64_t rows = 0;  // The head dimension.
-};
-
 absl::Status Refuse(const ParamSpec& spec, const std::string& why) {
   return absl::InvalidArgumentError(absl::StrCat(Describe(spec), ": ", why));
 }
 
-absl::StatusOr<int64_t> HeadRows(const ParamSpec& spec,
-                                 const ModelShape& model) {
-  if (model.head_dim > 0) return model.head_dim;
-  if (model.hidden > 0 && model.heads > 0 && model.hidden % model.heads == 0) {
-    return model.hidden / model.heads;
-  }
-  return Refuse(spec, absl::StrCat("its blocks are heads, but the head "
-                                   "dimension is unknown (hidden ",
-                                   model.hidden, ", heads ", model.heads,
-                                   "); set ModelShape::head_dim or give the "
-                                   "parameter a BlockRule"));
+// Of a tensor with an MLP's name and three dimensions.
+bool StacksExperts(const ParamSpec& spec, const ModelShape& model) {
+  return model.hidden <= 0 || spec.shape[1] == model.hidden ||
+         spec.shape[2] == model.hidden ||
+         absl::StrContains(absl::AsciiStrToLower(spec.name), "expert");
 }
 
-absl::StatusOr<Heads> FindHeads(const ParamSpec& spec,
-                                const ModelShape& model) {
-  Heads heads;
-  ZEROMINI_ASSIGN_OR_RETURN(heads.rows, HeadRows(spec, model));
-  heads.query = model.heads;
-  heads.kv = model.kv_heads > 0 ? model.kv_heads : model.heads;
-  if (heads.query <= 0 || heads.query % heads.kv != 0) {
-    return Refuse(
-        spec, absl::StrCat("its rows are fused Q, K and V, but ModelShape has ",
-                           heads.query, " heads and ", heads.kv, " kv heads"));
-  }
-  return heads;
-}
-
-absl::StatusOr<BlockRule> FusedRule(const ParamSpec& spec, RowOrder order,
-                                    const PlanOptions& options,
-                                    BlockChoice* choice) {
-  ZEROMINI_ASSIGN_OR_RETURN(const Heads heads, FindHeads(spec, options.model));
-  ZEROMINI_ASSIGN_OR_RETURN(const RowGeometry geometry, GeometryOf(spec));
-  const int64_t expected = (heads.query + 2 * heads.kv) * heads.rows;
-  if (geometry.rows != expected) {
-    return Refuse(
-        spec, absl::StrCat("has ", geometry.rows, " output rows; fused Q, K ",
-                           "and V of ", heads.query, " heads, ", heads.kv,
-                           " kv heads and head dimension ", heads.rows,
-                           " have ", expected,
-                           "; set ParamSpec::output_is_last if it is stored ",
-                           "[in, out]"));
-  }
-  const bool whole = options.value_blocks == ValueBlocks::kWhole;
-  if (order == RowOrder::kThirds) {
-    const int64_t kv_rows = heads.kv * heads.rows;
-    return BlockRule::Fused({{heads.query * heads.rows, heads.rows},
-                             {kv_rows, heads.rows},
-                             {kv_rows, whole ? kv_rows : 1}});
-  }
-  if (whole) {
-    choice->warnings.push_back(
-        absl::StrCat(Describe(spec),
-                     ": its value rows lie between query and key rows, so "
-                     "each kv head's are one block, not all of them"));
-  }
-  return BlockRule::Fused({{heads.query / heads.kv * heads.rows, heads.rows},
-                           {heads.rows, heads.rows},
-                           {heads.rows, whole ? heads.rows : 1}});
-}
-
-// Transposed storage that nobody declared would give a scalar per input.
-absl::Status CheckConv1d(const ParamSpec& spec, const ModelShape& model) {
-  if (spec.output_is_last || spec.shape.size() != 2 || model.hidden <= 0 ||
-      spec.shape[0] == spec.shape[1]) {
-    return absl::OkStatus();
-  }
-  const bool expands = NameComponents(spec.name).back() == "c_fc";
-  if (spec.shape[expands ? 0 : 1] == model.hidden) {
-    return Refuse(spec, "is stored [in, out]; set ParamSpec::output_is_last");
-  }
-  return absl::OkStatus();
-}
-
-void SetSlices(const NameClass& found, ParamSpec& spec) {
+void SetSlices(const NameClass& found, const ModelShape& model,
+               ParamSpec& spec) {
   if (spec.slices != 1 || spec.shape.empty()) return;
   const int dims = static_cast<int>(spec.shape.size());
   const bool stacked = found.stackable && dims == found.natural_dims + 1;
-  const bool experts = found.role == Role::kMlp && dims == 3;
+  const bool experts =
+      found.role == Role::kMlp && dims == 3 && StacksExperts(spec, model);
   if (stacked || experts) spec.slices = spec.shape[0];
+}
+
+bool IsVectorRole(Role role) {
+  return role == Role::kNorm || role == Role::kBias;
+}
+
+// Rows of dimension 0 would be filters, or layers, or experts.
+absl::Status CheckDimensions(const ParamSpec& spec, const NameClass& found) {
+  const size_t dims = spec.shape.size() - (spec.slices > 1 ? 1 : 0);
+  const bool convolution = absl::string_view(found.table) == kConvolution;
+  if (dims <= 2 || convolution || IsVectorRole(found.role)) {
+    return absl::OkStatus();
+  }
+  if (spec.slices > 1) {
+    return Refuse(
+        spec, absl::StrCat("each of its ", spec.slices, " slices has ", dims,
+                           " dimensions; give it a block rule"));
+  }
+  return Refuse(
+      spec, absl::StrCat(
+                "has ", dims,
+                " dimensions: if dimension 0 stacks matrices "
+                "(experts, layers), set slices to ",
+                spec.shape[0],
+                "; if it is the output, as of a convolution, give it the block "
+                "rule Rows()"));
+}
+
+std::string DefaultScalars(const ParamSpec& spec, bool matrix) {
+  const std::string each =
+      spec.slices > 1 ? absl::StrCat("each of the ", spec.slices, " slices")
+                      : "";
+  if (!matrix) {
+    return absl::StrCat("one scalar for ", each.empty() ? "the tensor" : each,
+                        ", no weight decay");
+  }
+  const char* line = spec.output_is_last ? "column" : "row";
+  return absl::StrCat("one scalar per ", line, each.empty() ? "" : " of ", each,
+                      ", with weight decay");
 }
 
 void ChooseDefault(const ParamSpec& spec, bool matrix, BlockChoice* choice) {
@@ -107,38 +80,28 @@ void ChooseDefault(const ParamSpec& spec, bool matrix, BlockChoice* choice) {
   choice->decays = matrix;
   choice->warnings.push_back(absl::StrCat(
       Describe(spec), ": no name table knows it; chose ",
-      matrix ? "one scalar per row of dimension 0, with weight decay"
-             : "one scalar for the tensor, no weight decay",
-      "; set ParamSpec::rule to say otherwise"));
+      DefaultScalars(spec, matrix), "; set its block rule to say otherwise"));
 }
 
 absl::StatusOr<BlockRule> RuleFor(const ParamSpec& spec, const NameClass& found,
                                   const PlanOptions& options,
                                   BlockChoice* choice) {
-  if (found.order == RowOrder::kConv1dOutput) {
-    ZEROMINI_RETURN_IF_ERROR(CheckConv1d(spec, options.model));
-  }
   switch (found.role) {
     case Role::kBias:
       return BlockRule::Element();
     case Role::kNorm:
       return BlockRule::Whole();
     case Role::kFusedQkv:
-      return FusedRule(spec, found.order, options, choice);
     case Role::kQuery:
-    case Role::kKey: {
-      ZEROMINI_ASSIGN_OR_RETURN(const int64_t rows,
-                                HeadRows(spec, options.model));
-      return BlockRule::Heads(rows);
-    }
-    case Role::kValue:
-      if (options.value_blocks == ValueBlocks::kWhole) {
-        return BlockRule::Whole();
-      }
-      return BlockRule::Rows();
+    case Role::kKey:
+      return HeadRuleFor(spec, found, options, choice);
     default:
-      return BlockRule::Rows();
+      break;
   }
+  ZEROMINI_RETURN_IF_ERROR(CheckOrientation(spec, found, options.model));
+  const bool whole =
+      found.role == Role::kValue && options.value_blocks == ValueBlocks::kWhole;
+  return whole ? BlockRule::Whole() : BlockRule::Rows();
 }
 
 }  // namespace
@@ -148,18 +111,18 @@ absl::StatusOr<BlockChoice> ChooseByTables(const PlanOptions& options,
   int dims = static_cast<int>(spec.shape.size());
   const NameClass found =
       ClassifyName(spec.name, spec.slices > 1 ? dims - 1 : dims);
-  SetSlices(found, spec);
+  SetSlices(found, options.model, spec);
+  const bool adam_mini = options.algorithm == Algorithm::kAdamMini;
+  if (adam_mini) ZEROMINI_RETURN_IF_ERROR(CheckDimensions(spec, found));
   ZEROMINI_ASSIGN_OR_RETURN(const RowGeometry geometry, GeometryOf(spec));
   BlockChoice choice;
   choice.role = found.role;
   choice.chosen_by = found.table;
-  choice.decays = found.role != Role::kNorm && found.role != Role::kBias;
-  const bool vector_role =
-      found.role == Role::kNorm || found.role == Role::kBias;
-  if (found.role == Role::kOther || (!geometry.matrix && !vector_role)) {
+  choice.decays = !IsVectorRole(found.role);
+  if (!found.known() || (!geometry.matrix && !IsVectorRole(found.role))) {
     choice.role = Role::kOther;
     ChooseDefault(spec, geometry.matrix, &choice);
-  } else if (options.algorithm == Algorithm::kAdamMini) {
+  } else if (adam_mini) {
     ZEROMINI_ASSIGN_OR_RETURN(choice.rule,
                               RuleFor(spec, found, options, &choice));
   }

@@ -51,11 +51,15 @@ struct ParamSpec {
 
   // Leading dimension that only stacks tensors of one kind: llm.c's [L, ...]
   // layers, the experts of [E, out, in]. 1 if the tensor is not a stack.
-  // Checked against shape[0]. The name tables set it for 3-D experts.
+  // Checked against shape[0]. The name tables set it for 3-D experts; any other
+  // tensor of three or more dimensions needs it or a rule.
   int64_t slices = 1;
 
-  // True for [in, out] storage (HF Conv1D, column-major weights), where an
-  // output neuron is a column. Needs a matrix or a stack of matrices.
+  // True for [in, out] storage (HF Conv1D, the [E, in, out] experts of gpt-oss
+  // and Llama 4, column-major weights), where an output neuron is a column.
+  // Needs a matrix or a stack of matrices. Where ModelShape::hidden shows that
+  // a named matrix is stored the other way, the plan is refused; a square shows
+  // nothing, and there is a warning if the matrices beside it differ.
   bool output_is_last = false;
 
   // Trailing rows that only pad the vocabulary. They get no gradient and stay

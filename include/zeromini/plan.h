@@ -21,12 +21,16 @@ enum class Algorithm { kAdamW, kAdamMini, kSgd };
 const char* AlgorithmName(Algorithm algorithm);  // "adamw", "adam-mini", "sgd".
 absl::StatusOr<Algorithm> ParseAlgorithm(absl::string_view name);
 
-// Facts of the model that names alone cannot tell. 0: unknown.
+// Facts of the model that names alone cannot tell, as its config.json has
+// them. 0: unknown; nothing above 2^31 - 1. Rows of query, key and fused
+// tensors must be those of these heads; parameters of another tower need a
+// ParamSpec::rule. `hidden` also tells which way a matrix is stored.
 struct ModelShape {
   int64_t hidden = 0;
   int64_t heads = 0;
-  int64_t kv_heads = 0;  // 0: as heads.
-  int64_t head_dim = 0;  // 0: hidden / heads.
+  // Divides heads. 0: as heads, or with a head_dim as a key's rows say.
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;  // 0: hidden / heads, which not every model has.
 };
 
 // How a parameter of BlockRule::kAuto finds its class.
@@ -36,6 +40,9 @@ enum class Naming {
 };
 
 enum class ValueBlocks { kRows, kWhole };  // The value projection's blocks.
+
+// Of ranks times replicas.
+inline constexpr int kMaxPlanRanks = 65'536;
 
 struct PlanOptions {
   Algorithm algorithm = Algorithm::kAdamMini;
@@ -154,7 +161,8 @@ struct Plan {
   std::vector<BucketPlan> buckets;   // In forward order; gradients leave in
                                      // reverse.
   std::vector<SplitBlock> split_blocks;
-  std::vector<std::string> warnings;  // One per parameter that matched nothing.
+  // One per parameter that matched nothing or may have been misread.
+  std::vector<std::string> warnings;
   uint64_t hash = 0;  // Of everything above; equal on all ranks.
 
   // Fraction of bucket elements that is padding: sum(ranks*segment)/payload-1.
@@ -171,7 +179,9 @@ struct Plan {
 
 // InvalidArgument, naming the parameter, for: an empty or duplicate name, a
 // non-positive or over-large shape, a rule that does not fit the shape, a tie
-// to an unknown, later or differently shaped parameter, ranks < 1, stage not in
+// to an unknown, later or differently shaped parameter, a tensor that by its
+// rows, its orientation or its dimensions is not what its name says, a model
+// shape of no model, ranks * replicas not in 1..kMaxPlanRanks, stage not in
 // 1..3.
 absl::StatusOr<Plan> MakePlan(absl::Span<const ParamSpec> params,
                               const PlanOptions& options);
