@@ -1,5 +1,6 @@
 #include "comm/enqueue.h"
 
+#include <memory>
 #include <utility>
 
 namespace zeromini {
@@ -15,6 +16,12 @@ absl::Status RunOnAndWait(HostStream* stream,
   if (stream == nullptr) return task();
   stream->Enqueue(std::move(task));
   return stream->Record()->Wait(absl::InfiniteFuture());
+}
+
+absl::Status ErrorOf(HostStream* stream) {
+  if (stream == nullptr) return absl::OkStatus();
+  const std::shared_ptr<HostEvent> event = stream->Record();
+  return event->done() ? event->Wait(absl::InfiniteFuture()) : absl::OkStatus();
 }
 
 }  // namespace zeromini

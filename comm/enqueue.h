@@ -19,6 +19,9 @@ absl::Status EnqueueOn(HostStream* stream, std::function<absl::Status()> task);
 absl::Status RunOnAndWait(HostStream* stream,
                           std::function<absl::Status()> task);
 
+// The error of a stream that is known to have failed; OK for the null stream.
+absl::Status ErrorOf(HostStream* stream);
+
 }  // namespace zeromini
 
 #endif  // ZEROMINI_COMM_ENQUEUE_H_

@@ -3,49 +3,17 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
-#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "comm/stream_event.h"
 #include "zeromini/stream.h"
 
 namespace zeromini {
 namespace {
-
-// std::mutex throughout, because ThreadSanitizer cannot see into a packaged
-// Abseil.
-class StreamEvent : public HostEvent {
- public:
-  absl::Status Wait(absl::Time deadline) override {
-    std::unique_lock<std::mutex> lock(mutex_);
-    if (deadline == absl::InfiniteFuture()) {
-      became_done_.wait(lock, [this] { return done_; });
-    } else if (!became_done_.wait_until(lock, absl::ToChronoTime(deadline),
-                                        [this] { return done_; })) {
-      return absl::DeadlineExceededError("the event was not done in time");
-    }
-    return status_;
-  }
-
-  bool done() const override {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return done_;
-  }
-
-  void Finish(absl::Status status) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    status_ = std::move(status);
-    done_ = true;
-    became_done_.notify_all();
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::condition_variable became_done_;
-  bool done_ = false;
-  absl::Status status_;
-};
 
 // One entry of the queue: exactly one member is set.
 struct Entry {
@@ -154,10 +122,36 @@ class WorkerStream : public HostStream {
   std::thread worker_;  // Last: it uses all of the above.
 };
 
+// Has failed from the start: drops all tasks, and its events say why.
+class FailedStream : public HostStream {
+ public:
+  explicit FailedStream(absl::Status why) : why_(std::move(why)) {}
+
+  void Enqueue(std::function<absl::Status()>) override {}
+  std::shared_ptr<HostEvent> Record() override {
+    auto event = std::make_shared<StreamEvent>();
+    event->Finish(why_);
+    return event;
+  }
+  void WaitFor(std::shared_ptr<HostEvent>) override {}
+  void Poison(absl::Status) override {}
+
+ private:
+  const absl::Status why_;
+};
+
 }  // namespace
 
 std::unique_ptr<HostStream> HostStream::Create(const std::string& name) {
-  return std::make_unique<WorkerStream>(name);
+  try {
+    return std::make_unique<WorkerStream>(name);
+  } catch (const std::system_error& error) {
+    return std::make_unique<FailedStream>(
+        absl::ResourceExhaustedError(absl::StrCat(
+            "no thread can be made for the stream '", name,
+            "': ", error.code().message(),
+            "; run fewer ranks, or allow more threads or memory (ulimit)")));
+  }
 }
 
 }  // namespace zeromini

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "runtime/agreement.h"
 #include "runtime/optimizer_parts.h"
 #include "runtime/option_checks.h"
@@ -313,6 +314,10 @@ class ShardedOptimizer : public Optimizer {
 
   absl::Status PlanHere(absl::Span<const ParamSpec> specs) {
     ZEROMINI_RETURN_IF_ERROR(CheckOptions(options_));
+    // Its thread may not have been made.
+    ZEROMINI_RETURN_IF_ERROR(parts_.device->Synchronize(
+        parts_.device->Record(parts_.device->compute()),
+        absl::Now() + StreamPatience(*group_)));
     ZEROMINI_ASSIGN_OR_RETURN(const int shards,
                               RankGroups::ShardRanks(options_, group_->size()));
     const std::vector<ParamSpec> grouped = JoinGroups(specs, options_);

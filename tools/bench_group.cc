@@ -4,12 +4,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "tools/last_words.h"
+#include "tools/rank_threads.h"
 #include "zeromini/group.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -68,16 +68,15 @@ int RunOnThreads(const std::string& verb, const GroupFlags& flags,
     return ExitCodeOf(group.status());
   }
   std::vector<absl::Status> results(ranks);
-  std::vector<std::thread> threads;
-  threads.reserve(ranks);
-  for (int r = 0; r < ranks; ++r) {
-    threads.emplace_back([&, r] {
-      BenchRank rank{*(*group)[r], nullptr};
-      results[r] = body(rank);
-      if (!results[r].ok()) rank.group.Abort(results[r]);
-    });
+  const absl::Status ran = OnRankThreads(*group, [&](int r) {
+    BenchRank rank{*(*group)[r], nullptr};
+    results[r] = body(rank);
+    if (!results[r].ok()) rank.group.Abort(results[r]);
+  });
+  if (!ran.ok()) {
+    Say(verb, std::string(ran.message()));
+    return ExitCodeOf(ran);
   }
-  for (std::thread& thread : threads) thread.join();
   int exit_code = 0;
   for (int r = 0; r < ranks; ++r) {
     SayOfRank(verb, r, results[r]);

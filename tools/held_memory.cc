@@ -5,11 +5,11 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "tools/rank_threads.h"
 #include "zeromini/group.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -211,14 +211,12 @@ class Rank {
 };
 
 // The same call on every rank, each on a thread of its own.
-absl::Status OnAll(std::vector<std::unique_ptr<Rank>>& ranks,
+absl::Status OnAll(std::vector<std::unique_ptr<Communicator>>& group,
+                   std::vector<std::unique_ptr<Rank>>& ranks,
                    absl::Status (Rank::*call)()) {
   std::vector<absl::Status> results(ranks.size());
-  std::vector<std::thread> threads;
-  for (size_t r = 0; r < ranks.size(); ++r) {
-    threads.emplace_back([&, r] { results[r] = (ranks[r].get()->*call)(); });
-  }
-  for (std::thread& thread : threads) thread.join();
+  ZEROMINI_RETURN_IF_ERROR(OnRankThreads(
+      group, [&](int r) { results[r] = (ranks[r].get()->*call)(); }));
   for (const absl::Status& result : results) {
     ZEROMINI_RETURN_IF_ERROR(result);
   }
@@ -235,7 +233,7 @@ absl::StatusOr<HeldMemory> HoldMemory(const ModelPreset& model,
   for (int r = 0; r < choice.ranks; ++r) {
     ranks.push_back(std::make_unique<Rank>(model, choice, *group[r]));
   }
-  ZEROMINI_RETURN_IF_ERROR(OnAll(ranks, &Rank::Create));
+  ZEROMINI_RETURN_IF_ERROR(OnAll(group, ranks, &Rank::Create));
   HeldMemory held;
   held.resident_at_rest = ResidentBytes("VmRSS") - before;
   for (const auto& rank : ranks) {
@@ -251,14 +249,14 @@ absl::StatusOr<HeldMemory> HoldMemory(const ModelPreset& model,
   held.expected = ExpectedAtRest(first.plan(), choice);
   held.gradients = first.at_rest().gradients;
   held.gather_budget = first.budget();
-  ZEROMINI_RETURN_IF_ERROR(OnAll(ranks, &Rank::Step));
-  ZEROMINI_RETURN_IF_ERROR(OnAll(ranks, &Rank::Step));
+  ZEROMINI_RETURN_IF_ERROR(OnAll(group, ranks, &Rank::Step));
+  ZEROMINI_RETURN_IF_ERROR(OnAll(group, ranks, &Rank::Step));
   held.update_seconds = first.update_seconds();
   held.peak = first.peak();
   held.peak_expected =
       first.at_rest().total() + WireBytes(first.plan()) + held.gather_budget;
   held.resident_peak = ResidentBytes("VmHWM") - before;
-  ZEROMINI_RETURN_IF_ERROR(OnAll(ranks, &Rank::Close));
+  ZEROMINI_RETURN_IF_ERROR(OnAll(group, ranks, &Rank::Close));
   return held;
 }
 

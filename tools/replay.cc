@@ -4,12 +4,12 @@
 #include <cstdio>
 #include <fstream>
 #include <map>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "tools/agree_on.h"
+#include "tools/rank_threads.h"
 #include "tools/replay_rank.h"
 #include "tools/verbs.h"
 #include "zeromini/group.h"
@@ -40,16 +40,15 @@ void ReplayOnThreads(const ReplayOptions& options, Outcome* outcome) {
   }
   std::vector<absl::StatusOr<ReplaySummary>> results(
       outcome->ranks, absl::UnknownError("did not run"));
-  std::vector<std::thread> threads;
-  threads.reserve(outcome->ranks);
-  for (int r = 0; r < outcome->ranks; ++r) {
-    threads.emplace_back([&, r] {
-      Communicator& rank = *(*group)[r];
-      results[r] = ReplayRank(*input, options, rank);
-      if (!results[r].ok()) rank.Abort(results[r].status());
-    });
+  const absl::Status ran = OnRankThreads(*group, [&](int r) {
+    Communicator& rank = *(*group)[r];
+    results[r] = ReplayRank(*input, options, rank);
+    if (!results[r].ok()) rank.Abort(results[r].status());
+  });
+  if (!ran.ok()) {
+    outcome->summary = ran;
+    return;
   }
-  for (std::thread& thread : threads) thread.join();
   size_t first = 0;
   while (first < results.size() && results[first].ok()) ++first;
   outcome->summary = std::move(results[first % results.size()]);

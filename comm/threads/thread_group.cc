@@ -1,9 +1,11 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "comm/enqueue.h"
 #include "comm/queued_communicator.h"
 #include "comm/threads/thread_endpoint.h"
 #include "zeromini/group.h"
+#include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
 
@@ -23,6 +25,7 @@ absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> ThreadGroup(
         options.make_stream
             ? options.make_stream(rank)
             : HostStream::Create(absl::StrCat("zm-comm-", rank));
+    ZEROMINI_RETURN_IF_ERROR(ErrorOf(stream.get()));
     group.push_back(MakeQueuedCommunicator(
         std::make_shared<ThreadEndpoint>(rank, rendezvous), std::move(stream)));
   }

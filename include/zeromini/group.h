@@ -36,7 +36,8 @@ std::unique_ptr<Communicator> Self();
 
 // `size` ranks in this process: element r is rank r's, to be used from a thread
 // of its own. This backend is the definition of correct for all others.
-// InvalidArgument if size < 1.
+// InvalidArgument if size < 1, ResourceExhausted if the system makes no thread
+// for a rank's stream.
 absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> ThreadGroup(
     int size, const GroupOptions& options = {});
 

@@ -27,6 +27,7 @@ class HostEvent {
   virtual ~HostEvent() = default;
 
   // DeadlineExceeded if it is not done by `deadline`; otherwise its status.
+  // What is left until then is measured by a clock that does not step.
   virtual absl::Status Wait(absl::Time deadline) = 0;
   virtual bool done() const = 0;
 };
@@ -55,7 +56,8 @@ class HostStream {
     return static_cast<HostStream*>(stream.native);
   }
 
-  // A stream backed by one worker thread. `name` is what debuggers show.
+  // A stream backed by one worker thread. `name` is what debuggers show. If the
+  // system makes no thread, a stream that has failed with ResourceExhausted.
   static std::unique_ptr<HostStream> Create(const std::string& name);
 };
 

@@ -1,3 +1,7 @@
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <thread>
 #include <vector>
@@ -5,11 +9,14 @@
 #include "absl/time/clock.h"
 #include "comm/enqueue.h"
 #include "tests/support/delayed_stream.h"
+#include "tests/support/no_more_threads.h"
 #include "tests/support/status_matchers.h"
 #include "zeromini/stream.h"
 
 namespace zeromini {
 namespace {
+
+using ::testing::HasSubstr;
 
 absl::Time Soon() { return absl::Now() + absl::Seconds(30); }
 
@@ -34,6 +41,52 @@ void WaitInside(HostStream& stream, std::shared_ptr<HostEvent> event) {
   stream.WaitFor(std::move(event));
   EXPECT_OK(reached->Wait(Soon()));
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
+}
+
+// As when the clock steps back while somebody waits: what was "in 50 ms" when
+// the deadline was computed is an hour away. Overrides libc's.
+std::atomic<time_t> real_clock_ahead = 0;
+extern "C" int clock_gettime(clockid_t clock, timespec* now) noexcept {
+  const long code = syscall(SYS_clock_gettime, clock, now);
+  if (clock == CLOCK_REALTIME) now->tv_sec += real_clock_ahead;
+  return static_cast<int>(code);
+}
+
+TEST(HostStreamTest, AWaitEndsInTimeThoughTheClockStepsBack) {
+  Gate gate;
+  auto stream = HostStream::Create("test");
+  stream->Enqueue(gate.Task());
+  auto event = stream->Record();
+  // Opens the gate, late, for a wait that does not end.
+  std::atomic<bool> ended = false;
+  std::thread guard([&] {
+    for (int i = 0; i < 500 && !ended; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    gate.Open();
+  });
+  real_clock_ahead = 3600;
+  const absl::Status status = event->Wait(absl::Now() + absl::Milliseconds(50));
+  real_clock_ahead = 0;
+  ended = true;
+  guard.join();
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kDeadlineExceeded));
+}
+
+TEST(HostStreamTest, WithoutAThreadTheStreamSaysSoInsteadOfEndingTheProcess) {
+  NoMoreThreads none;
+  auto stream = HostStream::Create("worker");
+  bool ran = false;
+  stream->Enqueue([&] {
+    ran = true;
+    return absl::OkStatus();
+  });
+  stream->WaitFor(stream->Record());
+  EXPECT_THAT(stream->Record()->Wait(Soon()),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("no thread can be made for the stream "
+                                 "'worker': Resource temporarily")));
+  EXPECT_FALSE(ran);
 }
 
 TEST(HostStreamTest, RunsTasksInTheOrderTheyWereEnqueued) {

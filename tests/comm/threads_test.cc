@@ -3,6 +3,7 @@
 
 #include "tests/comm/conformance.h"
 #include "tests/support/delayed_stream.h"
+#include "tests/support/no_more_threads.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/status_matchers.h"
 
@@ -53,6 +54,12 @@ TEST_P(ThreadGroupTest, EmptyExchangesTouchNothing) {
   OnEachRank(GetParam(), conformance::EmptyExchangesTouchNothing);
 }
 
+TEST_P(ThreadGroupTest, NumbersThatNoEnumHasAreRefused) {
+  OnEachRank(GetParam(), conformance::AnUnknownDTypeIsRefused);
+  OnEachRank(GetParam(), conformance::AnUnknownReduceOperationIsRefused);
+  OnEachRank(GetParam(), conformance::AnUnknownPurposeIsRefused);
+}
+
 TEST_P(ThreadGroupTest, LateStreamsChangeNoBit) {
   GroupOptions options = TestGroupOptions();
   options.make_stream =
@@ -91,6 +98,14 @@ TEST_P(ThreadGroupTest, AnAbortEndsTheWaitsOfAllRanks) {
 TEST(ThreadGroupErrorsTest, RefusesAGroupWithoutRanks) {
   EXPECT_THAT(ThreadGroup(0),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("got 0")));
+}
+
+TEST(ThreadGroupErrorsTest, WithoutThreadsThereIsNoGroup) {
+  NoMoreThreads none;
+  EXPECT_THAT(ThreadGroup(3),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("no thread can be made for the stream "
+                                 "'zm-comm-0'")));
 }
 
 TEST(ThreadGroupErrorsTest, ABadArgumentIsReportedAtOnceAndFreesThePeers) {
@@ -175,6 +190,12 @@ TEST(SelfTest, CopiesOnTheCallersThread) {
   conformance::BroadcastReachesAllFromAnyRoot(*self);
   conformance::SplitGroupsByColorAndOrdersByKey(*self);
   conformance::EmptyExchangesTouchNothing(*self);
+}
+
+TEST(SelfTest, RefusesNumbersThatNoEnumHas) {
+  conformance::AnUnknownDTypeIsRefused(*Self());
+  conformance::AnUnknownReduceOperationIsRefused(*Self());
+  conformance::AnUnknownPurposeIsRefused(*Self());
 }
 
 }  // namespace
