@@ -2,8 +2,14 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdlib>
 #include <cstring>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/c_check.h"
+#include "runtime/c_message.h"
+#include "zeromini/internal/status_macros.h"
 
 namespace zeromini::c_api {
 namespace {
@@ -24,14 +30,6 @@ void Deliver(T from, T* to) {
   std::memcpy(to, &from, std::min(sizeof(T), to->struct_size));
 }
 
-// Defaults, cut to the program's size.
-template <typename T>
-void Init(T defaults, T* to, size_t struct_size) {
-  std::memset(to, 0, struct_size);
-  defaults.struct_size = struct_size;
-  std::memcpy(to, &defaults, std::min(sizeof(T), struct_size));
-}
-
 static_assert(static_cast<int>(DType::kByte) == ZEROMINI_BYTE);
 static_assert(static_cast<int>(ReduceOp::kMin) == ZEROMINI_MIN);
 static_assert(static_cast<int>(BlockRule::Kind::kFused) == ZEROMINI_RULE_FUSED);
@@ -46,33 +44,84 @@ static_assert(static_cast<int>(NonFiniteGradients::kSkip) == ZEROMINI_SKIP);
 static_assert(static_cast<int>(MemoryForm::kFlat) == ZEROMINI_MEMORY_FLAT);
 static_assert(static_cast<int>(Naming::kOfficial) == ZEROMINI_NAMING_OFFICIAL);
 static_assert(static_cast<int>(ValueBlocks::kWhole) == ZEROMINI_VALUE_WHOLE);
-static_assert(static_cast<int>(absl::StatusCode::kDataLoss) ==
-              ZEROMINI_DATA_LOSS);
+static_assert(static_cast<int>(LogLevel::kWarning) == ZEROMINI_LOG_WARNING);
 static_assert(kPurposes == ZEROMINI_PURPOSES);
 
 std::string StringOr(const char* text, const char* otherwise) {
   return text == nullptr ? otherwise : text;
 }
 
-}  // namespace
+// Numbers of which the C++ API knows no bound, since it takes containers and
+// bools; the rest is checked there, under the same names.
+constexpr int64_t kUnbounded = std::numeric_limits<int64_t>::max();
+constexpr int kMostDimensions = 64;
+constexpr int kMostLayers = 1 << 24;
+constexpr int kMostParams = 1 << 24;
 
-char* CopyString(const std::string& text) {
-  char* copy = static_cast<char*>(std::malloc(text.size() + 1));
-  if (copy != nullptr) std::memcpy(copy, text.c_str(), text.size() + 1);
-  return copy;
+absl::Status Check(const zeromini_param& param, const std::string& where) {
+  return Fields(Sized<zeromini_param>::kName, where)
+      .NotNull("name", param.name)
+      .Range("dims", param.dims, 1, kMostDimensions)
+      .Array("shape", param.shape, "dims", param.dims)
+      .Flag("output_is_last", param.output_is_last)
+      .OneOf("dtype", param.dtype, ZEROMINI_BYTE)
+      .OneOf("rule", param.rule, ZEROMINI_RULE_FUSED)
+      .Range("rows_per_head", param.rows_per_head, 0, kUnbounded)
+      .Array("segments", param.segments, "num_segments", param.num_segments)
+      .Range("layer", param.layer, -1, kMostLayers)
+      .Range("gather_group", param.gather_group, -1, kUnbounded)
+      .Range("group", param.group, -1, kUnbounded)
+      .Flag("frozen", param.frozen)
+      .Flag("expert", param.expert)
+      .status();
 }
 
-zeromini_code Fail(const absl::Status& status, char** error) {
-  if (!status.ok() && error != nullptr) {
-    *error = CopyString(std::string(status.message()));
+absl::Status Check(const zeromini_hyper& hyper, const std::string& where) {
+  Fields fields(Sized<zeromini_hyper>::kName, where);
+  fields.NotNull("name", hyper.name)
+      .Flag("decay_norms_and_biases", hyper.decay_norms_and_biases)
+      .Range("own_algorithm", hyper.own_algorithm, -1, ZEROMINI_SGD)
+      .Array("patterns", hyper.patterns, "num_patterns", hyper.num_patterns);
+  if (!fields.status().ok()) return fields.status();
+  for (int i = 0; i < hyper.num_patterns; ++i) {
+    fields.NotNull(absl::StrCat("patterns[", i, "]").c_str(),
+                   hyper.patterns[i]);
   }
-  return static_cast<zeromini_code>(status.code());
+  return fields.status();
 }
 
-ParamSpec FromC(const zeromini_param& given) {
-  const zeromini_param param = Complete(given, zeromini_param_init);
+absl::Status Check(const zeromini_options& options) {
+  Fields fields(Sized<zeromini_options>::kName, "");
+  fields.OneOf("algorithm", options.algorithm, ZEROMINI_SGD)
+      .Array("groups", options.groups, "num_groups", options.num_groups)
+      .OneOf("reduction", options.reduction, ZEROMINI_REDUCE_SUM)
+      .Flag("check_finite", options.check_finite)
+      .OneOf("non_finite", options.non_finite, ZEROMINI_SKIP)
+      .OneOf("absent_gradients", options.absent_gradients, ZEROMINI_SKIP)
+      .OneOf("memory", options.memory, ZEROMINI_MEMORY_FLAT)
+      .Range("hidden", options.hidden, 0, kUnbounded)
+      .Range("heads", options.heads, 0, kUnbounded)
+      .Range("kv_heads", options.kv_heads, 0, kUnbounded)
+      .Range("head_dim", options.head_dim, 0, kUnbounded)
+      .OneOf("naming", options.naming, ZEROMINI_NAMING_OFFICIAL)
+      .OneOf("value_blocks", options.value_blocks, ZEROMINI_VALUE_WHOLE)
+      .Range("bucket_bytes", options.bucket_bytes, 0, kUnbounded)
+      .NotNull("kernels", options.kernels)
+      .OneOf("gradient_wire", options.gradient_wire, ZEROMINI_BYTE)
+      .OneOf("weight_wire", options.weight_wire, ZEROMINI_BYTE)
+      .OneOf("master", options.master, ZEROMINI_MASTER_REMAINDER8)
+      .OneOf("state", options.state, ZEROMINI_STATE_INT8)
+      .Range("shard_ranks", options.shard_ranks, 0, kUnbounded)
+      .Range("expert_slices", options.expert_slices, 1, kUnbounded);
+  if (options.groups != nullptr) {
+    fields.Range("num_groups", options.num_groups, 1, kUnbounded);
+  }
+  return fields.status();
+}
+
+ParamSpec Convert(const zeromini_param& param) {
   ParamSpec spec;
-  spec.name = StringOr(param.name, "");
+  spec.name = param.name;
   spec.shape.assign(param.shape, param.shape + param.dims);
   spec.slices = param.slices;
   spec.output_is_last = param.output_is_last != 0;
@@ -94,10 +143,9 @@ ParamSpec FromC(const zeromini_param& given) {
   return spec;
 }
 
-ParamGroup FromC(const zeromini_hyper& given) {
-  const zeromini_hyper hyper = Complete(given, zeromini_hyper_init);
+ParamGroup Convert(const zeromini_hyper& hyper) {
   ParamGroup group;
-  group.name = StringOr(hyper.name, "default");
+  group.name = hyper.name;
   group.learning_rate_scale = hyper.learning_rate_scale;
   group.weight_decay = hyper.weight_decay;
   group.beta1 = hyper.beta1;
@@ -107,26 +155,25 @@ ParamGroup FromC(const zeromini_hyper& given) {
   if (hyper.own_algorithm >= 0) {
     group.algorithm = static_cast<Algorithm>(hyper.own_algorithm);
   }
-  for (int i = 0; i < hyper.num_patterns; ++i) {
-    group.patterns.emplace_back(StringOr(hyper.patterns[i], ""));
-  }
+  group.patterns.assign(hyper.patterns, hyper.patterns + hyper.num_patterns);
   return group;
 }
 
-OptimizerOptions FromC(const zeromini_options& given) {
-  const zeromini_options from = Complete(given, zeromini_options_init);
+// Warnings name what c.h has, wherever they go.
+LogSink LogOf(const zeromini_options& options) {
+  const zeromini_log_sink sink = options.log;
+  void* const context = options.log_context;
+  return [sink, context](LogLevel level, absl::string_view message) {
+    const std::string text = InC(message);
+    if (sink == nullptr) return Log(nullptr, level, text);
+    sink(context, static_cast<zeromini_log_level>(level), text.c_str());
+  };
+}
+
+OptimizerOptions Convert(const zeromini_options& from) {
   OptimizerOptions options;
   options.algorithm = static_cast<Algorithm>(from.algorithm);
   options.stage = from.stage;
-  if (from.groups != nullptr) {
-    options.groups.clear();
-    const char* next = reinterpret_cast<const char*>(from.groups);
-    for (int i = 0; i < from.num_groups; ++i) {
-      const auto& hyper = *reinterpret_cast<const zeromini_hyper*>(next);
-      options.groups.push_back(FromC(hyper));
-      next += hyper.struct_size;
-    }
-  }
   options.reduction = static_cast<Reduction>(from.reduction);
   options.max_grad_norm = from.max_grad_norm;
   options.check_finite = from.check_finite != 0;
@@ -142,7 +189,7 @@ OptimizerOptions FromC(const zeromini_options& given) {
   options.naming = static_cast<Naming>(from.naming);
   options.value_blocks = static_cast<ValueBlocks>(from.value_blocks);
   options.bucket_bytes = from.bucket_bytes;
-  options.kernels = StringOr(from.kernels, "cpu");
+  options.kernels = from.kernels;
   options.gradient_wire = static_cast<DType>(from.gradient_wire);
   options.weight_wire = static_cast<DType>(from.weight_wire);
   options.skip_above_grad_norm = from.skip_above_grad_norm;
@@ -153,12 +200,75 @@ OptimizerOptions FromC(const zeromini_options& given) {
   options.prefetch = from.prefetch;
   options.shard_ranks = from.shard_ranks;
   options.expert_slices = from.expert_slices;
+  options.log = LogOf(from);
   return options;
 }
 
-StepOptions FromC(const zeromini_step_options& given) {
+// Element `index` of an array whose elements have the program's size.
+template <typename T>
+absl::StatusOr<const T*> Element(const T* array, int index,
+                                 const std::string& where) {
+  ZEROMINI_RETURN_IF_ERROR(CheckOut(where, array));
+  const auto* element = reinterpret_cast<const T*>(
+      reinterpret_cast<const char*>(array) + index * array->struct_size);
+  ZEROMINI_RETURN_IF_ERROR(CheckOut(where, element));
+  if (element->struct_size == array->struct_size) return element;
+  return absl::InvalidArgumentError(absl::StrCat(
+      where, ": ", Sized<T>::kName, ".struct_size is ", element->struct_size,
+      ", but that of the first is ", array->struct_size));
+}
+
+}  // namespace
+
+absl::StatusOr<ParamGroup> FromC(const zeromini_hyper* given,
+                                 const std::string& where) {
+  ZEROMINI_RETURN_IF_ERROR(CheckIn(where, given));
+  const zeromini_hyper hyper = Complete(*given, zeromini_hyper_init);
+  ZEROMINI_RETURN_IF_ERROR(Check(hyper, where));
+  return Convert(hyper);
+}
+
+absl::StatusOr<OptimizerOptions> FromC(const zeromini_options* given) {
+  ZEROMINI_RETURN_IF_ERROR(CheckIn("options", given));
+  const zeromini_options from = Complete(*given, zeromini_options_init);
+  ZEROMINI_RETURN_IF_ERROR(Check(from));
+  OptimizerOptions options = Convert(from);
+  if (from.groups != nullptr) options.groups.clear();
+  for (int i = 0; i < from.num_groups; ++i) {
+    const std::string where = absl::StrCat("groups[", i, "]");
+    ZEROMINI_ASSIGN_OR_RETURN(const zeromini_hyper* hyper,
+                              Element(from.groups, i, where));
+    ZEROMINI_ASSIGN_OR_RETURN(ParamGroup group, FromC(hyper, where));
+    options.groups.push_back(std::move(group));
+  }
+  return options;
+}
+
+absl::StatusOr<std::vector<ParamSpec>> FromC(const zeromini_param* params,
+                                             int num_params) {
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckRange("num_params", num_params, 1, kMostParams));
+  ZEROMINI_RETURN_IF_ERROR(CheckNotNull("params", params));
+  std::vector<ParamSpec> specs;
+  for (int i = 0; i < num_params; ++i) {
+    const std::string where = absl::StrCat("params[", i, "]");
+    ZEROMINI_ASSIGN_OR_RETURN(const zeromini_param* given,
+                              Element(params, i, where));
+    ZEROMINI_RETURN_IF_ERROR(CheckIn(where, given));
+    const zeromini_param param = Complete(*given, zeromini_param_init);
+    ZEROMINI_RETURN_IF_ERROR(Check(param, where));
+    specs.push_back(Convert(param));
+  }
+  return specs;
+}
+
+absl::StatusOr<StepOptions> FromC(const zeromini_step_options* given) {
+  ZEROMINI_RETURN_IF_ERROR(CheckIn("options", given));
   const zeromini_step_options from =
-      Complete(given, zeromini_step_options_init);
+      Complete(*given, zeromini_step_options_init);
+  ZEROMINI_RETURN_IF_ERROR(Fields(Sized<zeromini_step_options>::kName, "")
+                               .Flag("wait", from.wait)
+                               .status());
   StepOptions options;
   options.learning_rate = from.learning_rate;
   options.wait = from.wait != 0;
@@ -191,9 +301,9 @@ void ToC(const StepReport& from, zeromini_step_report* report) {
   result.seconds_scalars = from.seconds_scalars;
   result.seconds_update = from.seconds_update;
   result.seconds_exposed_weights = from.seconds_exposed_weights;
-  const size_t length =
-      std::min(from.skipped_because.size(), sizeof(result.skipped_because) - 1);
-  std::memcpy(result.skipped_because, from.skipped_because.data(), length);
+  const std::string because = InC(from.skipped_because);
+  std::memcpy(result.skipped_because, because.data(),
+              std::min(because.size(), sizeof(result.skipped_because) - 1));
   for (int p = 0; p < kPurposes; ++p) {
     result.inside_host_bytes[p] = from.traffic[p].inside_host_bytes;
     result.between_hosts_bytes[p] = from.traffic[p].between_hosts_bytes;
@@ -220,80 +330,3 @@ void ToC(const Traffic& from, zeromini_level_traffic* traffic) {
 }
 
 }  // namespace zeromini::c_api
-
-void zeromini_param_init(zeromini_param* param, size_t struct_size) {
-  const zeromini::ParamSpec spec;
-  zeromini_param defaults = {};
-  defaults.slices = spec.slices;
-  defaults.layer = spec.layer;
-  defaults.gather_group = spec.gather_group;
-  defaults.group = spec.group;
-  zeromini::c_api::Init(defaults, param, struct_size);
-}
-
-void zeromini_hyper_init(zeromini_hyper* hyper, size_t struct_size) {
-  const zeromini::ParamGroup group;
-  zeromini_hyper defaults = {};
-  defaults.name = "default";
-  defaults.learning_rate_scale = group.learning_rate_scale;
-  defaults.weight_decay = group.weight_decay;
-  defaults.beta1 = group.beta1;
-  defaults.beta2 = group.beta2;
-  defaults.epsilon = group.epsilon;
-  defaults.decay_norms_and_biases = group.decay_norms_and_biases ? 1 : 0;
-  defaults.own_algorithm = -1;
-  zeromini::c_api::Init(defaults, hyper, struct_size);
-}
-
-void zeromini_options_init(zeromini_options* options, size_t struct_size) {
-  const zeromini::OptimizerOptions from;
-  zeromini_options defaults = {};
-  defaults.algorithm = static_cast<zeromini_algorithm>(from.algorithm);
-  defaults.stage = from.stage;
-  defaults.reduction = static_cast<zeromini_reduction>(from.reduction);
-  defaults.max_grad_norm = from.max_grad_norm;
-  defaults.check_finite = from.check_finite ? 1 : 0;
-  defaults.non_finite = static_cast<zeromini_on_bad_gradient>(from.non_finite);
-  defaults.absent_gradients =
-      static_cast<zeromini_on_bad_gradient>(from.absent_gradients);
-  defaults.micro_steps = from.micro_steps;
-  defaults.memory = static_cast<zeromini_memory_form>(from.memory);
-  defaults.naming = static_cast<zeromini_naming>(from.naming);
-  defaults.value_blocks = static_cast<zeromini_value_blocks>(from.value_blocks);
-  defaults.bucket_bytes = from.bucket_bytes;
-  defaults.kernels = "cpu";
-  defaults.gradient_wire = static_cast<zeromini_dtype>(from.gradient_wire);
-  defaults.weight_wire = static_cast<zeromini_dtype>(from.weight_wire);
-  defaults.skip_above_grad_norm = from.skip_above_grad_norm;
-  defaults.max_grad_value = from.max_grad_value;
-  defaults.master = static_cast<zeromini_master_format>(from.master);
-  defaults.state = static_cast<zeromini_state_format>(from.state);
-  defaults.gather_budget_bytes = from.gather_budget_bytes;
-  defaults.prefetch = from.prefetch;
-  defaults.shard_ranks = from.shard_ranks;
-  defaults.expert_slices = from.expert_slices;
-  zeromini::c_api::Init(defaults, options, struct_size);
-}
-
-void zeromini_step_options_init(zeromini_step_options* options,
-                                size_t struct_size) {
-  zeromini_step_options defaults = {};
-  defaults.wait = 1;
-  defaults.loss_scale = 1;
-  zeromini::c_api::Init(defaults, options, struct_size);
-}
-
-void zeromini_step_report_init(zeromini_step_report* report,
-                               size_t struct_size) {
-  zeromini::c_api::Init(zeromini_step_report{}, report, struct_size);
-}
-
-void zeromini_level_traffic_init(zeromini_level_traffic* traffic,
-                                 size_t struct_size) {
-  zeromini::c_api::Init(zeromini_level_traffic{}, traffic, struct_size);
-}
-
-void zeromini_memory_report_init(zeromini_memory_report* report,
-                                 size_t struct_size) {
-  zeromini::c_api::Init(zeromini_memory_report{}, report, struct_size);
-}

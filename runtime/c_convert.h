@@ -4,24 +4,25 @@
 #define ZEROMINI_RUNTIME_C_CONVERT_H_
 
 #include <string>
+#include <vector>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "zeromini/c.h"
 #include "zeromini/optimizer.h"
 
 namespace zeromini::c_api {
 
-// Malloc'd, for zeromini_free().
-char* CopyString(const std::string& text);
-
-// The code of `status`; a failure puts its message into *error, if not null.
-zeromini_code Fail(const absl::Status& status, char** error);
-
-// Of a struct whose struct_size may be smaller or larger than ours.
-ParamSpec FromC(const zeromini_param& param);
-ParamGroup FromC(const zeromini_hyper& hyper);
-OptimizerOptions FromC(const zeromini_options& options);
-StepOptions FromC(const zeromini_step_options& options);
+// Of structs whose struct_size may be smaller or larger than ours.
+// InvalidArgument, naming C's fields, for what no C++ program could give: null
+// pointers, negative counts, numbers that no enumerator has. The rest is the
+// C++ API's to check.
+absl::StatusOr<OptimizerOptions> FromC(const zeromini_options* options);
+absl::StatusOr<StepOptions> FromC(const zeromini_step_options* options);
+absl::StatusOr<std::vector<ParamSpec>> FromC(const zeromini_param* params,
+                                             int num_params);
+// `where` is what messages call it: "groups[1]".
+absl::StatusOr<ParamGroup> FromC(const zeromini_hyper* hyper,
+                                 const std::string& where);
 
 zeromini_traffic ToC(const Traffic& traffic);
 

@@ -9,13 +9,20 @@
  *     releases. `error` may be NULL.
  * (3) Structs begin with struct_size. Fill one with its init function, giving
  *     sizeof; then set what differs. A library that is newer than the program
- *     thus knows what the program knows, and adds defaults for the rest.
+ *     thus knows what the program knows, and adds defaults for the rest. An
+ *     older one refuses what it does not know, if it is set. A struct that was
+ *     not initialised is refused: its struct_size is 0 or no size it ever had.
  * (4) Strings and arrays that a program passes are copied before the call
  *     returns, except tensors. Tensors belong to the program.
  * (5) A stream is a `void*`: a zeromini_stream, or NULL for the calling thread.
  * (6) "Collective" calls must be made by every rank of the group, in the same
  *     order. Threads: as the C++ type of the same name; grad_ready and
  *     wait_param may be called from any thread, group_abort at any time.
+ * (7) No argument ends the program. A NULL that is not allowed, a number out of
+ *     range or a value that an enum does not have gives
+ *     ZEROMINI_INVALID_ARGUMENT, whose message names the argument or field. A
+ *     collective call that is refused fails on the other ranks, too. Of a NULL
+ *     handle, what returns no code returns 0, NULL, "" or, for a rank, -1.
  */
 
 #ifndef ZEROMINI_C_H_
@@ -28,7 +35,7 @@
 extern "C" {
 #endif
 
-/* The codes of absl::Status that zeromini uses. */
+/* The codes of absl::Status, all of them. */
 typedef enum zeromini_code {
   ZEROMINI_OK = 0,
   ZEROMINI_CANCELLED = 1,
@@ -36,13 +43,17 @@ typedef enum zeromini_code {
   ZEROMINI_INVALID_ARGUMENT = 3,
   ZEROMINI_DEADLINE_EXCEEDED = 4,
   ZEROMINI_NOT_FOUND = 5,
+  ZEROMINI_ALREADY_EXISTS = 6,
+  ZEROMINI_PERMISSION_DENIED = 7,
+  ZEROMINI_RESOURCE_EXHAUSTED = 8,
   ZEROMINI_FAILED_PRECONDITION = 9,
   ZEROMINI_ABORTED = 10,
   ZEROMINI_OUT_OF_RANGE = 11,
   ZEROMINI_UNIMPLEMENTED = 12,
   ZEROMINI_INTERNAL = 13,
   ZEROMINI_UNAVAILABLE = 14,
-  ZEROMINI_DATA_LOSS = 15
+  ZEROMINI_DATA_LOSS = 15,
+  ZEROMINI_UNAUTHENTICATED = 16
 } zeromini_code;
 
 typedef enum zeromini_dtype {
@@ -69,9 +80,11 @@ void zeromini_free(void* memory);   /* Error messages and other strings. */
 
 /* ---- Streams: in-order queues of work on a thread of their own. ---- */
 
+/* NULL if there is no thread for it. */
 zeromini_stream* zeromini_stream_create(const char* name);
-void zeromini_stream_destroy(
-    zeromini_stream* stream); /* Runs what is queued. */
+
+/* Runs what is queued, and waits for it. Not from a task of the stream. */
+void zeromini_stream_destroy(zeromini_stream* stream);
 
 /* Later. A task that returns nonzero poisons the stream: the rest is dropped.
  */
@@ -225,6 +238,16 @@ typedef enum zeromini_value_blocks {
   ZEROMINI_VALUE_WHOLE = 1
 } zeromini_value_blocks;
 
+typedef enum zeromini_log_level { /* log.h */
+                                  ZEROMINI_LOG_INFO = 0,
+                                  ZEROMINI_LOG_WARNING = 1
+} zeromini_log_level;
+
+/* Takes one message without a line end, which is gone after the call. Any
+ * thread may call it, also while another does. */
+typedef void (*zeromini_log_sink)(void* context, zeromini_log_level level,
+                                  const char* message);
+
 typedef struct zeromini_hyper { /* ParamGroup */
   size_t struct_size;
   const char* name;
@@ -272,6 +295,8 @@ typedef struct zeromini_options {
   int prefetch;
   int shard_ranks;
   int expert_slices;
+  zeromini_log_sink log; /* Where warnings go; NULL: stderr. */
+  void* log_context;
 } zeromini_options;
 
 void zeromini_options_init(zeromini_options* options, size_t struct_size);
@@ -403,12 +428,13 @@ char* zeromini_plan_table(const zeromini_optimizer* optimizer);
 char* zeromini_plan_json(const zeromini_optimizer* optimizer);
 uint64_t zeromini_plan_hash(const zeromini_optimizer* optimizer);
 
-void zeromini_memory(const zeromini_optimizer* optimizer,
-                     zeromini_memory_report* report);
-void zeromini_optimizer_traffic(const zeromini_optimizer* optimizer,
-                                zeromini_traffic* traffic);
-void zeromini_optimizer_level_traffic(const zeromini_optimizer* optimizer,
-                                      zeromini_level_traffic* traffic);
+/* These fail for NULL and for a report without struct_size only. */
+zeromini_code zeromini_memory(const zeromini_optimizer* optimizer,
+                              zeromini_memory_report* report);
+zeromini_code zeromini_optimizer_traffic(const zeromini_optimizer* optimizer,
+                                         zeromini_traffic* traffic);
+zeromini_code zeromini_optimizer_level_traffic(
+    const zeromini_optimizer* optimizer, zeromini_level_traffic* traffic);
 
 zeromini_code zeromini_optimizer_close(zeromini_optimizer* optimizer,
                                        char** error); /* Collective. */

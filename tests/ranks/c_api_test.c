@@ -1,11 +1,13 @@
 /* The C API from C99; the same file is built as C++17, too. */
 
+#define _POSIX_C_SOURCE 200809L
 #include <math.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "zeromini/c.h"
 
@@ -85,18 +87,18 @@ static void AShorterStructKeepsTheLatersDefaults(void) {
   zeromini_group* group = zeromini_self();
   zeromini_optimizer* optimizer;
   int i;
-  options.struct_size = offsetof(zeromini_options, max_grad_norm);
-  options.micro_steps = 17; /* Beyond the size: not read. */
+  options.struct_size = offsetof(zeromini_options, gradient_wire);
+  options.shard_ranks = 17; /* Beyond the size: not read. */
   optimizer = zeromini_optimizer_create(&options, &param, 1, group, &error);
   EXPECT(optimizer != NULL);
   for (i = 0; i < kElements; ++i) gradient[i] = 1;
   EXPECT_OK(zeromini_grad_ready(optimizer, 0, gradient, NULL, &error));
   zeromini_step_options_init(&step_options, sizeof step_options);
   memset(&mine, 0x5a, sizeof mine);
-  mine.report.struct_size = offsetof(zeromini_step_report, skipped);
+  mine.report.struct_size = offsetof(zeromini_step_report, inside_host_bytes);
   EXPECT_OK(zeromini_step(optimizer, &step_options, &mine.report, &error));
   EXPECT(mine.report.step == 1);
-  EXPECT(mine.report.skipped == 0x5a5a5a5a); /* Beyond: not written. */
+  EXPECT(mine.report.not_finite == 0x5a5a5a5a); /* Beyond: not written. */
   zeromini_optimizer_destroy(optimizer);
   zeromini_group_destroy(group);
 }
@@ -442,6 +444,23 @@ static void AnAbortedGroupSaysWhy(void) {
   zeromini_group_destroy(groups[1]);
 }
 
+/* Runs long enough for the others to be queued behind it. */
+static int CountLate(void* context) {
+  const struct timespec pause = {0, 50000000};
+  nanosleep(&pause, NULL);
+  return Count(context);
+}
+
+static void DestroyingAStreamRunsWhatIsQueued(void) {
+  zeromini_stream* stream = zeromini_stream_create("test");
+  int count = 0;
+  zeromini_stream_enqueue(stream, CountLate, &count);
+  zeromini_stream_enqueue(stream, Count, &count);
+  zeromini_stream_enqueue(stream, Count, &count);
+  zeromini_stream_destroy(stream);
+  EXPECT(count == 3);
+}
+
 #define RUN(test)                \
   do {                           \
     test_name = #test;           \
@@ -458,6 +477,7 @@ int main(void) {
   RUN(ShardedWeightsAreGatheredAndReleased);
   RUN(WireFormatsAndLevelsPassThrough);
   RUN(StreamsRunTasksInOrderAndKeepTheFirstError);
+  RUN(DestroyingAStreamRunsWhatIsQueued);
   RUN(AnAbortedGroupSaysWhy);
   return 0;
 }

@@ -1,0 +1,48 @@
+// What C's opaque handles are, and how a call of C becomes one of C++.
+
+#ifndef ZEROMINI_RUNTIME_C_HANDLES_H_
+#define ZEROMINI_RUNTIME_C_HANDLES_H_
+
+#include <exception>
+#include <memory>
+#include <new>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "zeromini/c.h"
+#include "zeromini/group.h"
+#include "zeromini/optimizer.h"
+#include "zeromini/stream.h"
+
+struct zeromini_stream {
+  std::unique_ptr<zeromini::HostStream> impl;
+};
+struct zeromini_group {
+  std::unique_ptr<zeromini::Communicator> impl;
+};
+struct zeromini_mpi_session {
+  std::unique_ptr<zeromini::MpiSession> impl;
+};
+struct zeromini_optimizer {
+  std::unique_ptr<zeromini::Optimizer> impl;
+};
+
+namespace zeromini::c_api {
+
+// The status of `call`. What the standard library throws (no memory, no thread)
+// must not reach a C program, which cannot catch it.
+template <typename Call>
+absl::Status WithoutThrowing(Call call) {
+  try {
+    return call();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("there is no memory left on the host");
+  } catch (const std::exception& thrown) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the C++ library failed: ", thrown.what()));
+  }
+}
+
+}  // namespace zeromini::c_api
+
+#endif  // ZEROMINI_RUNTIME_C_HANDLES_H_

@@ -1,0 +1,325 @@
+/* Structs of c.h that were not initialised, and fields out of range. */
+
+#define _POSIX_C_SOURCE 200809L
+#include "c_refusals.h"
+
+static void AZeroedStructIsRefusedWhereverOneIsTaken(void) {
+  zeromini_options options = {0};
+  zeromini_param params[2] = {{0}, {0}};
+  zeromini_hyper hyper = {0};
+  zeromini_step_options step_options = {0};
+  zeromini_step_report report = {0};
+  zeromini_memory_report memory = {0};
+  zeromini_level_traffic traffic = {0};
+  zeromini_group* group = zeromini_self();
+  zeromini_optimizer* optimizer = Make(group);
+  const zeromini_step_options good = StepOptions();
+  params[1] = Matrix();
+  options.stage = 3;
+  REFUSED(CreateOnOne(&options, &params[1], 1, &error),
+          "zeromini_options.struct_size is 0: call zeromini_options_init");
+  options = Options();
+  REFUSED(CreateOnOne(&options, params, 2, &error),
+          "params[0]: zeromini_param.struct_size is 0: call "
+          "zeromini_param_init");
+  options.groups = &hyper;
+  options.num_groups = 1;
+  REFUSED(CreateOnOne(&options, &params[1], 1, &error),
+          "groups[0]: zeromini_hyper.struct_size is 0: call "
+          "zeromini_hyper_init");
+  REFUSED(zeromini_set_group(optimizer, 0, &hyper, &error),
+          "zeromini_hyper.struct_size is 0: call zeromini_hyper_init");
+  step_options.learning_rate = 0.1;
+  EXPECT(Give(optimizer) == ZEROMINI_OK);
+  REFUSED(zeromini_step(optimizer, &step_options, NULL, &error),
+          "zeromini_step_options.struct_size is 0: call "
+          "zeromini_step_options_init");
+  EXPECT(Give(optimizer) == ZEROMINI_OK);
+  REFUSED(zeromini_step(optimizer, &good, &report, &error),
+          "zeromini_step_report.struct_size is 0: call "
+          "zeromini_step_report_init");
+  EXPECT(zeromini_memory(optimizer, &memory) == ZEROMINI_INVALID_ARGUMENT);
+  EXPECT(zeromini_optimizer_level_traffic(optimizer, &traffic) ==
+         ZEROMINI_INVALID_ARGUMENT);
+  EXPECT(weights[0] == 0); /* No step was taken. */
+  zeromini_optimizer_destroy(optimizer);
+  zeromini_group_destroy(group);
+}
+
+/* Sizes before the first version, between two and beyond any. */
+static const size_t kNoSizes[] = {1, sizeof(size_t), 17, 1u << 17, SIZE_MAX};
+
+static void ASizeThatNoVersionHadIsRefused(void) {
+  size_t i;
+  for (i = 0; i < sizeof kNoSizes / sizeof *kNoSizes; ++i) {
+    zeromini_options options = Options();
+    zeromini_param param = Matrix();
+    zeromini_hyper hyper = Hyper();
+    zeromini_step_options step_options = StepOptions();
+    const zeromini_step_options good = StepOptions();
+    zeromini_step_report report;
+    zeromini_memory_report memory;
+    zeromini_group* group = zeromini_self();
+    zeromini_optimizer* optimizer = Make(group);
+    options.struct_size = kNoSizes[i];
+    REFUSED(CreateOnOne(&options, &param, 1, &error), "no size of it");
+    options = Options();
+    param.struct_size = kNoSizes[i];
+    REFUSED(CreateOnOne(&options, &param, 1, &error), "params[0]");
+    hyper.struct_size = kNoSizes[i];
+    REFUSED(zeromini_set_group(optimizer, 0, &hyper, &error), "hyper");
+    step_options.struct_size = kNoSizes[i];
+    REFUSED(zeromini_step(optimizer, &step_options, NULL, &error), "options");
+    report.struct_size = kNoSizes[i];
+    REFUSED(zeromini_step(optimizer, &good, &report, &error), "report");
+    memory.struct_size = kNoSizes[i];
+    EXPECT(zeromini_memory(optimizer, &memory) == ZEROMINI_INVALID_ARGUMENT);
+    zeromini_optimizer_destroy(optimizer);
+    zeromini_group_destroy(group);
+  }
+}
+
+static void AnInitFunctionLeavesWhatNoStructCanBeToBeRefused(void) {
+  zeromini_options options = Options();
+  const zeromini_param param = Matrix();
+  zeromini_options_init(NULL, sizeof options);
+  zeromini_param_init(NULL, 0);
+  zeromini_hyper_init(NULL, 8);
+  zeromini_step_options_init(NULL, SIZE_MAX);
+  zeromini_step_report_init(NULL, sizeof(zeromini_step_report));
+  zeromini_memory_report_init(NULL, 1);
+  zeromini_level_traffic_init(NULL, 0);
+  zeromini_options_init(&options, SIZE_MAX);
+  REFUSED(CreateOnOne(&options, &param, 1, &error), "struct_size is 0");
+  options = Options();
+  zeromini_options_init(&options, 16);
+  REFUSED(CreateOnOne(&options, &param, 1, &error), "struct_size is 0");
+}
+
+static void AnArrayOfDifferentSizesIsRefused(void) {
+  const zeromini_options options = Options();
+  zeromini_param params[2];
+  params[0] = Matrix();
+  params[1] = Matrix();
+  params[1].name = "other";
+  params[1].struct_size -= sizeof(size_t);
+  REFUSED(CreateOnOne(&options, params, 2, &error),
+          "params[1]: zeromini_param.struct_size");
+}
+
+/* What a newer header has added lies behind what this library knows. */
+typedef struct NewerStepOptions {
+  zeromini_step_options known;
+  double added;
+} NewerStepOptions;
+
+static void AFieldThatTheLibraryDoesNotKnowIsRefusedOnlyIfItIsSet(void) {
+  NewerStepOptions newer;
+  zeromini_group* group = zeromini_self();
+  zeromini_optimizer* optimizer = Make(group);
+  zeromini_step_options_init(&newer.known, sizeof newer);
+  newer.known.learning_rate = 0.1;
+  EXPECT(newer.added == 0);
+  EXPECT(Give(optimizer) == ZEROMINI_OK);
+  ACCEPTED(zeromini_step(optimizer, &newer.known, NULL, &error));
+  newer.added = 1;
+  EXPECT(Give(optimizer) == ZEROMINI_OK);
+  REFUSED(zeromini_step(optimizer, &newer.known, NULL, &error),
+          "a field is set that the library does not know");
+  zeromini_optimizer_destroy(optimizer);
+  zeromini_group_destroy(group);
+}
+
+static const zeromini_segment kSegments[] = {{2, 1}};
+
+#define PARAM_REFUSED(change, named)                          \
+  do {                                                        \
+    const zeromini_options options = Options();               \
+    zeromini_param param = Matrix();                          \
+    change;                                                   \
+    REFUSED(CreateOnOne(&options, &param, 1, &error), named); \
+  } while (0)
+
+static void EveryFieldOfAParameterIsChecked(void) {
+  static const int64_t negative[] = {6, -4};
+  static const int64_t none[] = {0, 4};
+  static const int64_t huge[] = {INT64_MAX, INT64_MAX};
+  PARAM_REFUSED(param.name = NULL, "params[0]: zeromini_param.name is NULL");
+  PARAM_REFUSED(param.name = "", "parameter 0 has an empty name");
+  PARAM_REFUSED(param.shape = NULL, "zeromini_param.shape is NULL");
+  PARAM_REFUSED(param.shape = negative, "every dimension must be positive");
+  PARAM_REFUSED(param.shape = none, "every dimension must be positive");
+  PARAM_REFUSED(param.shape = huge, "elements");
+  PARAM_REFUSED(param.dims = -1, "zeromini_param.dims is -1");
+  PARAM_REFUSED(param.dims = INT_MIN, "zeromini_param.dims");
+  PARAM_REFUSED(param.dims = 0, "zeromini_param.dims is 0");
+  PARAM_REFUSED(param.dims = INT_MAX, "zeromini_param.dims");
+  PARAM_REFUSED(param.output_is_last = 2, "zeromini_param.output_is_last is 2");
+  PARAM_REFUSED(param.slices = 0, "slices");
+  PARAM_REFUSED(param.slices = -1, "slices");
+  PARAM_REFUSED(param.slices = INT64_MAX, "slices");
+  PARAM_REFUSED(param.padding_rows = -1, "padding_rows is -1");
+  PARAM_REFUSED(param.padding_rows = INT64_MAX, "padding_rows");
+  PARAM_REFUSED(param.dtype = (zeromini_dtype)99, "zeromini_param.dtype is 99");
+  PARAM_REFUSED(param.dtype = (zeromini_dtype)-1, "zeromini_param.dtype is -1");
+  PARAM_REFUSED(param.dtype = ZEROMINI_INT64, "dtype");
+  PARAM_REFUSED(param.dtype = ZEROMINI_BYTE, "dtype");
+  PARAM_REFUSED(param.rule = (zeromini_rule_kind)6,
+                "zeromini_param.rule is 6, but must be 0 to 5");
+  PARAM_REFUSED(param.rows_per_head = -1, "zeromini_param.rows_per_head is -1");
+  PARAM_REFUSED(param.rule = ZEROMINI_RULE_HEADS, "rows per head");
+  PARAM_REFUSED(param.num_segments = -1, "zeromini_param.num_segments is -1");
+  PARAM_REFUSED(param.num_segments = 3,
+                "zeromini_param.segments is NULL, but num_segments is 3");
+  PARAM_REFUSED((param.segments = kSegments, param.num_segments = INT_MAX),
+                "zeromini_param.num_segments");
+  PARAM_REFUSED(param.rule = ZEROMINI_RULE_FUSED, "fused segments");
+  PARAM_REFUSED(param.layer = -2, "zeromini_param.layer is -2");
+  PARAM_REFUSED(param.layer = INT_MAX, "zeromini_param.layer");
+  PARAM_REFUSED(param.gather_group = -2, "zeromini_param.gather_group is -2");
+  PARAM_REFUSED(param.group = -2, "zeromini_param.group is -2");
+  PARAM_REFUSED(param.group = 1, "group 1");
+  PARAM_REFUSED(param.frozen = -1, "zeromini_param.frozen is -1");
+  PARAM_REFUSED(param.tied_to = "nobody", "tied_to");
+  PARAM_REFUSED(param.data = NULL, "matrix");
+  PARAM_REFUSED(param.expert = 7, "zeromini_param.expert is 7");
+}
+
+#define HYPER_REFUSED(change, named)                                  \
+  do {                                                                \
+    zeromini_options options = Options();                             \
+    const zeromini_param param = Matrix();                            \
+    zeromini_hyper hyper = Hyper();                                   \
+    zeromini_group* group = zeromini_self();                          \
+    zeromini_optimizer* optimizer = Make(group);                      \
+    options.groups = &hyper;                                          \
+    options.num_groups = 1;                                           \
+    change;                                                           \
+    REFUSED(CreateOnOne(&options, &param, 1, &error), named);         \
+    REFUSED(zeromini_set_group(optimizer, 0, &hyper, &error), named); \
+    zeromini_optimizer_destroy(optimizer);                            \
+    zeromini_group_destroy(group);                                    \
+  } while (0)
+
+static void EveryFieldOfAGroupIsChecked(void) {
+  static const char* const patterns[] = {"mat*", NULL};
+  HYPER_REFUSED(hyper.name = NULL, "zeromini_hyper.name is NULL");
+  HYPER_REFUSED(hyper.learning_rate_scale = -1, "learning rate scale");
+  HYPER_REFUSED(hyper.learning_rate_scale = NAN, "learning rate scale");
+  HYPER_REFUSED(hyper.weight_decay = -1, "weight decay");
+  HYPER_REFUSED(hyper.weight_decay = INFINITY, "weight decay");
+  HYPER_REFUSED(hyper.beta1 = 1, "betas");
+  HYPER_REFUSED(hyper.beta2 = NAN, "betas");
+  HYPER_REFUSED(hyper.epsilon = 0, "epsilon");
+  HYPER_REFUSED(hyper.decay_norms_and_biases = 2,
+                "zeromini_hyper.decay_norms_and_biases is 2");
+  HYPER_REFUSED(hyper.own_algorithm = 3, "zeromini_hyper.own_algorithm is 3");
+  HYPER_REFUSED(hyper.own_algorithm = -2, "zeromini_hyper.own_algorithm is -2");
+  HYPER_REFUSED(hyper.num_patterns = 1,
+                "zeromini_hyper.patterns is NULL, but num_patterns is 1");
+  HYPER_REFUSED(hyper.num_patterns = -1, "zeromini_hyper.num_patterns is -1");
+  HYPER_REFUSED((hyper.patterns = patterns, hyper.num_patterns = 2),
+                "zeromini_hyper.patterns[1] is NULL");
+}
+
+#define OPTIONS_REFUSED(change, named)                        \
+  do {                                                        \
+    zeromini_options options = Options();                     \
+    const zeromini_param param = Matrix();                    \
+    change;                                                   \
+    REFUSED(CreateOnOne(&options, &param, 1, &error), named); \
+  } while (0)
+
+static void EveryEnumOfTheOptionsIsChecked(void) {
+  OPTIONS_REFUSED(options.algorithm = (zeromini_algorithm)3,
+                  "zeromini_options.algorithm is 3");
+  OPTIONS_REFUSED(options.reduction = (zeromini_reduction)2,
+                  "zeromini_options.reduction is 2");
+  OPTIONS_REFUSED(options.non_finite = (zeromini_on_bad_gradient)2,
+                  "zeromini_options.non_finite is 2");
+  OPTIONS_REFUSED(options.absent_gradients = (zeromini_on_bad_gradient)-1,
+                  "zeromini_options.absent_gradients is -1");
+  OPTIONS_REFUSED(options.memory = (zeromini_memory_form)2,
+                  "zeromini_options.memory is 2");
+  OPTIONS_REFUSED(options.naming = (zeromini_naming)2,
+                  "zeromini_options.naming is 2");
+  OPTIONS_REFUSED(options.value_blocks = (zeromini_value_blocks)2,
+                  "zeromini_options.value_blocks is 2");
+  OPTIONS_REFUSED(options.gradient_wire = (zeromini_dtype)5,
+                  "zeromini_options.gradient_wire is 5");
+  OPTIONS_REFUSED(options.weight_wire = ZEROMINI_FLOAT16, "weight_wire");
+  OPTIONS_REFUSED(options.master = (zeromini_master_format)4,
+                  "zeromini_options.master is 4");
+  OPTIONS_REFUSED(options.state = (zeromini_state_format)3,
+                  "zeromini_options.state is 3");
+}
+
+static void EveryNumberOfTheOptionsIsChecked(void) {
+  const zeromini_hyper hyper = Hyper();
+  OPTIONS_REFUSED(options.stage = 0, "stage must be 1, 2 or 3, got 0");
+  OPTIONS_REFUSED(options.stage = 4, "stage");
+  OPTIONS_REFUSED(options.num_groups = 2,
+                  "zeromini_options.groups is NULL, but num_groups is 2");
+  OPTIONS_REFUSED(options.num_groups = -1, "zeromini_options.num_groups is -1");
+  OPTIONS_REFUSED((options.groups = &hyper, options.num_groups = 0),
+                  "zeromini_options.num_groups is 0");
+  OPTIONS_REFUSED((options.groups = &hyper, options.num_groups = INT_MAX),
+                  "zeromini_options.num_groups");
+  OPTIONS_REFUSED(options.max_grad_norm = -1, "max_grad_norm");
+  OPTIONS_REFUSED(options.max_grad_norm = NAN, "max_grad_norm");
+  OPTIONS_REFUSED(options.check_finite = 2, "zeromini_options.check_finite");
+  OPTIONS_REFUSED(options.micro_steps = 0, "micro_steps");
+  OPTIONS_REFUSED(options.hidden = -1, "zeromini_options.hidden is -1");
+  OPTIONS_REFUSED(options.heads = -1, "zeromini_options.heads is -1");
+  OPTIONS_REFUSED(options.kv_heads = -1, "zeromini_options.kv_heads is -1");
+  OPTIONS_REFUSED(options.head_dim = -1, "zeromini_options.head_dim is -1");
+  OPTIONS_REFUSED(options.bucket_bytes = -1, "zeromini_options.bucket_bytes");
+  OPTIONS_REFUSED(options.kernels = NULL, "zeromini_options.kernels is NULL");
+  OPTIONS_REFUSED(options.kernels = "gpu", "unknown kernels 'gpu'");
+  OPTIONS_REFUSED(options.skip_above_grad_norm = -1, "skip_above_grad_norm");
+  OPTIONS_REFUSED(options.max_grad_value = NAN, "max_grad_value");
+  OPTIONS_REFUSED(options.gather_budget_bytes = -1, "gather_budget_bytes");
+  OPTIONS_REFUSED(options.prefetch = -1, "prefetch");
+  OPTIONS_REFUSED(options.shard_ranks = -1, "zeromini_options.shard_ranks");
+  OPTIONS_REFUSED(options.shard_ranks = INT_MAX, "shard_ranks");
+  OPTIONS_REFUSED(options.expert_slices = 0, "zeromini_options.expert_slices");
+  OPTIONS_REFUSED(options.expert_slices = INT_MAX, "expert_slices");
+}
+
+#define STEP_REFUSED(change, named)                                   \
+  do {                                                                \
+    zeromini_step_options options = StepOptions();                    \
+    change;                                                           \
+    EXPECT(Give(optimizer) == ZEROMINI_OK);                           \
+    REFUSED(zeromini_step(optimizer, &options, NULL, &error), named); \
+  } while (0)
+
+static void EveryFieldOfTheStepIsCheckedAndTrainingGoesOn(void) {
+  const zeromini_step_options good = StepOptions();
+  zeromini_group* group = zeromini_self();
+  zeromini_optimizer* optimizer = Make(group);
+  STEP_REFUSED(options.learning_rate = NAN, "learning rate");
+  STEP_REFUSED(options.learning_rate = INFINITY, "learning rate");
+  STEP_REFUSED(options.wait = 2, "zeromini_step_options.wait is 2");
+  STEP_REFUSED(options.loss_scale = 0, "loss scale");
+  STEP_REFUSED(options.loss_scale = NAN, "loss scale");
+  EXPECT(Give(optimizer) == ZEROMINI_OK);
+  ACCEPTED(zeromini_step(optimizer, &good, NULL, &error));
+  zeromini_optimizer_destroy(optimizer);
+  zeromini_group_destroy(group);
+}
+
+static const NamedTest kTests[] = {
+    TEST(AZeroedStructIsRefusedWhereverOneIsTaken),
+    TEST(ASizeThatNoVersionHadIsRefused),
+    TEST(AnInitFunctionLeavesWhatNoStructCanBeToBeRefused),
+    TEST(AnArrayOfDifferentSizesIsRefused),
+    TEST(AFieldThatTheLibraryDoesNotKnowIsRefusedOnlyIfItIsSet),
+    TEST(EveryFieldOfAParameterIsChecked),
+    TEST(EveryFieldOfAGroupIsChecked),
+    TEST(EveryEnumOfTheOptionsIsChecked),
+    TEST(EveryNumberOfTheOptionsIsChecked),
+    TEST(EveryFieldOfTheStepIsCheckedAndTrainingGoesOn),
+};
+
+int main(void) { return RunAll(kTests, sizeof kTests / sizeof *kTests); }
