@@ -19,6 +19,31 @@ absl::Status CheckWire(const char* name, DType wire) {
       absl::StrCat(name, " must be fp32 or bf16, got ", DTypeName(wire)));
 }
 
+// Enumerators are 0 to `last`; a program may cast any number.
+template <typename Enum>
+absl::Status CheckEnum(absl::string_view name, Enum value, Enum last) {
+  const int number = static_cast<int>(value);
+  if (number >= 0 && number <= static_cast<int>(last)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      name, " is ", number, ", but must be 0 to ", static_cast<int>(last)));
+}
+
+absl::Status CheckEnums(const OptimizerOptions& options) {
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckEnum("algorithm", options.algorithm, Algorithm::kSgd));
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckEnum("reduction", options.reduction, Reduction::kSum));
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckEnum("non_finite", options.non_finite, NonFiniteGradients::kSkip));
+  ZEROMINI_RETURN_IF_ERROR(CheckEnum(
+      "absent_gradients", options.absent_gradients, AbsentGradients::kSkip));
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckEnum("memory", options.memory, MemoryForm::kFlat));
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckEnum("naming", options.naming, Naming::kOfficial));
+  return CheckEnum("value_blocks", options.value_blocks, ValueBlocks::kWhole);
+}
+
 absl::Status CheckDType(const ParamSpec& param,
                         const OptimizerOptions& options) {
   if (param.dtype != DType::kFloat32 && param.dtype != DType::kBFloat16 &&
@@ -40,6 +65,9 @@ absl::Status CheckDType(const ParamSpec& param,
 }  // namespace
 
 absl::Status CheckGroup(const ParamGroup& group) {
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckEnum(absl::StrCat("group '", group.name, "': algorithm"),
+                group.algorithm.value_or(Algorithm::kSgd), Algorithm::kSgd));
   if (!IsFraction(group.beta1) || !IsFraction(group.beta2)) {
     return absl::InvalidArgumentError(
         absl::StrCat("group '", group.name, "': betas must be in [0, 1), got ",
@@ -62,6 +90,7 @@ absl::Status CheckGroup(const ParamGroup& group) {
 }
 
 absl::Status CheckOptions(const OptimizerOptions& options) {
+  ZEROMINI_RETURN_IF_ERROR(CheckEnums(options));
   if (options.stage < 1 || options.stage > 3) {
     return absl::InvalidArgumentError(
         absl::StrCat("stage must be 1, 2 or 3, got ", options.stage));
@@ -129,6 +158,9 @@ absl::Status CheckSpecs(absl::Span<const ParamSpec> params,
                        " but there are ", groups));
     }
     ZEROMINI_RETURN_IF_ERROR(CheckDType(param, options));
+    ZEROMINI_RETURN_IF_ERROR(
+        CheckEnum(absl::StrCat("parameter '", param.name, "': rule.kind"),
+                  param.rule.kind, BlockRule::Kind::kFused));
     if (param.expert && options.expert_slices < 2) {
       return absl::InvalidArgumentError(absl::StrCat(
           "parameter '", param.name, "' is an expert's, but expert_slices is ",

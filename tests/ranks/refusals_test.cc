@@ -50,6 +50,48 @@ TEST(RefusalsTest, AnEmptyNameIsRefused) {
   }
 }
 
+template <typename Enum>
+void Cast(int number, Enum* value) {
+  *value = static_cast<Enum>(number);
+}
+
+// Of a name in the message, and what sets it to a number of no enumerator.
+struct OddEnum {
+  const char* named;
+  std::function<void(OptimizerOptions*, std::vector<ParamSpec>*)> set;
+};
+
+TEST(RefusalsTest, ANumberThatAnEnumDoesNotHaveIsRefusedByName) {
+  const std::vector<OddEnum> odd_enums = {
+      {"algorithm is 3", [](auto* o, auto*) { Cast(3, &o->algorithm); }},
+      {"reduction is 2", [](auto* o, auto*) { Cast(2, &o->reduction); }},
+      {"non_finite is -1", [](auto* o, auto*) { Cast(-1, &o->non_finite); }},
+      {"absent_gradients is 2",
+       [](auto* o, auto*) { Cast(2, &o->absent_gradients); }},
+      {"memory is 2", [](auto* o, auto*) { Cast(2, &o->memory); }},
+      {"naming is 2", [](auto* o, auto*) { Cast(2, &o->naming); }},
+      {"value_blocks is 2", [](auto* o, auto*) { Cast(2, &o->value_blocks); }},
+      {"gradient_wire", [](auto* o, auto*) { Cast(9, &o->gradient_wire); }},
+      {"weight_wire", [](auto* o, auto*) { Cast(9, &o->weight_wire); }},
+      {"master format 4", [](auto* o, auto*) { Cast(4, &o->master); }},
+      {"state format 3", [](auto* o, auto*) { Cast(3, &o->state); }},
+      {"group 'default': algorithm is 7",
+       [](auto* o, auto*) {
+         o->groups[0].algorithm = static_cast<Algorithm>(7);
+       }},
+      {"embedding': the dtype",
+       [](auto*, auto* specs) { Cast(9, &(*specs)[0].dtype); }},
+      {"embedding': rule.kind is 6",
+       [](auto*, auto* specs) { Cast(6, &(*specs)[0].rule.kind); }},
+  };
+  for (const OddEnum& odd : odd_enums) {
+    for (const absl::Status& status : CreateWithOddRank(2, odd.set)) {
+      EXPECT_THAT(status, StatusIs(kInvalid, AllOf(HasSubstr("rank 1"),
+                                                   HasSubstr(odd.named))));
+    }
+  }
+}
+
 TEST(RefusalsTest, AShapeThatDiffersNamesRankAndParameter) {
   for (const absl::Status& status :
        CreateWithOddRank(3, [](auto*, auto* specs) {
