@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "runtime/fnv_hash.h"
+#include "runtime/option_fields.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
@@ -41,41 +42,110 @@ absl::Status Share(std::string* text, int root, Communicator& group,
   return absl::OkStatus();
 }
 
-std::string Describe(const PlannedParam& param) {
-  return absl::StrCat("'", param.name, "' [", absl::StrJoin(param.shape, ","),
-                      "] ", RoleName(param.role), ", group ", param.group,
-                      param.frozen ? ", frozen" : "");
+// As the caller gave it.
+std::string DescribeGiven(const PlannedParam& param) {
+  return absl::StrCat(
+      "'", param.name, "' [", absl::StrJoin(param.shape, ","), "] ",
+      DTypeName(param.dtype), param.frozen ? ", frozen" : "",
+      param.expert ? ", an expert's" : "",
+      param.tied_to >= 0 ? absl::StrCat(", tied to ", param.tied_to) : "");
 }
 
-// The first parameter whose description differs between `rank` and rank 0.
-absl::Status NameDifference(const Plan& plan, int rank, Communicator& group,
-                            Device& device, std::string* difference) {
-  const int64_t params = static_cast<int64_t>(plan.params.size());
-  std::vector<int64_t> counts;
-  ZEROMINI_RETURN_IF_ERROR(Gather(params, group, device, &counts));
-  const int64_t common = *std::min_element(counts.begin(), counts.end());
+// And what came of it.
+std::string DescribePlanned(const PlannedParam& param) {
+  return absl::StrCat(DescribeGiven(param), ", ", RoleName(param.role),
+                      ", group ", param.group, ", layer ", param.layer,
+                      ", gather group ", param.gather_group, ", ",
+                      param.blocks_total, " blocks");
+}
+
+// The first value that `rank` has otherwise than rank 0; empty if there is
+// none among the first `common`.
+absl::Status FirstDifference(const std::vector<OptionField>& mine,
+                             int64_t common, int rank, Communicator& group,
+                             Device& device, std::string* difference) {
   for (int64_t i = 0; i < common; ++i) {
-    const std::string mine = Describe(plan.params[i]);
+    const auto& [name, value] = mine[i];
     std::vector<int64_t> hashes;
     ZEROMINI_RETURN_IF_ERROR(
-        Gather(static_cast<int64_t>(FnvHash().Add(mine).value()), group, device,
-               &hashes));
+        Gather(static_cast<int64_t>(FnvHash().Add(name).Add(value).value()),
+               group, device, &hashes));
     if (hashes[rank] == hashes[0]) continue;
-    std::string theirs = mine, root = mine;
+    std::string theirs = value, root = value;
     ZEROMINI_RETURN_IF_ERROR(Share(&theirs, rank, group, device));
     ZEROMINI_RETURN_IF_ERROR(Share(&root, 0, group, device));
-    *difference = absl::StrCat("parameter ", i, " is ", theirs, " on rank ",
-                               rank, " but ", root, " on rank 0");
+    *difference = absl::StrCat(name, " is ", theirs, " on rank ", rank, " but ",
+                               root, " on rank 0");
     return absl::OkStatus();
   }
-  *difference =
-      counts[rank] != counts[0]
-          ? absl::StrCat("rank ", rank, " has ", counts[rank],
-                         " parameters but rank 0 has ", counts[0])
-          : absl::StrCat("rank ", rank,
-                         " has the same parameters as rank 0 but other "
-                         "optimizer options or block rules");
   return absl::OkStatus();
+}
+
+// As FirstDifference() of all; ranks may have different numbers of them.
+absl::Status FirstOf(const std::vector<OptionField>& mine, int rank,
+                     Communicator& group, Device& device,
+                     std::string* difference) {
+  std::vector<int64_t> counts;
+  ZEROMINI_RETURN_IF_ERROR(
+      Gather(static_cast<int64_t>(mine.size()), group, device, &counts));
+  return FirstDifference(mine, *std::min_element(counts.begin(), counts.end()),
+                         rank, group, device, difference);
+}
+
+std::vector<OptionField> ComparedParams(
+    const Plan& plan, std::string (*describe)(const PlannedParam&)) {
+  std::vector<OptionField> params;
+  for (const PlannedParam& param : plan.params) {
+    params.push_back(
+        {absl::StrCat("parameter ", params.size()), describe(param)});
+  }
+  return params;
+}
+
+absl::Status NameParam(const Plan& plan, int rank, Communicator& group,
+                       Device& device, std::string* difference) {
+  ZEROMINI_RETURN_IF_ERROR(FirstOf(ComparedParams(plan, DescribeGiven), rank,
+                                   group, device, difference));
+  if (!difference->empty()) return absl::OkStatus();
+  std::vector<int64_t> counts;
+  ZEROMINI_RETURN_IF_ERROR(
+      Gather(static_cast<int64_t>(plan.params.size()), group, device, &counts));
+  if (counts[rank] == counts[0]) return absl::OkStatus();
+  *difference = absl::StrCat("rank ", rank, " has ", counts[rank],
+                             " parameters but rank 0 has ", counts[0]);
+  return absl::OkStatus();
+}
+
+// What the caller gave, parameters and options, comes before what the planner
+// made of it, which another option may have changed.
+absl::Status NameDifference(const Plan& plan, const OptimizerOptions& options,
+                            int rank, Communicator& group, Device& device,
+                            std::string* difference) {
+  ZEROMINI_RETURN_IF_ERROR(NameParam(plan, rank, group, device, difference));
+  if (!difference->empty()) return absl::OkStatus();
+  std::string option;
+  ZEROMINI_RETURN_IF_ERROR(
+      FirstOf(OptionFields(options), rank, group, device, &option));
+  if (!option.empty()) {
+    *difference =
+        absl::StrCat("rank ", rank, " has the same parameters as rank 0 but ",
+                     "other optimizer options: ", option);
+    return absl::OkStatus();
+  }
+  ZEROMINI_RETURN_IF_ERROR(FirstOf(ComparedParams(plan, DescribePlanned), rank,
+                                   group, device, difference));
+  if (difference->empty()) {
+    *difference = absl::StrCat("rank ", rank, " has other block rules");
+  }
+  return absl::OkStatus();
+}
+
+uint64_t HashOf(const Plan& plan, const OptimizerOptions& options) {
+  FnvHash hash;
+  for (const OptionField& field : OptionFields(options)) {
+    hash.Add(field.name).Add("=").Add(field.value).Add("\n");
+  }
+  return plan.hash ^ (hash.value() * 0x9e3779b97f4a7c15u);
 }
 
 }  // namespace
@@ -115,17 +185,16 @@ absl::Status AgreeOnCall(const absl::Status& mine, int param,
   return absl::OkStatus();
 }
 
-absl::Status AgreeOnPlan(const Plan& plan, uint64_t options_hash,
+absl::Status AgreeOnPlan(const Plan& plan, const OptimizerOptions& options,
                          Communicator& group, Device& device) {
   std::vector<int64_t> hashes;
-  const uint64_t mine = plan.hash ^ (options_hash * 0x9e3779b97f4a7c15u);
-  ZEROMINI_RETURN_IF_ERROR(
-      Gather(static_cast<int64_t>(mine), group, device, &hashes));
+  ZEROMINI_RETURN_IF_ERROR(Gather(static_cast<int64_t>(HashOf(plan, options)),
+                                  group, device, &hashes));
   for (int rank = 1; rank < group.size(); ++rank) {
     if (hashes[rank] == hashes[0]) continue;
     std::string difference;
     ZEROMINI_RETURN_IF_ERROR(
-        NameDifference(plan, rank, group, device, &difference));
+        NameDifference(plan, options, rank, group, device, &difference));
     return absl::InvalidArgumentError(
         absl::StrCat("ranks disagree on the plan: ", difference));
   }

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "runtime/device.h"
 #include "zeromini/communicator.h"
+#include "zeromini/options.h"
 #include "zeromini/plan.h"
 
 namespace zeromini {
@@ -37,9 +38,9 @@ absl::Status AgreeOnStatus(const absl::Status& mine, Communicator& group,
 absl::Status AgreeOnCall(const absl::Status& mine, int param,
                          Communicator& group, Device& device);
 
-// Collective. InvalidArgument on every rank, naming the first rank and the
-// first parameter that differ from rank 0, if plans or options differ.
-absl::Status AgreeOnPlan(const Plan& plan, uint64_t options_hash,
+// Collective. InvalidArgument on every rank, naming the first rank that differs
+// from rank 0 and the first parameter or option that does, with both values.
+absl::Status AgreeOnPlan(const Plan& plan, const OptimizerOptions& options,
                          Communicator& group, Device& device);
 
 // Collective. Which ranks pass true.

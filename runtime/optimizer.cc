@@ -65,7 +65,7 @@ class ShardedOptimizer : public Optimizer {
     ZEROMINI_RETURN_IF_ERROR(
         AgreeOnStatus(PlanHere(specs), *group_, *parts_.device));
     ZEROMINI_RETURN_IF_ERROR(
-        AgreeOnPlan(plan_, HashOptions(options_), *group_, *parts_.device));
+        AgreeOnPlan(plan_, options_, *group_, *parts_.device));
     if (group_->rank() == 0) {
       for (const std::string& warning : plan_.warnings) {
         Log(options_.log, LogLevel::kWarning, warning);
@@ -320,7 +320,8 @@ class ShardedOptimizer : public Optimizer {
         absl::Now() + StreamPatience(*group_)));
     ZEROMINI_ASSIGN_OR_RETURN(const int shards,
                               RankGroups::ShardRanks(options_, group_->size()));
-    const std::vector<ParamSpec> grouped = JoinGroups(specs, options_);
+    ZEROMINI_ASSIGN_OR_RETURN(const std::vector<ParamSpec> grouped,
+                              JoinGroups(specs, options_));
     ZEROMINI_RETURN_IF_ERROR(CheckSpecs(grouped, options_));
     const PlanOptions plan_options =
         PlanOptionsOf(options_, shards, group_->size());

@@ -170,24 +170,6 @@ absl::Status CheckSpecs(absl::Span<const ParamSpec> params,
   return absl::OkStatus();
 }
 
-uint64_t HashOptions(const OptimizerOptions& options) {
-  FnvHash hash;
-  hash.Add(absl::StrCat(
-      static_cast<int>(options.algorithm), "|", options.stage, "|",
-      static_cast<int>(options.reduction), "|", options.check_finite, "|",
-      static_cast<int>(options.non_finite), "|",
-      static_cast<int>(options.absent_gradients), "|", options.micro_steps, "|",
-      static_cast<int>(options.gradient_wire), "|",
-      static_cast<int>(options.weight_wire), "|",
-      static_cast<int>(options.master), "|", static_cast<int>(options.state),
-      "|", options.shard_ranks, "|", options.expert_slices, "|",
-      options.gather_budget_bytes, "|", options.prefetch));
-  hash.Add(options.max_grad_value);
-  hash.Add(options.max_grad_norm).Add(options.skip_above_grad_norm);
-  for (const ParamGroup& group : options.groups) AddGroup(group, &hash);
-  return hash.value();
-}
-
 void AddGroup(const ParamGroup& group, FnvHash* hash) {
   hash->Add(group.learning_rate_scale)
       .Add(group.weight_decay)

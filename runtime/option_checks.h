@@ -4,8 +4,6 @@
 #ifndef ZEROMINI_RUNTIME_OPTION_CHECKS_H_
 #define ZEROMINI_RUNTIME_OPTION_CHECKS_H_
 
-#include <cstdint>
-
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "runtime/fnv_hash.h"
@@ -20,11 +18,7 @@ absl::Status CheckGroup(const ParamGroup& group);
 absl::Status CheckSpecs(absl::Span<const ParamSpec> params,
                         const OptimizerOptions& options);
 
-// Of all options that ranks must share, whether or not the plan depends on
-// them.
-uint64_t HashOptions(const OptimizerOptions& options);
-
-// The group's share of that, which may change between steps.
+// What may change between steps, and must do so on all ranks alike.
 void AddGroup(const ParamGroup& group, FnvHash* hash);
 
 }  // namespace zeromini

@@ -3,17 +3,23 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
 namespace {
 
+bool Matches(const std::string& pattern, const ParamSpec& spec) {
+  return fnmatch(pattern.c_str(), spec.name.c_str(), 0) == 0;
+}
+
 bool Matches(const ParamGroup& group, const ParamSpec& spec) {
   if (group.matches && group.matches(spec)) return true;
-  return std::any_of(group.patterns.begin(), group.patterns.end(),
-                     [&](const std::string& pattern) {
-                       return fnmatch(pattern.c_str(), spec.name.c_str(), 0) ==
-                              0;
-                     });
+  return std::any_of(
+      group.patterns.begin(), group.patterns.end(),
+      [&](const std::string& pattern) { return Matches(pattern, spec); });
 }
 
 int GroupOf(const ParamSpec& spec, const OptimizerOptions& options) {
@@ -25,13 +31,51 @@ int GroupOf(const ParamSpec& spec, const OptimizerOptions& options) {
              : static_cast<int>(found - options.groups.begin());
 }
 
+absl::Status Refuse(const ParamGroup& group, const std::string& why) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("group '", group.name, "': ", why));
+}
+
+// `open`: the specs that may join by a match.
+absl::Status CheckMatches(const ParamGroup& group,
+                          absl::Span<const ParamSpec> open) {
+  const char* const who =
+      " parameter (of those that are not tied and name no group themselves)";
+  for (const std::string& pattern : group.patterns) {
+    if (std::none_of(open.begin(), open.end(), [&](const ParamSpec& spec) {
+          return Matches(pattern, spec);
+        })) {
+      return Refuse(group,
+                    absl::StrCat("pattern '", pattern, "' matches no", who));
+    }
+  }
+  if (group.matches && std::none_of(open.begin(), open.end(), group.matches)) {
+    return Refuse(group, absl::StrCat("its predicate holds for no", who));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-std::vector<ParamSpec> JoinGroups(absl::Span<const ParamSpec> specs,
-                                  const OptimizerOptions& options) {
+absl::StatusOr<std::vector<ParamSpec>> JoinGroups(
+    absl::Span<const ParamSpec> specs, const OptimizerOptions& options) {
   std::vector<ParamSpec> joined(specs.begin(), specs.end());
+  std::vector<ParamSpec> open;
+  std::vector<bool> taken(options.groups.size(), false);
   for (ParamSpec& spec : joined) {
-    if (spec.group < 0) spec.group = GroupOf(spec, options);
+    if (spec.group >= 0) continue;
+    if (spec.tied_to.empty()) open.push_back(spec);
+    spec.group = GroupOf(spec, options);
+    if (spec.tied_to.empty()) taken[spec.group] = true;
+  }
+  for (size_t g = 0; g < options.groups.size(); ++g) {
+    const ParamGroup& group = options.groups[g];
+    ZEROMINI_RETURN_IF_ERROR(CheckMatches(group, open));
+    if (!taken[g] && (group.matches || !group.patterns.empty())) {
+      return Refuse(group,
+                    "all that it matches joins an earlier group; the first "
+                    "that matches counts");
+    }
   }
   return joined;
 }

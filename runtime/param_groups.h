@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "zeromini/options.h"
 #include "zeromini/param_spec.h"
@@ -13,8 +14,12 @@ namespace zeromini {
 
 // `specs` with a group each. Those that name one keep it; a tied parameter has
 // its own, which nothing reads.
-std::vector<ParamSpec> JoinGroups(absl::Span<const ParamSpec> specs,
-                                  const OptimizerOptions& options);
+//
+// InvalidArgument, naming group and pattern, if a pattern matches no parameter
+// that may join by it (of group -1 and not tied), a predicate holds for none,
+// or earlier groups take all that a group matches.
+absl::StatusOr<std::vector<ParamSpec>> JoinGroups(
+    absl::Span<const ParamSpec> specs, const OptimizerOptions& options);
 
 }  // namespace zeromini
 

@@ -231,6 +231,12 @@ absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
         optimizer_steps_ + 1, "; rank ", group_.rank(), " has ",
         options.learning_rate, " and ", options.loss_scale));
   }
+  if (std::isnan(options.learning_rate)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "step ", optimizer_steps_ + 1,
+        ": the learning rate is not given, or not a number: learning_rate must "
+        "be finite, 0 to move nothing; nothing was updated"));
+  }
   // Only now, when all ranks are known to have the same.
   if (!std::isfinite(options.learning_rate) ||
       !std::isfinite(options.loss_scale) || options.loss_scale <= 0) {

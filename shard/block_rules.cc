@@ -17,6 +17,9 @@ absl::Status Refuse(const ParamSpec& spec, const std::string& why) {
 }
 
 absl::Status CheckShape(const ParamSpec& spec) {
+  if (spec.shape.empty()) {
+    return Refuse(spec, "its shape is not given; that of a scalar is {1}");
+  }
   int64_t elements = 1;
   for (int64_t size : spec.shape) {
     if (size <= 0) return Refuse(spec, "every dimension must be positive");

@@ -324,8 +324,8 @@ void zeromini_level_traffic_init(zeromini_level_traffic* traffic,
 
 typedef struct zeromini_step_options {
   size_t struct_size;
-  double learning_rate;
-  int wait; /* 1: weights are in place when step returns. */
+  double learning_rate; /* Must be set. */
+  int wait;             /* 1: weights are in place when step returns. */
   double loss_scale;
 } zeromini_step_options;
 

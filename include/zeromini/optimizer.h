@@ -10,6 +10,7 @@
 #define ZEROMINI_OPTIMIZER_H_
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,7 +30,9 @@
 namespace zeromini {
 
 struct StepOptions {
-  double learning_rate = 0;  // Times each group's learning_rate_scale.
+  // Times each group's learning_rate_scale. Must be given: what moves nothing
+  // is 0, said explicitly.
+  double learning_rate = std::numeric_limits<double>::quiet_NaN();
 
   // False: return once everything is enqueued; WaitParam() or WaitAll() before
   // reading weights, and before the next GradReady().

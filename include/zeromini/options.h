@@ -35,7 +35,8 @@ struct ParamGroup {
 
   // Which parameters join, of those whose ParamSpec::group is -1: those whose
   // name matches one of the patterns (* and ? as in a shell, over the whole
-  // name), or for which `matches` is true. All ranks must come to the same.
+  // name), or for which `matches` is true. All ranks must come to the same. A
+  // pattern or predicate that no parameter joins by is refused.
   std::vector<std::string> patterns;
   std::function<bool(const ParamSpec& spec)> matches;
 };

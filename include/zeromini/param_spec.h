@@ -47,7 +47,7 @@ struct BlockRule {
 struct ParamSpec {
   std::string name;            // Unique, not empty.
   std::vector<int64_t> shape;  // Row-major, positive. [slices, out, in] if
-                               // slices > 1.
+                               // slices > 1. Must be given: {1} for a scalar.
 
   // Leading dimension that only stacks tensors of one kind: llm.c's [L, ...]
   // layers, the experts of [E, out, in]. 1 if the tensor is not a stack.

@@ -94,6 +94,8 @@ static void AShorterStructKeepsTheLatersDefaults(void) {
   for (i = 0; i < kElements; ++i) gradient[i] = 1;
   EXPECT_OK(zeromini_grad_ready(optimizer, 0, gradient, NULL, &error));
   zeromini_step_options_init(&step_options, sizeof step_options);
+  EXPECT(step_options.learning_rate != step_options.learning_rate); /* NaN. */
+  step_options.learning_rate = 0;
   memset(&mine, 0x5a, sizeof mine);
   mine.report.struct_size = offsetof(zeromini_step_report, inside_host_bytes);
   EXPECT_OK(zeromini_step(optimizer, &step_options, &mine.report, &error));

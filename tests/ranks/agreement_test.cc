@@ -1,0 +1,133 @@
+// Options that must be equal on all ranks: each that is not is found, on every
+// rank, by its name.
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "support/exact_training.h"
+
+namespace zeromini {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+struct OddOption {
+  const char* named;  // What the error says.
+  std::function<void(OptimizerOptions*)> change;
+};
+
+// Every field of OptimizerOptions and ParamGroup but names, ways to join (what
+// comes of them is compared) and the sink.
+const OddOption kOddOptions[] = {
+    {"algorithm is adamw", [](auto* o) { o->algorithm = Algorithm::kAdamW; }},
+    {"stage is 2", [](auto* o) { o->stage = 2; }},
+    {"reduction is mean", [](auto* o) { o->reduction = Reduction::kMean; }},
+    {"max_grad_norm is 3", [](auto* o) { o->max_grad_norm = 3; }},
+    {"max_grad_value is 3", [](auto* o) { o->max_grad_value = 3; }},
+    {"check_finite is 0", [](auto* o) { o->check_finite = false; }},
+    {"non_finite is skip",
+     [](auto* o) { o->non_finite = NonFiniteGradients::kSkip; }},
+    {"skip_above_grad_norm is 3", [](auto* o) { o->skip_above_grad_norm = 3; }},
+    {"absent_gradients is skip",
+     [](auto* o) { o->absent_gradients = AbsentGradients::kSkip; }},
+    {"micro_steps is 2", [](auto* o) { o->micro_steps = 2; }},
+    {"memory is external", [](auto* o) { o->memory = MemoryForm::kExternal; }},
+    {"gradient_wire is bf16",
+     [](auto* o) { o->gradient_wire = DType::kBFloat16; }},
+    {"weight_wire is bf16", [](auto* o) { o->weight_wire = DType::kBFloat16; }},
+    {"master is remainder8",
+     [](auto* o) { o->master = MasterFormat::kRemainder8; }},
+    {"state is int8", [](auto* o) { o->state = StateFormat::kInt8; }},
+    {"gather_budget_bytes is 5", [](auto* o) { o->gather_budget_bytes = 5; }},
+    {"prefetch is 2", [](auto* o) { o->prefetch = 2; }},
+    {"shard_ranks is 1", [](auto* o) { o->shard_ranks = 1; }},
+    {"hidden is 8", [](auto* o) { o->model.hidden = 8; }},
+    {"heads is 2", [](auto* o) { o->model.heads = 2; }},
+    {"kv_heads is 2", [](auto* o) { o->model.kv_heads = 2; }},
+    {"head_dim is 4", [](auto* o) { o->model.head_dim = 4; }},
+    {"naming is official", [](auto* o) { o->naming = Naming::kOfficial; }},
+    {"value_blocks is whole",
+     [](auto* o) { o->value_blocks = ValueBlocks::kWhole; }},
+    {"bucket_bytes is 4096", [](auto* o) { o->bucket_bytes = 4096; }},
+    {"kernels is reference", [](auto* o) { o->kernels = "reference"; }},
+    {"group 1: algorithm is sgd",
+     [](auto* o) { o->groups[1].algorithm = Algorithm::kSgd; }},
+    {"group 1: learning_rate_scale is 2",
+     [](auto* o) { o->groups[1].learning_rate_scale = 2; }},
+    {"group 1: weight_decay is 0.125",
+     [](auto* o) { o->groups[1].weight_decay = 0.125; }},
+    {"group 1: beta1 is 0.5", [](auto* o) { o->groups[1].beta1 = 0.5; }},
+    {"group 1: beta2 is 0.5", [](auto* o) { o->groups[1].beta2 = 0.5; }},
+    {"group 1: epsilon is 0.5", [](auto* o) { o->groups[1].epsilon = 0.5; }},
+    {"group 1: decay_norms_and_biases is 1",
+     [](auto* o) { o->groups[1].decay_norms_and_biases = true; }},
+    {"groups is 3", [](auto* o) { o->groups.emplace_back(); }},
+};
+
+// On three ranks, with rank 1's changed.
+std::vector<absl::Status> CreateWithOdd(const OddOption& odd) {
+  std::vector<absl::Status> statuses(3);
+  RunRanks(3, [&](int rank, Communicator& group) {
+    Replica replica({Spec("weight", {12, 8}, BlockRule::Rows(), -1)});
+    OptimizerOptions options = ExactOptions();
+    options.memory = MemoryForm::kFlat;
+    options.groups.emplace_back();
+    if (rank == 1) odd.change(&options);
+    statuses[rank] =
+        Optimizer::Create(options, replica.specs(), group).status();
+  });
+  return statuses;
+}
+
+TEST(AgreementTest, EachOptionThatDiffersOnARankIsNamedOnAllRanks) {
+  for (const OddOption& odd : kOddOptions) {
+    for (const absl::Status& status : CreateWithOdd(odd)) {
+      EXPECT_THAT(
+          status,
+          StatusIs(kInvalid,
+                   AllOf(HasSubstr("rank 1 has the same parameters as rank 0 "
+                                   "but other optimizer options: "),
+                         HasSubstr(odd.named), HasSubstr("on rank 0"))))
+          << odd.named;
+    }
+  }
+}
+
+TEST(AgreementTest, ExpertSlicesThatDifferAreNamed) {
+  RunRanks(4, [](int rank, Communicator& group) {
+    Replica replica({Spec("weight", {12, 8}, BlockRule::Rows(), -1)});
+    OptimizerOptions options = ExactOptions();
+    options.shard_ranks = 1;
+    options.expert_slices = rank == 3 ? 4 : 2;
+    EXPECT_THAT(Optimizer::Create(options, replica.specs(), group),
+                StatusIs(kInvalid, HasSubstr("expert_slices is 4 on rank 3 but "
+                                             "2 on rank 0")));
+  });
+}
+
+TEST(AgreementTest, NumbersThatDifferInTheLastBitAreFound) {
+  const OddOption odd = {"beta2 is 0.95000000000000007", [](auto* o) {
+                           o->groups[0].beta2 = 0.95000000000000007;
+                         }};
+  for (const absl::Status& status : CreateWithOdd(odd)) {
+    EXPECT_THAT(status, StatusIs(kInvalid, HasSubstr(odd.named)));
+  }
+}
+
+TEST(AgreementTest, BlockRulesThatDifferAreNamedAsSuch) {
+  RunRanks(2, [](int rank, Communicator& group) {
+    const BlockRule rule = rank == 1 ? BlockRule::Whole() : BlockRule::Rows();
+    Replica replica({Spec("weight", {12, 8}, rule, -1)});
+    EXPECT_THAT(
+        Optimizer::Create(ExactOptions(), replica.specs(), group),
+        StatusIs(kInvalid,
+                 HasSubstr("parameter 0 is 'weight' [12,8] fp32, other, "
+                           "group 0, layer -1, gather group -1, 1 "
+                           "blocks on rank 1 but ")));
+  });
+}
+
+}  // namespace
+}  // namespace zeromini

@@ -1,0 +1,144 @@
+// What is left out or matches nothing: refused, with the cure, instead of
+// training something else.
+
+#include <cmath>
+#include <limits>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "support/exact_training.h"
+
+namespace zeromini {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+std::vector<ParamSpec> SmallModel() {
+  return {Spec("layer0.weight", {12, 8}, BlockRule::Rows(), 0),
+          Spec("layer0.bias", {8}, BlockRule::Element(), 0)};
+}
+
+TEST(SpecRefusalsTest, AStepWithoutALearningRateIsRefusedOnEveryRank) {
+  RunRanks(2, [](int, Communicator& group) {
+    Replica replica(SmallModel());
+    ASSERT_OK_AND_ASSIGN(
+        auto optimizer,
+        Optimizer::Create(ExactOptions(), replica.specs(), group));
+    const auto step = [&](const StepOptions& options) {
+      const std::vector<float> ones(12 * 8, 1.0f);
+      EXPECT_OK(optimizer->GradReady(0, ones.data()));
+      EXPECT_OK(optimizer->GradReady(1, ones.data()));
+      return optimizer->Step(options);
+    };
+    EXPECT_THAT(step(StepOptions()),
+                StatusIs(kInvalid, AllOf(HasSubstr("learning_rate"),
+                                         HasSubstr("is not given"),
+                                         HasSubstr("nothing was updated"))));
+    EXPECT_EQ(replica.Home(0)[5], InitialWeight(0, 5));
+    // What is asked for is done.
+    ASSERT_OK_AND_ASSIGN(const StepReport zero, step({0}));
+    EXPECT_EQ(zero.step, 1);
+    EXPECT_EQ(replica.Home(0)[5], InitialWeight(0, 5));
+    ASSERT_OK(step({0.5}));
+    EXPECT_NE(replica.Home(0)[5], InitialWeight(0, 5));
+  });
+}
+
+TEST(SpecRefusalsTest, ARateThatOneRankForgotIsEveryRanksError) {
+  RunRanks(3, [](int rank, Communicator& group) {
+    Replica replica(SmallModel());
+    ASSERT_OK_AND_ASSIGN(
+        auto optimizer,
+        Optimizer::Create(ExactOptions(), replica.specs(), group));
+    const std::vector<float> ones(12 * 8, 1.0f);
+    ASSERT_OK(optimizer->GradReady(0, ones.data()));
+    ASSERT_OK(optimizer->GradReady(1, ones.data()));
+    StepOptions options;
+    if (rank != 1) options.learning_rate = 0.5;
+    EXPECT_THAT(optimizer->Step(options),
+                StatusIs(kInvalid, HasSubstr("learning rate")));
+    EXPECT_EQ(replica.Home(0)[5], InitialWeight(0, 5));
+  });
+}
+
+absl::Status Create(const std::vector<ParamSpec>& specs,
+                    const std::vector<ParamGroup>& more_groups = {}) {
+  OptimizerOptions options = ExactOptions();
+  options.memory = MemoryForm::kFlat;
+  for (const ParamGroup& group : more_groups) options.groups.push_back(group);
+  const auto self = Self();
+  return Optimizer::Create(options, specs, *self).status();
+}
+
+TEST(SpecRefusalsTest, AForgottenShapeIsRefusedByName) {
+  std::vector<ParamSpec> specs = SmallModel();
+  specs[1].shape.clear();
+  EXPECT_THAT(Create(specs),
+              StatusIs(kInvalid, AllOf(HasSubstr("layer0.bias"),
+                                       HasSubstr("shape"), HasSubstr("{1}"))));
+  specs[1].shape = {1};
+  EXPECT_OK(Create(specs));
+}
+
+ParamGroup Group(std::string name, std::vector<std::string> patterns) {
+  ParamGroup group;
+  group.name = std::move(name);
+  group.patterns = std::move(patterns);
+  return group;
+}
+
+TEST(SpecRefusalsTest, APatternThatMatchesNothingIsNamedWithItsGroup) {
+  EXPECT_OK(Create(SmallModel(), {Group("biases", {"*.bias"})}));
+  for (const std::vector<std::string>& patterns :
+       {std::vector<std::string>{"*.biases"},
+        std::vector<std::string>{"*.bias", "*.biases"}}) {
+    EXPECT_THAT(
+        Create(SmallModel(), {Group("biases", patterns)}),
+        StatusIs(kInvalid, AllOf(HasSubstr("group 'biases'"),
+                                 HasSubstr("pattern '*.biases' matches no "
+                                           "parameter"))));
+  }
+}
+
+TEST(SpecRefusalsTest, APredicateThatHoldsForNothingIsRefused) {
+  ParamGroup group;
+  group.name = "wide";
+  group.matches = [](const ParamSpec& spec) { return spec.shape[0] > 100; };
+  EXPECT_THAT(Create(SmallModel(), {group}),
+              StatusIs(kInvalid, AllOf(HasSubstr("group 'wide'"),
+                                       HasSubstr("predicate"))));
+}
+
+TEST(SpecRefusalsTest, AGroupThatEarlierOnesLeaveNothingIsRefused) {
+  EXPECT_THAT(
+      Create(SmallModel(), {Group("all", {"*"}), Group("biases", {"*.bias"})}),
+      StatusIs(kInvalid,
+               AllOf(HasSubstr("group 'biases'"), HasSubstr("earlier group"))));
+}
+
+TEST(SpecRefusalsTest, APatternThatOnlyMeetsParametersWithAGroupIsRefused) {
+  std::vector<ParamSpec> specs = SmallModel();
+  specs[1].group = 0;
+  EXPECT_THAT(Create(specs, {Group("biases", {"*.bias"})}),
+              StatusIs(kInvalid, HasSubstr("pattern '*.bias'")));
+}
+
+TEST(SpecRefusalsTest, APatternThatOnlyMeetsATiedParameterIsRefused) {
+  std::vector<ParamSpec> specs = SmallModel();
+  specs.push_back(Spec("head", {12, 8}, BlockRule::Rows(), -1));
+  specs.back().tied_to = "layer0.weight";
+  EXPECT_THAT(Create(specs, {Group("heads", {"head"})}),
+              StatusIs(kInvalid, HasSubstr("pattern 'head'")));
+}
+
+TEST(SpecRefusalsTest, AGroupThatIsJoinedByIndexOrByNobodyIsFine) {
+  std::vector<ParamSpec> specs = SmallModel();
+  specs[1].group = 1;
+  EXPECT_OK(Create(specs, {Group("biases", {}), Group("spare", {})}));
+}
+
+}  // namespace
+}  // namespace zeromini
