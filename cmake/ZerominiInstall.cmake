@@ -3,6 +3,8 @@ include(CMakePackageConfigHelpers)
 
 set(zeromini_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/zeromini)
 
+# Components: `library` (with headers), `programs` (tools/), and `debug`.
+set(CMAKE_INSTALL_DEFAULT_COMPONENT_NAME library)
 install(DIRECTORY include/zeromini DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
   FILES_MATCHING PATTERN "*.h")
 install(TARGETS zeromini EXPORT zerominiTargets
@@ -10,6 +12,19 @@ install(TARGETS zeromini EXPORT zerominiTargets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(EXPORT zerominiTargets NAMESPACE zeromini::
   DESTINATION ${zeromini_package_dir})
+# The build tree is a package, too: CMake looks there when its bin is on the
+# PATH, as tools/env.sh puts it.
+export(EXPORT zerominiTargets NAMESPACE zeromini::
+  FILE ${CMAKE_CURRENT_BINARY_DIR}/zerominiTargets.cmake)
+
+# Nine tenths of the library is debug information, which has a place of its own.
+install(FILES $<TARGET_FILE:zeromini>
+  DESTINATION ${CMAKE_INSTALL_LIBDIR}/debug COMPONENT debug EXCLUDE_FROM_ALL)
+if(CMAKE_STRIP)
+  install(CODE "execute_process(COMMAND ${CMAKE_STRIP} --strip-debug
+    \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBDIR}/$<TARGET_FILE_NAME:zeromini>\"
+    COMMAND_ERROR_IS_FATAL ANY)")
+endif()
 
 configure_package_config_file(cmake/zerominiConfig.cmake.in
   ${CMAKE_CURRENT_BINARY_DIR}/zerominiConfig.cmake
