@@ -23,6 +23,7 @@ TEST(CMessageTest, NamesOfTheCxxApiBecomeThoseOfC) {
   EXPECT_EQ(InC("OptimizerOptions::model.heads is 0"),
             "zeromini_options.heads is 0");
   EXPECT_EQ(InC("give a BlockRule::Heads(n)"), "give a ZEROMINI_RULE_HEADS(n)");
+  EXPECT_EQ(InC("a rule such as Rows()"), "a rule such as ZEROMINI_RULE_ROWS");
   EXPECT_EQ(InC("(absent_gradients is kError)"),
             "(absent_gradients is ZEROMINI_FAIL)");
   EXPECT_EQ(InC("Optimizer::Step() released it"),
