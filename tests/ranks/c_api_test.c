@@ -393,6 +393,7 @@ static void WireFormatsAndLevelsPassThrough(void) {
   EXPECT_OK(zeromini_grad_ready(optimizer, 0, gradient, NULL, &error));
   zeromini_step_options_init(&step_options, sizeof step_options);
   zeromini_step_report_init(&report, sizeof report);
+  step_options.learning_rate = 0;
   EXPECT_OK(zeromini_step(optimizer, &step_options, &report, &error));
   for (i = 0; i < kElements; ++i) EXPECT(weights[i] == 171.0f / 512);
   zeromini_memory_report_init(&memory, sizeof memory);

@@ -298,8 +298,10 @@ static void EveryFieldOfTheStepIsCheckedAndTrainingGoesOn(void) {
   const zeromini_step_options good = StepOptions();
   zeromini_group* group = zeromini_self();
   zeromini_optimizer* optimizer = Make(group);
-  STEP_REFUSED(options.learning_rate = NAN, "learning rate");
-  STEP_REFUSED(options.learning_rate = INFINITY, "learning rate");
+  STEP_REFUSED(options.learning_rate = NAN, "learning");
+  STEP_REFUSED(zeromini_step_options_init(&options, sizeof options),
+               "learning_rate is not given");
+  STEP_REFUSED(options.learning_rate = INFINITY, "learning");
   STEP_REFUSED(options.wait = 2, "zeromini_step_options.wait is 2");
   STEP_REFUSED(options.loss_scale = 0, "loss scale");
   STEP_REFUSED(options.loss_scale = NAN, "loss scale");
