@@ -20,9 +20,10 @@
  *     wait_param may be called from any thread, group_abort at any time.
  * (7) No argument ends the program. A NULL that is not allowed, a number out of
  *     range or a value that an enum does not have gives
- *     ZEROMINI_INVALID_ARGUMENT, whose message names the argument or field. A
- *     collective call that is refused fails on the other ranks, too. Of a NULL
- *     handle, what returns no code returns 0, NULL, "" or, for a rank, -1.
+ *     ZEROMINI_INVALID_ARGUMENT, whose message names the argument or field. If
+ *     one rank's optimizer_create, step or exchange is refused, so are those of
+ *     the others; a group is then broken, an optimizer is not. What returns
+ *     no code returns 0, NULL, "" or, for a rank, -1 if its handle is NULL.
  */
 
 #ifndef ZEROMINI_C_H_
@@ -174,7 +175,7 @@ typedef struct zeromini_param {
   size_t struct_size;
   const char* name;
   const int64_t* shape;
-  int dims;
+  int dims;           /* 1 to 64. */
   int output_is_last; /* 0 or 1. */
   int64_t slices;
   int64_t padding_rows;

@@ -145,7 +145,7 @@ static inline int RunApart(const NamedTest* test) {
     test_name = test->name;
     test->run();
     fflush(stderr);
-    _exit(failures == 0 ? 0 : 1);
+    exit(failures == 0 ? 0 : 1); /* Not _exit(): leaks are looked for. */
   }
   waitpid(child, &status, 0);
   if (WIFSIGNALED(status)) {
