@@ -81,7 +81,7 @@ void zeromini_free(void* memory);   /* Error messages and other strings. */
 
 /* ---- Streams: in-order queues of work on a thread of their own. ---- */
 
-/* NULL if there is no thread for it. */
+/* If there is no thread for it, waiting for it says so. */
 zeromini_stream* zeromini_stream_create(const char* name);
 
 /* Runs what is queued, and waits for it. Not from a task of the stream. */
