@@ -300,7 +300,7 @@ static void EveryFieldOfTheStepIsCheckedAndTrainingGoesOn(void) {
   zeromini_optimizer* optimizer = Make(group);
   STEP_REFUSED(options.learning_rate = NAN, "learning");
   STEP_REFUSED(zeromini_step_options_init(&options, sizeof options),
-               "learning_rate is not given");
+               "not given");
   STEP_REFUSED(options.learning_rate = INFINITY, "learning");
   STEP_REFUSED(options.wait = 2, "zeromini_step_options.wait is 2");
   STEP_REFUSED(options.loss_scale = 0, "loss scale");
