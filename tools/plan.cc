@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "tools/config_preset.h"
 #include "tools/scaled_preset.h"
 #include "tools/verbs.h"
 #include "zeromini/internal/status_macros.h"
@@ -27,6 +28,7 @@ constexpr int64_t kFloatBytes = 4;
 
 struct PlanArgs {
   std::vector<std::string> models;
+  std::vector<std::string> configs;
   std::vector<int> ranks;
   std::vector<std::string> optimizers = {"adam-mini", "adamw"};
   int stage = 1;
@@ -254,17 +256,36 @@ absl::Status PlanOne(const PlanArgs& args, const ModelPreset& preset,
   return absl::OkStatus();
 }
 
-absl::Status RunPlan(const PlanArgs& args) {
-  PlanOptions options;
-  options.stage = args.stage;
-  options.bucket_bytes = args.bucket_bytes;
-  if (args.value_blocks == "whole") options.value_blocks = ValueBlocks::kWhole;
+absl::StatusOr<std::vector<ModelPreset>> FindModels(const PlanArgs& args) {
+  if (args.models.empty() && args.configs.empty()) {
+    return absl::InvalidArgumentError("--model or --config is required");
+  }
   std::vector<ModelPreset> presets;
   for (const std::string& name : args.models) {
     ZEROMINI_ASSIGN_OR_RETURN(ModelPreset preset,
                               FindScaledPreset(name, args.scale));
     presets.push_back(std::move(preset));
   }
+  std::vector<std::string> warnings;
+  for (const std::string& path : args.configs) {
+    ZEROMINI_ASSIGN_OR_RETURN(ModelPreset preset,
+                              PresetFromConfig(path, &warnings));
+    ZEROMINI_ASSIGN_OR_RETURN(preset, Scaled(std::move(preset), args.scale));
+    presets.push_back(std::move(preset));
+  }
+  for (const std::string& warning : warnings) {
+    std::fprintf(stderr, "zeromini plan: warning: %s\n", warning.c_str());
+  }
+  return presets;
+}
+
+absl::Status RunPlan(const PlanArgs& args) {
+  PlanOptions options;
+  options.stage = args.stage;
+  options.bucket_bytes = args.bucket_bytes;
+  if (args.value_blocks == "whole") options.value_blocks = ValueBlocks::kWhole;
+  ZEROMINI_ASSIGN_OR_RETURN(const std::vector<ModelPreset> presets,
+                            FindModels(args));
   Json list = Json::array();
   PrintHeader();
   for (const ModelPreset& preset : presets) {
@@ -292,10 +313,13 @@ void AddPlan(CLI::App& app, int* exit_code) {
       "plan", "Plan a model's shards: padding, memory and bytes per step");
   auto args = std::make_shared<PlanArgs>();
   plan->add_option("--model", args->models, "Models, separated by commas")
-      ->delimiter(',')
-      ->required();
+      ->delimiter(',');
+  plan->add_option("--config", args->configs,
+                   "Hugging Face config.json files, separated by commas")
+      ->delimiter(',');
   plan->add_option("--ranks", args->ranks, "Ranks, separated by commas")
       ->delimiter(',')
+      ->check(CLI::Range(1, kMaxPlanRanks))
       ->required();
   plan->add_option("--stage", args->stage, "ZeRO stage")
       ->check(CLI::Range(1, 3))

@@ -63,11 +63,16 @@ absl::StatusOr<int64_t> ParseScale(const std::string& text) {
 
 }  // namespace
 
+absl::StatusOr<ModelPreset> Scaled(ModelPreset preset,
+                                   const std::string& scale) {
+  ZEROMINI_ASSIGN_OR_RETURN(const int64_t divisor, ParseScale(scale));
+  return Scale(std::move(preset), divisor);
+}
+
 absl::StatusOr<ModelPreset> FindScaledPreset(const std::string& name,
                                              const std::string& scale) {
-  ZEROMINI_ASSIGN_OR_RETURN(const int64_t divisor, ParseScale(scale));
   ZEROMINI_ASSIGN_OR_RETURN(ModelPreset preset, FindPreset(name));
-  return Scale(std::move(preset), divisor);
+  return Scaled(std::move(preset), scale);
 }
 
 }  // namespace zeromini::tools

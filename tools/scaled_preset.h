@@ -12,6 +12,8 @@ namespace zeromini::tools {
 
 // `scale` is "1" or "1/k": divides layers and vocabulary, never widths.
 // InvalidArgument for another, or if no layer is left.
+absl::StatusOr<ModelPreset> Scaled(ModelPreset preset,
+                                   const std::string& scale);
 absl::StatusOr<ModelPreset> FindScaledPreset(const std::string& name,
                                              const std::string& scale);
 

@@ -99,6 +99,25 @@ TEST(ModelConfigTest, RefusesHeadsThatDoNotFit) {
                                          HasSubstr("key/value")));
 }
 
+TEST(ModelConfigTest, NamesTheSizeThatNoModelHas) {
+  for (int64_t size : {int64_t{-8}, int64_t{1} << 40}) {
+    ModelConfig config;
+    config.head_dim = size;
+    EXPECT_THAT(Complete(config),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr("head size"),
+                               HasSubstr(std::to_string(size)))));
+    config = ModelConfig();
+    config.layers = size;
+    EXPECT_THAT(Complete(config), StatusIs(absl::StatusCode::kInvalidArgument,
+                                           HasSubstr("layers is")));
+  }
+  ModelConfig config;
+  config.hidden = 2'000'000'000;
+  EXPECT_THAT(Complete(config),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("2^40")));
+}
+
 TEST(ModelConfigTest, DefaultIsAboutAMillionParameters) {
   ASSERT_OK_AND_ASSIGN(ModelConfig config, NamedConfig("llama-1m"));
   ASSERT_OK(Complete(config));

@@ -5,106 +5,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
+#include "tools/train/hf_keys.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
 namespace {
 
 using Json = nlohmann::json;
-
-// Reads typed keys of one file and keeps the first error.
-class KeyReader {
- public:
-  KeyReader(const Json& json, std::string path)
-      : json_(json), path_(std::move(path)) {}
-
-  void Size(const char* key, bool required, int64_t& value) {
-    const auto found = json_.find(key);
-    if (found == json_.end() || found->is_null()) {
-      if (required) Fail(key, "is missing");
-      return;
-    }
-    constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-    if (!found->is_number_integer() || found->get<double>() < 1 ||
-        found->get<double>() > static_cast<double>(kMost)) {
-      Fail(key, absl::StrCat("must be a whole number from 1 to ", kMost));
-      return;
-    }
-    value = found->get<int64_t>();
-  }
-
-  void Positive(const char* key, double& value) {
-    const auto found = json_.find(key);
-    if (found == json_.end() || found->is_null()) return;
-    if (!found->is_number() || !(found->get<double>() > 0)) {
-      Fail(key, "must be a number above 0");
-      return;
-    }
-    value = found->get<double>();
-  }
-
-  void Flag(const char* key, bool& value) {
-    const auto found = json_.find(key);
-    if (found == json_.end() || found->is_null()) return;
-    if (!found->is_boolean()) {
-      Fail(key, "must be true or false");
-      return;
-    }
-    value = found->get<bool>();
-  }
-
-  void Fail(const char* key, const std::string& problem) {
-    if (!status_.ok()) return;
-    status_ = absl::InvalidArgumentError(
-        absl::StrCat(path_, ": key '", key, "' ", problem));
-  }
-
-  const absl::Status& status() const { return status_; }
-
- private:
-  const Json& json_;
-  std::string path_;
-  absl::Status status_;
-};
-
-ModelConfig ReadLlamaKeys(KeyReader& keys) {
-  ModelConfig config;
-  keys.Size("hidden_size", true, config.hidden);
-  keys.Size("num_hidden_layers", true, config.layers);
-  keys.Size("num_attention_heads", true, config.heads);
-  config.kv_heads = config.heads;
-  keys.Size("num_key_value_heads", false, config.kv_heads);
-  keys.Size("head_dim", false, config.head_dim);
-  keys.Size("intermediate_size", true, config.ffn);
-  keys.Size("vocab_size", true, config.vocab);
-  config.context = 2048;
-  keys.Size("max_position_embeddings", false, config.context);
-  keys.Positive("rope_theta", config.rope_theta);
-  config.norm_epsilon = 1e-6;
-  keys.Positive("rms_norm_eps", config.norm_epsilon);
-  keys.Positive("initializer_range", config.init_std);
-  keys.Flag("tie_word_embeddings", config.tied_head);
-  return config;
-}
-
-ModelConfig ReadGpt2Keys(KeyReader& keys) {
-  ModelConfig config;
-  config.architecture = Architecture::kGpt2;
-  keys.Size("n_embd", true, config.hidden);
-  keys.Size("n_layer", true, config.layers);
-  keys.Size("n_head", true, config.heads);
-  config.kv_heads = config.heads;
-  config.ffn = 4 * config.hidden;
-  keys.Size("n_inner", false, config.ffn);
-  keys.Size("vocab_size", true, config.vocab);
-  config.context = 1024;
-  keys.Size("n_positions", false, config.context);
-  keys.Positive("layer_norm_epsilon", config.norm_epsilon);
-  keys.Positive("initializer_range", config.init_std);
-  config.tied_head = true;
-  keys.Flag("tie_word_embeddings", config.tied_head);
-  return config;
-}
 
 absl::StatusOr<Json> ReadJsonObject(const std::string& path) {
   std::ifstream file(path);
@@ -117,6 +24,44 @@ absl::StatusOr<Json> ReadJsonObject(const std::string& path) {
         absl::StrCat(path, ": is not a JSON object"));
   }
   return json;
+}
+
+absl::Status CheckSizes(const ModelConfig& config) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  const struct {
+    const char* name;
+    int64_t size, least;
+  } sizes[] = {{"hidden size", config.hidden, 1},
+               {"layers", config.layers, 1},
+               {"heads", config.heads, 1},
+               {"key/value heads", config.kv_heads, 1},
+               {"head size", config.head_dim, 0},
+               {"MLP width", config.ffn, 1},
+               {"vocabulary", config.vocab, 1},
+               {"context", config.context, 1}};
+  for (const auto& each : sizes) {
+    if (each.size >= each.least && each.size <= kMost) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("every size of a model is at least 1 and at most ", kMost,
+                     "; ", each.name, " is ", each.size));
+  }
+  return absl::OkStatus();
+}
+
+// Before LibTorch is asked for so much; in doubles, which do not overflow.
+absl::Status CheckCount(const ModelConfig& config) {
+  constexpr double kMost = 1ull << 40;
+  const auto c = static_cast<double>(config.hidden);
+  const auto layers = static_cast<double>(config.layers);
+  const auto heads = static_cast<double>(config.heads + config.kv_heads);
+  const double count = c * static_cast<double>(config.vocab + config.context) +
+                       layers * c *
+                           (2 * heads * static_cast<double>(config.head_dim) +
+                            2 * static_cast<double>(config.ffn));
+  if (count <= kMost) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("a model of these sizes has about ", count,
+                   " parameters, more than 2^40"));
 }
 
 }  // namespace
@@ -141,24 +86,7 @@ absl::StatusOr<ModelConfig> NamedConfig(const std::string& name) {
 
 absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& path) {
   ZEROMINI_ASSIGN_OR_RETURN(const Json json, ReadJsonObject(path));
-  KeyReader keys(json, path);
-  const auto type = json.find("model_type");
-  if (type == json.end() || !type->is_string()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": key 'model_type' is missing or is not a string"));
-  }
-  const std::string family = type->get<std::string>();
-  ModelConfig config;
-  if (family == "gpt2") {
-    config = ReadGpt2Keys(keys);
-  } else if (family == "llama" || family == "mistral") {
-    config = ReadLlamaKeys(keys);
-  } else {
-    keys.Fail("model_type", absl::StrCat("is '", family,
-                                         "'; llama, mistral and gpt2 are "
-                                         "supported"));
-  }
-  ZEROMINI_RETURN_IF_ERROR(keys.status());
+  ZEROMINI_ASSIGN_OR_RETURN(ModelConfig config, ConfigFromHfKeys(json, path));
   const absl::Status fits = Complete(config);
   if (!fits.ok()) {
     return absl::InvalidArgumentError(
@@ -168,11 +96,7 @@ absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& path) {
 }
 
 absl::Status Complete(ModelConfig& config) {
-  if (config.hidden < 1 || config.layers < 1 || config.heads < 1 ||
-      config.kv_heads < 1 || config.ffn < 1 || config.vocab < 1 ||
-      config.context < 1) {
-    return absl::InvalidArgumentError("every size of a model is at least 1");
-  }
+  ZEROMINI_RETURN_IF_ERROR(CheckSizes(config));
   if (config.head_dim == 0) {
     if (config.hidden % config.heads != 0) {
       return absl::InvalidArgumentError(
@@ -197,7 +121,7 @@ absl::Status Complete(ModelConfig& config) {
         "GPT-2 has as many key/value heads as heads, and hidden is heads "
         "times the head size");
   }
-  return absl::OkStatus();
+  return CheckCount(config);
 }
 
 int64_t ParameterCount(const ModelConfig& config) {

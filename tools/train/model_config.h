@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -19,8 +20,9 @@ struct ModelConfig {
   int64_t hidden = 128;
   int64_t layers = 5;
   int64_t heads = 4;
-  int64_t kv_heads = 2;  // GPT-2: equal to heads.
-  int64_t head_dim = 0;  // 0: hidden / heads.
+  int64_t kv_heads = 2;       // GPT-2: equal to heads.
+  int64_t head_dim = 0;       // 0: hidden / heads.
+  bool own_head_dim = false;  // It was given: not hidden / heads.
   int64_t ffn = 352;
   int64_t vocab = 256;
   int64_t context = 128;
@@ -28,6 +30,10 @@ struct ModelConfig {
   double norm_epsilon = 1e-5;
   bool tied_head = false;
   double init_std = 0.02;
+  // Tokens a token looks back on, itself included; 0: all. Longer sequences
+  // than this cannot be trained.
+  int64_t attention_window = 0;
+  std::vector<std::string> warnings;  // Of a config.json, for rank 0 to log.
 };
 
 // "llama-1m" (the default: about a million parameters, byte-level), "llama",
@@ -35,10 +41,12 @@ struct ModelConfig {
 absl::StatusOr<ModelConfig> NamedConfig(const std::string& name);
 
 // The Hugging Face keys (model_type, hidden_size, ...; n_embd, n_layer, ... for
-// GPT-2). InvalidArgument names the file and the key.
+// GPT-2). InvalidArgument names the file and the key; so it does where a value
+// makes another model than ours, such as scaled rotary positions or biases.
 absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& path);
 
-// Fills head_dim in; InvalidArgument if the numbers do not fit together.
+// Fills head_dim in; InvalidArgument if the numbers do not fit together or are
+// too large.
 absl::Status Complete(ModelConfig& config);
 
 // What the model will hold, by formula; a tied head counts once.

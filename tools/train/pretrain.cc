@@ -134,6 +134,9 @@ void Trainer::Announce() const {
                options_.stage);
   spdlog::info("{}: {} training and {} validation bytes", options_.data,
                data_->training_tokens(), data_->validation_tokens());
+  for (const std::string& warning : options_.model.warnings) {
+    spdlog::warn("{}", warning);
+  }
   if (blas.slow) {
     spdlog::warn(
         "LibTorch multiplies with the slow reference BLAS ({}): install "
@@ -304,6 +307,13 @@ absl::StatusOr<PretrainResult> Trainer::Run() {
   return std::move(result_);
 }
 
+absl::Status AbortWith(const char* what, Communicator& group) {
+  const absl::Status status =
+      absl::InternalError(absl::StrCat("torch: ", what));
+  group.Abort(status);
+  return status;
+}
+
 }  // namespace
 
 absl::StatusOr<PretrainResult> Pretrain(const PretrainOptions& options,
@@ -313,11 +323,10 @@ absl::StatusOr<PretrainResult> Pretrain(const PretrainOptions& options,
     Trainer trainer(options, group);
     ZEROMINI_RETURN_IF_ERROR(trainer.Build());
     return trainer.Run();
+  } catch (const c10::Error& error) {  // what() would be a backtrace.
+    return AbortWith(error.what_without_backtrace(), group);
   } catch (const std::exception& error) {
-    const absl::Status status =
-        absl::InternalError(absl::StrCat("torch: ", error.what()));
-    group.Abort(status);
-    return status;
+    return AbortWith(error.what(), group);
   }
 }
 

@@ -21,6 +21,13 @@ absl::Status CheckSizes(const PretrainOptions& options) {
         "--length ", options.length, " must be from 1 to the model's context, ",
         options.model.context));
   }
+  const int64_t window = options.model.attention_window;
+  if (window > 0 && options.length > window) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--length ", options.length, " is longer than the model's ",
+        "sliding_window, ", window, ", and attention here has no window; set ",
+        "--length ", window, " or less"));
+  }
   if (options.schedule.steps < 1) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--steps must be at least 1, not ", options.schedule.steps));

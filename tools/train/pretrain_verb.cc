@@ -1,5 +1,6 @@
 #include <cstdio>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,14 +34,19 @@ void AddModelFlags(CLI::App& app, Flags& flags) {
   app.add_option("--model", flags.model, "llama-1m, llama or gpt2")
       ->capture_default_str();
   app.add_option("--config", flags.config, "Hugging Face config.json");
-  app.add_option("--hidden", flags.hidden, "Width of the residual stream");
-  app.add_option("--layers", flags.layers, "Transformer layers");
-  app.add_option("--heads", flags.heads, "Attention heads");
-  app.add_option("--kv-heads", flags.kv_heads, "Key and value heads");
-  app.add_option("--head-dim", flags.head_dim, "Default hidden / heads");
-  app.add_option("--ffn", flags.ffn, "Width of the MLP");
-  app.add_option("--vocab", flags.vocab, "At least 256: tokens are bytes");
-  app.add_option("--context", flags.context, "Longest sequence");
+  const CLI::Range size(1, std::numeric_limits<int32_t>::max());
+  app.add_option("--hidden", flags.hidden, "Width of the residual stream")
+      ->check(size);
+  app.add_option("--layers", flags.layers, "Transformer layers")->check(size);
+  app.add_option("--heads", flags.heads, "Attention heads")->check(size);
+  app.add_option("--kv-heads", flags.kv_heads, "Key and value heads")
+      ->check(size);
+  app.add_option("--head-dim", flags.head_dim, "Default hidden / heads")
+      ->check(size);
+  app.add_option("--ffn", flags.ffn, "Width of the MLP")->check(size);
+  app.add_option("--vocab", flags.vocab, "At least 256: tokens are bytes")
+      ->check(size);
+  app.add_option("--context", flags.context, "Longest sequence")->check(size);
   app.add_flag("--tie-head", flags.tie_head, "Head shares the embedding");
 }
 
@@ -174,7 +180,7 @@ absl::StatusOr<ModelConfig> ModelFrom(const Flags& flags) {
     ZEROMINI_ASSIGN_OR_RETURN(model, ReadHfConfig(flags.config));
   }
   // A derived head size follows the sizes it is derived from.
-  if (flags.hidden || flags.heads) model.head_dim = 0;
+  if ((flags.hidden || flags.heads) && !model.own_head_dim) model.head_dim = 0;
   if (flags.heads && !flags.kv_heads) model.kv_heads = *flags.heads;
   const auto set = [](const std::optional<int64_t>& flag, int64_t& value) {
     if (flag) value = *flag;
