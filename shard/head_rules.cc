@@ -36,8 +36,8 @@ absl::StatusOr<int64_t> NeedHeadDim(const ParamSpec& spec,
   return Refuse(spec, absl::StrCat("its blocks are heads and need a head "
                                    "dimension, but ",
                                    why,
-                                   "; set head_dim of the model's shape, or "
-                                   "give the parameter a block rule"));
+                                   "; set ModelShape::head_dim, or give it a "
+                                   "ParamSpec::rule"));
 }
 
 // What the tensor's rows should be a multiple of head_dim for.
@@ -69,19 +69,19 @@ std::string Cure(const ParamSpec& spec, Role role, const RowGeometry& geometry,
   if (geometry.row_elements == heads * dim &&
       (model.hidden <= 0 || rows == model.hidden)) {
     return spec.output_is_last
-               ? "it looks stored [out, in]: clear output_is_last"
-               : "it looks stored [in, out]: set output_is_last";
+               ? "it looks stored [out, in]: clear ParamSpec::output_is_last"
+               : "it looks stored [in, out]: set ParamSpec::output_is_last";
   }
   if (role == Role::kKey && model.kv_heads == 0 && rows % dim == 0 &&
       model.heads % (rows / dim) == 0) {
-    return absl::StrCat("set kv_heads to ", rows / dim, " if its heads have ",
-                        dim, " rows");
+    return absl::StrCat("set ModelShape::kv_heads to ", rows / dim,
+                        " if its heads have ", dim, " rows");
   }
   if (rows % heads == 0) {
-    return absl::StrCat("set head_dim to ", rows / heads,
+    return absl::StrCat("set ModelShape::head_dim to ", rows / heads,
                         " if the model has that many heads");
   }
-  return "set heads, kv_heads and head_dim of the model's shape as it has them";
+  return "set ModelShape::heads, kv_heads and head_dim as the model has them";
 }
 
 // Keys of a model whose head_dim is certain tell how many kv heads there are.
@@ -111,7 +111,7 @@ absl::Status CheckRows(const ParamSpec& spec, Role role,
                 model.head_dim > 0 ? "" : " (hidden / heads)", " have ",
                 expected.heads * dim, "; ", Cure(spec, role, geometry, model),
                 ", or, if it is of a tower with other heads, give it a "
-                "block rule such as Heads(rows of one of its heads)"));
+                "ParamSpec::rule as BlockRule::Heads(rows of one head)"));
 }
 
 // Rows may fit by chance: in another tower, or the wrong way round.
@@ -124,9 +124,10 @@ void WarnOfInputs(const ParamSpec& spec, const NameClass& found,
   }
   choice->warnings.push_back(absl::StrCat(
       Describe(spec), ": has ", geometry.row_elements,
-      " inputs where hidden is ", model.hidden, ", with output_is_last ",
+      " inputs where hidden is ", model.hidden,
+      ", with ParamSpec::output_is_last ",
       spec.output_is_last ? "set" : "not set",
-      "; if that is right, as in another tower, give it a block rule"));
+      "; if that is right, as in another tower, give it a ParamSpec::rule"));
 }
 
 BlockRule Thirds(const ModelShape& model, bool whole_value) {
@@ -145,7 +146,7 @@ BlockRule KvGroups(const ModelShape& model, bool whole_value) {
 }
 
 std::string Text(const BlockRule& fused) {
-  std::string text = "Fused({";
+  std::string text = "BlockRule::Fused({";
   for (const BlockSegment& segment : fused.segments) {
     absl::StrAppend(&text, text.back() == '{' ? "" : ", ", "{", segment.rows,
                     ", ", segment.rows_per_block, "}");
@@ -187,8 +188,8 @@ absl::StatusOr<BlockRule> HeadRuleFor(const ParamSpec& spec,
   if (found.order == RowOrder::kMlaKeyValue) {
     return Refuse(spec,
                   "holds keys and values of latent attention, whose rows per "
-                  "head the model's shape does not tell; give it the block "
-                  "rule Fused({{qk_nope_head_dim, qk_nope_head_dim}, "
+                  "head ModelShape does not tell; give it the rule "
+                  "BlockRule::Fused({{qk_nope_head_dim, qk_nope_head_dim}, "
                   "{v_head_dim, 1}})");
   }
   ZEROMINI_ASSIGN_OR_RETURN(const int64_t dim, NeedHeadDim(spec, model));
@@ -197,8 +198,8 @@ absl::StatusOr<BlockRule> HeadRuleFor(const ParamSpec& spec,
   if (fused && model.heads <= 0) {
     return Refuse(spec,
                   "its rows are fused Q, K and V, but the number of heads is "
-                  "unknown; set heads of the model's shape, or give the "
-                  "parameter a block rule");
+                  "unknown; set ModelShape::heads, or give it a "
+                  "ParamSpec::rule");
   }
   if (ExpectedOf(found.role, model).heads > 0) {
     ZEROMINI_RETURN_IF_ERROR(CheckRows(spec, found.role, geometry, model));

@@ -85,9 +85,9 @@ absl::Status CheckOrientation(const ParamSpec& spec, const NameClass& found,
       Describe(spec), ": has ", expected, input ? " inputs" : " outputs",
       " where the model's hidden size is ", model.hidden, ", and ", other,
       input ? " outputs" : " inputs", "; it looks stored ",
-      spec.output_is_last ? "[out, in]: clear output_is_last"
-                          : "[in, out]: set output_is_last",
-      ", or, if it is right as it is, give it a block rule such as Rows()"));
+      spec.output_is_last ? "[out, in]: clear ParamSpec::output_is_last"
+                          : "[in, out]: set ParamSpec::output_is_last",
+      ", or, if it is right as it is, a ParamSpec::rule as BlockRule::Rows()"));
 }
 
 void WarnOfSquares(absl::Span<const PlannedParam> params,
@@ -115,7 +115,7 @@ void WarnOfSquares(absl::Span<const PlannedParam> params,
       "]: is square and taken as stored ",
       first->transposed ? "[in, out], while the matrices beside it are not"
                         : "[out, in], while those beside it are [in, out]",
-      "; set or clear output_is_last, or give it a block rule",
+      "; set or clear ParamSpec::output_is_last, or give it a ParamSpec::rule",
       more > 0 ? absl::StrCat(" (and ", more, " more)") : ""));
 }
 

@@ -19,16 +19,15 @@ absl::Status CheckModel(const ModelShape& model) {
        {model.hidden, model.heads, model.kv_heads, model.head_dim}) {
     if (size >= 0 && size <= kMaxSize) continue;
     return absl::InvalidArgumentError(absl::StrCat(
-        "hidden, heads, kv_heads, head_dim of the model's shape are ",
-        model.hidden, ", ", model.heads, ", ", model.kv_heads, ", ",
-        model.head_dim, "; each must be from 1 to ", kMaxSize,
-        ", or 0 if unknown"));
+        "ModelShape::hidden, heads, kv_heads, head_dim are ", model.hidden,
+        ", ", model.heads, ", ", model.kv_heads, ", ", model.head_dim,
+        "; each must be from 1 to ", kMaxSize, ", or 0 if unknown"));
   }
   if (model.heads > 0 && model.kv_heads > 0 &&
       model.heads % model.kv_heads != 0) {
     return absl::InvalidArgumentError(
-        absl::StrCat(model.kv_heads, " kv_heads do not divide ", model.heads,
-                     " heads of the model's shape"));
+        absl::StrCat("ModelShape::kv_heads ", model.kv_heads,
+                     " do not divide ModelShape::heads ", model.heads));
   }
   return absl::OkStatus();
 }

@@ -49,16 +49,17 @@ absl::Status CheckDimensions(const ParamSpec& spec, const NameClass& found) {
   if (spec.slices > 1) {
     return Refuse(
         spec, absl::StrCat("each of its ", spec.slices, " slices has ", dims,
-                           " dimensions; give it a block rule"));
+                           " dimensions; give it a ParamSpec::rule"));
   }
   return Refuse(
-      spec, absl::StrCat(
-                "has ", dims,
-                " dimensions: if dimension 0 stacks matrices "
-                "(experts, layers), set slices to ",
-                spec.shape[0],
-                "; if it is the output, as of a convolution, give it the block "
-                "rule Rows()"));
+      spec,
+      absl::StrCat(
+          "has ", dims,
+          " dimensions: if dimension 0 stacks matrices "
+          "(experts, layers), set ParamSpec::slices to ",
+          spec.shape[0],
+          "; if it is the output, as of a convolution, set ParamSpec::rule "
+          "to BlockRule::Rows()"));
 }
 
 std::string DefaultScalars(const ParamSpec& spec, bool matrix) {
@@ -80,7 +81,7 @@ void ChooseDefault(const ParamSpec& spec, bool matrix, BlockChoice* choice) {
   choice->decays = matrix;
   choice->warnings.push_back(absl::StrCat(
       Describe(spec), ": no name table knows it; chose ",
-      DefaultScalars(spec, matrix), "; set its block rule to say otherwise"));
+      DefaultScalars(spec, matrix), "; set ParamSpec::rule to say otherwise"));
 }
 
 absl::StatusOr<BlockRule> RuleFor(const ParamSpec& spec, const NameClass& found,

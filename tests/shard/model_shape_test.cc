@@ -54,7 +54,7 @@ TEST(ModelShapeTest, RefusesAHeadDimensionThatWouldHalveTheHeads) {
   ExpectRefused(
       Spec(kQuery, {2048, 1024}), With({1024, 16}),
       AllOf(HasSubstr("2048"), HasSubstr("16 heads"), HasSubstr("head_dim 64"),
-            HasSubstr("1024"), HasSubstr("set head_dim to 128")));
+            HasSubstr("1024"), HasSubstr("set ModelShape::head_dim to 128")));
   EXPECT_EQ(BlocksOf(Spec(kQuery, {2048, 1024}), With({1024, 16, 8, 128})), 16);
   EXPECT_EQ(BlocksOf(Spec(kKey, {1024, 1024}), With({1024, 16, 8, 128})), 8);
 }
@@ -62,10 +62,10 @@ TEST(ModelShapeTest, RefusesAHeadDimensionThatWouldHalveTheHeads) {
 TEST(ModelShapeTest, RefusesKeysOfAnotherNumberOfKvHeads) {
   ExpectRefused(Spec(kKey, {1024, 1024}), With({1024, 16, 8}),
                 AllOf(HasSubstr("8 kv heads"), HasSubstr("head_dim 64"),
-                      HasSubstr("set head_dim to 128")));
+                      HasSubstr("set ModelShape::head_dim to 128")));
   ExpectRefused(Spec(kKey, {1024, 4096}), With({4096, 32}),
                 AllOf(HasSubstr("32 kv heads"), HasSubstr("4096"),
-                      HasSubstr("kv_heads to 8")));
+                      HasSubstr("ModelShape::kv_heads to 8")));
 }
 
 TEST(ModelShapeTest, LetsKeysTellTheKvHeadsOfACertainHeadDimension) {
@@ -79,16 +79,16 @@ TEST(ModelShapeTest, RefusesFusedRowsThatDoNotFit) {
   ExpectRefused(Spec("model.layers.0.self_attn.qkv_proj.weight", {4096, 1024}),
                 With({1024, 16, 8}),
                 AllOf(HasSubstr("4096"), HasSubstr("2048"),
-                      HasSubstr("set head_dim to 128")));
+                      HasSubstr("set ModelShape::head_dim to 128")));
 }
 
 TEST(ModelShapeTest, RefusesATowerWithOtherHeads) {
   const ParamSpec vision =
       Spec("vision_tower.layers.0.self_attn.q_proj.weight", {1152, 1152});
   const PlanOptions text = With({2048, 32, 8, 64});
-  ExpectRefused(
-      vision, text,
-      AllOf(HasSubstr("1152"), HasSubstr("2048"), HasSubstr("Heads(")));
+  ExpectRefused(vision, text,
+                AllOf(HasSubstr("1152"), HasSubstr("2048"),
+                      HasSubstr("BlockRule::Heads(")));
   ParamSpec told = vision;
   told.rule = BlockRule::Heads(72);
   EXPECT_EQ(BlocksOf(told, text), 16);
@@ -119,7 +119,7 @@ TEST(ModelShapeTest, WarnsOfKeysThatFitTheWrongWayRound) {
 TEST(ModelShapeTest, SaysThatHeadsDoNotDivideHidden) {
   ExpectRefused(Spec(kQuery, {64, 64}), With({64, 5}),
                 AllOf(HasSubstr("5 heads do not divide hidden 64"),
-                      HasSubstr("head_dim")));
+                      HasSubstr("ModelShape::head_dim")));
 }
 
 TEST(ModelShapeTest, ChecksNothingWhereBlocksAreNoHeads) {
@@ -143,7 +143,7 @@ TEST(ModelShapeTest, GivesMlaQueriesTheirHeadsAndAsksForFusedKeysAndValues) {
       40);
   ExpectRefused(Spec(layer + "q_b_proj.weight", {128, 48}), With({64, 4}),
                 AllOf(HasSubstr("128"), HasSubstr("head_dim 16"),
-                      HasSubstr("set head_dim to 32")));
+                      HasSubstr("set ModelShape::head_dim to 32")));
   ParamSpec kv = Spec(layer + "kv_b_proj.weight", {160, 48});
   ExpectRefused(kv, options,
                 AllOf(HasSubstr("qk_nope_head_dim"), HasSubstr("v_head_dim")));
@@ -161,14 +161,18 @@ TEST(ModelShapeTest, RefusesShapesNoModelHas) {
     for (Naming naming : {Naming::kZeromini, Naming::kOfficial}) {
       PlanOptions options = With(shape);
       options.naming = naming;
-      EXPECT_THAT(MakePlan({norm}, options),
-                  StatusIs(absl::StatusCode::kInvalidArgument,
-                           HasSubstr("hidden, heads, kv_heads, head_dim")));
+      EXPECT_THAT(
+          MakePlan({norm}, options),
+          StatusIs(absl::StatusCode::kInvalidArgument,
+                   HasSubstr("ModelShape::hidden, heads, kv_heads, head_dim")));
     }
   }
-  EXPECT_THAT(MakePlan({norm}, With({64, 6, 4})),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("4 kv_heads do not divide 6 heads")));
+  EXPECT_THAT(
+      MakePlan({norm}, With({64, 6, 4})),
+      StatusIs(
+          absl::StatusCode::kInvalidArgument,
+          HasSubstr(
+              "ModelShape::kv_heads 4 do not divide ModelShape::heads 6")));
 }
 
 TEST(ModelShapeTest, RefusesMoreRanksThanAPlanIsMadeFor) {

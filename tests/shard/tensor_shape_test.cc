@@ -69,7 +69,7 @@ TEST(OrientationTest, SeesTransposedStorageWhereTheShapeTells) {
     EXPECT_THAT(MakePlan({spec}, Gqa()),
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          AllOf(HasSubstr(spec.name), HasSubstr("[in, out]"),
-                               HasSubstr("set output_is_last"))))
+                               HasSubstr("set ParamSpec::output_is_last"))))
         << spec.name;
     const PlannedParam told = Planned(Transposed(spec));
     EXPECT_TRUE(told.transposed) << spec.name;
@@ -84,7 +84,7 @@ TEST(OrientationTest, SeesAQueryOfOtherThanHiddenRowsStoredTheOtherWay) {
   const ParamSpec query = Spec("layers.0.attention.wq.weight", {32, 64});
   EXPECT_THAT(MakePlan({query}, options),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("set output_is_last")));
+                       HasSubstr("set ParamSpec::output_is_last")));
   EXPECT_EQ(Planned(Transposed(query), options).blocks_total, 4);
 }
 
@@ -96,7 +96,7 @@ TEST(OrientationTest, SeesADeclarationThatIsWrong) {
     EXPECT_THAT(MakePlan({Transposed(spec)}, Gqa()),
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          AllOf(HasSubstr(spec.name),
-                               HasSubstr("clear output_is_last"))));
+                               HasSubstr("clear ParamSpec::output_is_last"))));
   }
 }
 
@@ -159,10 +159,11 @@ TEST(DimensionsTest, AsksForSlicesOrARuleWhereDimensionsAreUnclear) {
         Spec("layers.0.attention.wo.weight", {4, 8, 32}),
         Spec("embed_tokens.weight", {4, 50, 32}),
         Spec("blocks.0.fc1.weight", {64, 16, 3})}) {
-    EXPECT_THAT(MakePlan({spec}, Gqa()),
-                StatusIs(absl::StatusCode::kInvalidArgument,
-                         AllOf(HasSubstr(spec.name), HasSubstr("slices"),
-                               HasSubstr("Rows()"))))
+    EXPECT_THAT(
+        MakePlan({spec}, Gqa()),
+        StatusIs(absl::StatusCode::kInvalidArgument,
+                 AllOf(HasSubstr(spec.name), HasSubstr("ParamSpec::slices"),
+                       HasSubstr("BlockRule::Rows()"))))
         << spec.name;
     EXPECT_OK(MakePlan({spec}, Gqa(Algorithm::kAdamW))) << spec.name;
     EXPECT_OK(MakePlan({spec}, Gqa(Algorithm::kSgd))) << spec.name;
