@@ -77,8 +77,12 @@ class BucketShard {
   const ExactSum& norm() const { return norm_; }
   bool finite(int run) const { return finite_[run] != 0; }
   // Split blocks that this rank owns rows of, and its partial sum of each.
+  struct Partial {
+    ExactSum finite;
+    double not_finite = 0;  // Of the other rows: NaN, infinity, or 0 if none.
+  };
   const std::vector<int>& splits() const { return splits_; }
-  const std::vector<ExactSum>& partials() const { return partials_; }
+  const std::vector<Partial>& partials() const { return partials_; }
 
   // Puts the whole sum of a split block where the update reads it.
   void SetSplitSum(int split, double sum);
@@ -96,6 +100,7 @@ class BucketShard {
                               const Buffer& buffer, int64_t values_at,
                               int64_t scales_at);
   int PartialOf(int split) const;  // splits_.size() if it is not here.
+  void AddToPartial(int split, double row_sum);
   void SumElements(const float* gradient, int run);
   void SumRows(const KernelTable& kernels, const float* gradient, int run,
                Stream stream);
@@ -110,9 +115,9 @@ class BucketShard {
   Buffer block_sums_;
   std::vector<double> row_sums_;  // Scratch.
   ExactSum norm_;
-  std::vector<char> finite_;        // Per run.
-  std::vector<int> splits_;         // Indices into Plan::split_blocks.
-  std::vector<ExactSum> partials_;  // Per entry of splits_.
+  std::vector<char> finite_;       // Per run.
+  std::vector<int> splits_;        // Indices into Plan::split_blocks.
+  std::vector<Partial> partials_;  // Per entry of splits_.
 };
 
 }  // namespace zeromini

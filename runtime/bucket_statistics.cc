@@ -50,7 +50,7 @@ void BucketShard::SumSpan(const KernelTable& kernels, const float* gradient,
   const int64_t row_elements = runs_[run].param->wire_row_elements;
   const int64_t rows_total = span.blocks * span.rows_per_block;
   double* sums = block_sums() + state.sums_offset;
-  ExactSum block;
+  BlockSummer block(span.rows_per_block);
   for (int64_t row = 0; row < rows_total; row += kRowsAtOnce) {
     const int64_t rows = std::min(kRowsAtOnce, rows_total - row);
     kernels.row_sums(
@@ -58,13 +58,13 @@ void BucketShard::SumSpan(const KernelTable& kernels, const float* gradient,
         stream);
     for (int64_t r = 0; r < rows; ++r) {
       const double sum = row_sums_[r];
-      if (!std::isfinite(sum)) {
+      if (std::isfinite(sum)) {
+        norm_.Add(sum);
+      } else {
         finite_[run] = 0;
-        continue;
       }
-      norm_.Add(sum);
       if (state.split >= 0) {
-        partials_[PartialOf(state.split)].Add(sum);
+        AddToPartial(state.split, sum);
         continue;
       }
       if (span.rows_per_block == 1) {
@@ -74,9 +74,7 @@ void BucketShard::SumSpan(const KernelTable& kernels, const float* gradient,
       block.Add(sum);
       const int64_t done = row + r + 1;
       if (done % span.rows_per_block != 0) continue;
-      sums[done / span.rows_per_block - 1] =
-          ExactSum::Round(block.limbs().data());
-      block = ExactSum();
+      sums[done / span.rows_per_block - 1] = block.Take();
     }
   }
 }
@@ -86,12 +84,21 @@ int BucketShard::PartialOf(int split) const {
   return static_cast<int>(at - splits_.begin());
 }
 
+void BucketShard::AddToPartial(int split, double row_sum) {
+  Partial& partial = partials_[PartialOf(split)];
+  if (std::isfinite(row_sum)) {
+    partial.finite.Add(row_sum);
+  } else {
+    partial.not_finite += row_sum;
+  }
+}
+
 void BucketShard::TakeStatistics(const KernelTable& kernels,
                                  const float* gradient, bool all,
                                  Stream stream) {
   row_sums_.resize(kRowsAtOnce);
   norm_ = ExactSum();
-  for (ExactSum& partial : partials_) partial = ExactSum();
+  for (Partial& partial : partials_) partial = Partial();
   std::fill(finite_.begin(), finite_.end(), char{1});
   for (size_t i = 0; i < runs_.size(); ++i) {
     const RunState& state = runs_[i];

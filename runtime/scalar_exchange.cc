@@ -1,6 +1,8 @@
 #include "runtime/scalar_exchange.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 namespace zeromini {
 namespace {
@@ -8,18 +10,21 @@ namespace {
 constexpr int kLimbs = ExactSum::kLimbs;
 constexpr int kAgreement = kLimbs;
 constexpr int kFirstParam = kLimbs + 1;
+constexpr int kSplitWords = kLimbs + 1;
 constexpr int64_t kNotFinite = int64_t{1} << 32;
+constexpr int64_t kNan = kNotFinite;
 
 }  // namespace
 
 ScalarExchange::ScalarExchange(int params, int splits)
     : params_(params),
-      words_(static_cast<size_t>(kFirstParam + params + splits * kLimbs), 0) {}
+      words_(static_cast<size_t>(kFirstParam + params + splits * kSplitWords),
+             0) {}
 
 int64_t ScalarExchange::ParamAt(int param) const { return kFirstParam + param; }
 
 int64_t ScalarExchange::SplitAt(int split) const {
-  return kFirstParam + params_ + int64_t{split} * kLimbs;
+  return kFirstParam + params_ + int64_t{split} * kSplitWords;
 }
 
 void ScalarExchange::Clear() {
@@ -30,10 +35,13 @@ void ScalarExchange::AddNorm(const ExactSum& norm) {
   for (int i = 0; i < kLimbs; ++i) words_[i] += norm.limbs()[i];
 }
 
-void ScalarExchange::AddSplit(int split, const ExactSum& partial) {
+void ScalarExchange::AddSplit(int split, const ExactSum& partial,
+                              double not_finite) {
   for (int i = 0; i < kLimbs; ++i) {
     words_[SplitAt(split) + i] += partial.limbs()[i];
   }
+  if (not_finite == 0) return;
+  words_[SplitAt(split) + kLimbs] += std::isnan(not_finite) ? kNan : 1;
 }
 
 void ScalarExchange::SetPresent(int param) { words_[ParamAt(param)] += 1; }
@@ -51,7 +59,10 @@ double ScalarExchange::SumOfSquares() const {
 }
 
 double ScalarExchange::SplitSum(int split) const {
-  return ExactSum::Round(words_.data() + SplitAt(split));
+  const int64_t* words = words_.data() + SplitAt(split);
+  if (words[kLimbs] >= kNan) return std::numeric_limits<double>::quiet_NaN();
+  if (words[kLimbs] > 0) return std::numeric_limits<double>::infinity();
+  return ExactSum::Round(words);
 }
 
 int ScalarExchange::RanksPresent(int param) const {

@@ -14,14 +14,17 @@ namespace zeromini {
 
 // Layout, in int64: limbs of the norm; agreement word; a word per parameter
 // (ranks that gave a gradient, and 2^32 times the ranks that own a part of it
-// that is not finite); limbs per split block. All are sums over ranks.
+// that is not finite); per split block its limbs and a word (ranks whose part
+// is infinite, and 2^32 times those whose part is NaN). All are sums over
+// ranks.
 class ScalarExchange {
  public:
   ScalarExchange(int params, int splits);
 
   void Clear();
   void AddNorm(const ExactSum& norm);
-  void AddSplit(int split, const ExactSum& partial);
+  // `not_finite`: the sum of the rows that are not; 0 if all are.
+  void AddSplit(int split, const ExactSum& partial, double not_finite = 0);
   void SetPresent(int param);
   void SetNotFinite(int param);
   void SetAgreement(uint64_t word);
@@ -31,6 +34,7 @@ class ScalarExchange {
 
   // After the all-reduce.
   double SumOfSquares() const;
+  // As BlockSum() of all rows: NaN or infinite if a part of it is.
   double SplitSum(int split) const;
   int RanksPresent(int param) const;
   int RanksNotFinite(int param) const;

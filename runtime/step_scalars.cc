@@ -52,7 +52,9 @@ void StepPipeline::AddScalars(int bucket) {
   const bool counts = groups_of_ranks_.of(plan_.buckets[bucket]).replica == 0;
   if (counts && TakesAllSums()) scalars_.AddNorm(shard.norm());
   for (size_t i = 0; counts && i < shard.splits().size(); ++i) {
-    scalars_.AddSplit(SplitSlot(shard.splits()[i]), shard.partials()[i]);
+    const BucketShard::Partial& partial = shard.partials()[i];
+    scalars_.AddSplit(SplitSlot(shard.splits()[i]), partial.finite,
+                      partial.not_finite);
   }
   // A parameter may have several runs here, but is counted once.
   std::vector<int> not_finite;
@@ -144,7 +146,7 @@ void StepPipeline::SetScales(double loss_scale, StepReport* report) {
   gradient_scale_ = MeanScale(loss_scale);
   report->grad_norm = std::numeric_limits<double>::quiet_NaN();
   report->clip_scale = 1;
-  if (!TakesAllSums()) return;
+  if (!NeedsStatistics()) return;
   report->grad_norm = std::sqrt(scalars_.SumOfSquares()) * gradient_scale_;
   if (options_.max_grad_norm > 0 &&
       report->grad_norm > options_.max_grad_norm) {
@@ -155,7 +157,9 @@ void StepPipeline::SetScales(double loss_scale, StepReport* report) {
 }
 
 absl::Status StepPipeline::DecideToSkip(StepReport* report) {
-  report->skipped_because = NameNotFinite();
+  // Sums that only the update needs decide nothing: which there are depends on
+  // the number of ranks and on formats.
+  if (NeedsStatistics()) report->skipped_because = NameNotFinite();
   if (!report->skipped_because.empty()) {
     if (options_.non_finite == NonFiniteGradients::kError) {
       return absl::InvalidArgumentError(

@@ -111,7 +111,8 @@ class Optimizer {
   // does not fit the budget beside what is gathered.
   //
   // Both are collective, and gradients leave when a bucket's last one comes: so
-  // all ranks must call Gather() and GradReady() in one order. Each gather
+  // all ranks must call Gather() and GradReady() in one order, and a gradient
+  // that is absent on some ranks only breaks it, kSkip or not. Each gather
   // sends what an all-gather of the group's weights costs: (ranks-1)/ranks of
   // their bytes.
   virtual absl::Status Gather(int gather_group,
@@ -137,7 +138,7 @@ class Optimizer {
   // broken group (absent or non-finite gradient), weights and state are those
   // of the last step, this step's gradients are dropped, and training may go
   // on. Sends what CountingCommunicator documents: gradients once per exchange
-  // and weights once, plus 8 bytes per parameter and 160 per split block.
+  // and weights once, plus 8 bytes per parameter and 168 per split block.
   virtual absl::StatusOr<StepReport> Step(const StepOptions& options) = 0;
 
   // Blocks until the last Step() or, at stage 3, Gather() has put the weights

@@ -70,6 +70,11 @@ struct OptimizerOptions {
   // it on, sums of squares are taken in Step(), not under backward.
   double max_grad_value = 0;
 
+  // Refuses or skips (`non_finite`) a step with a gradient that is not finite.
+  // Clipping and skip_above_grad_norm do so with it off, too, since they need
+  // the norm. With all off NaN and infinity are numbers like others, and go
+  // where the method's arithmetic takes them: into their block, on any number
+  // of ranks and in any format.
   bool check_finite = true;
   NonFiniteGradients non_finite = NonFiniteGradients::kError;
 
@@ -79,7 +84,10 @@ struct OptimizerOptions {
 
   // kError: every rank must give every gradient that is not frozen. kSkip: a
   // gradient absent on all ranks skips its parameter (no decay, no step); one
-  // present on some ranks counts as zero on the others.
+  // present on some ranks counts as zero on the others. At stage 3, if Gather()
+  // is called between gradients, a gradient must come on all ranks or on none,
+  // kSkip or not: exchanges leave in the order of the calls, and ranks whose
+  // orders differ get an error that names a parameter.
   AbsentGradients absent_gradients = AbsentGradients::kError;
 
   // Gradients given per parameter before a Step(). Stage 1 adds them locally
