@@ -1,6 +1,7 @@
 #include "runtime/option_checks.h"
 
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -9,7 +10,24 @@
 namespace zeromini {
 namespace {
 
-bool IsFraction(double beta) { return beta >= 0 && beta < 1; }
+// Kernels compute in fp32: what is checked is what they will see.
+bool FitsFloat(double value) {
+  return std::isfinite(static_cast<float>(value));
+}
+
+constexpr double kLeastFloat = std::numeric_limits<float>::min();
+
+bool IsFraction(double beta) {
+  return beta >= 0 && static_cast<float>(beta) < 1;
+}
+
+// 0, or what a gradient can be scaled to; infinity is a limit never reached.
+absl::Status CheckLimit(const char* name, double limit) {
+  if (limit == 0 || limit >= kLeastFloat) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, " must be 0 (off) or positive in fp32 (not negative, ",
+                   "at least ", kLeastFloat, "), got ", limit));
+}
 
 absl::Status CheckWire(const char* name, DType wire) {
   if (wire == DType::kFloat32 || wire == DType::kBFloat16) {
@@ -69,22 +87,22 @@ absl::Status CheckGroup(const ParamGroup& group) {
       CheckEnum(absl::StrCat("group '", group.name, "': algorithm"),
                 group.algorithm.value_or(Algorithm::kSgd), Algorithm::kSgd));
   if (!IsFraction(group.beta1) || !IsFraction(group.beta2)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("group '", group.name, "': betas must be in [0, 1), got ",
-                     group.beta1, " and ", group.beta2));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "group '", group.name, "': betas must be in [0, 1), also as ",
+        "fp32, got ", group.beta1, " and ", group.beta2));
   }
-  if (!(group.epsilon > 0) || !std::isfinite(group.epsilon)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("group '", group.name, "': epsilon must be positive, got ",
-                     group.epsilon));
+  if (!(group.epsilon >= kLeastFloat) || !FitsFloat(group.epsilon)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "group '", group.name, "': epsilon must be positive in fp32 (at least ",
+        kLeastFloat, "), got ", group.epsilon));
   }
-  if (!(group.weight_decay >= 0) || !std::isfinite(group.weight_decay) ||
+  if (!(group.weight_decay >= 0) || !FitsFloat(group.weight_decay) ||
       !(group.learning_rate_scale >= 0) ||
-      !std::isfinite(group.learning_rate_scale)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("group '", group.name, "': weight decay ",
-                     group.weight_decay, " and learning rate scale ",
-                     group.learning_rate_scale, " must not be negative"));
+      !FitsFloat(group.learning_rate_scale)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "group '", group.name, "': weight decay ", group.weight_decay,
+        " and learning rate scale ", group.learning_rate_scale,
+        " must not be negative, and finite as fp32"));
   }
   return absl::OkStatus();
 }
@@ -114,19 +132,11 @@ absl::Status CheckOptions(const OptimizerOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat(
         "micro_steps must be at least 1, got ", options.micro_steps));
   }
-  if (!(options.max_grad_norm >= 0)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "max_grad_norm must not be negative, got ", options.max_grad_norm));
-  }
-  if (!(options.max_grad_value >= 0)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "max_grad_value must not be negative, got ", options.max_grad_value));
-  }
-  if (!(options.skip_above_grad_norm >= 0)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("skip_above_grad_norm must not be negative, got ",
-                     options.skip_above_grad_norm));
-  }
+  ZEROMINI_RETURN_IF_ERROR(CheckLimit("max_grad_norm", options.max_grad_norm));
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckLimit("max_grad_value", options.max_grad_value));
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckLimit("skip_above_grad_norm", options.skip_above_grad_norm));
   // A C caller may give any number.
   if (options.master < MasterFormat::kNone ||
       options.master > MasterFormat::kRemainder8 ||
@@ -166,6 +176,66 @@ absl::Status CheckSpecs(absl::Span<const ParamSpec> params,
           "parameter '", param.name, "' is an expert's, but expert_slices is ",
           options.expert_slices));
     }
+  }
+  return absl::OkStatus();
+}
+
+namespace {
+
+absl::Status CheckGroupStep(const ParamGroup& group, double learning_rate,
+                            bool divides) {
+  const double rate = learning_rate * group.learning_rate_scale;
+  const std::string who =
+      absl::StrCat("group '", group.name, "': a learning rate of ", rate);
+  if (!FitsFloat(rate)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(who, " (", learning_rate, " times learning_rate_scale ",
+                     group.learning_rate_scale, ") is beyond fp32"));
+  }
+  if (rate * group.weight_decay > 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(who, " times a weight decay of ", group.weight_decay,
+                     " is above 1: decay would turn the weights around"));
+  }
+  // The largest factor that there can be: of a first update, where the gradient
+  // is zero.
+  const double most = rate / (1 - group.beta1) / group.epsilon;
+  if (divides && !FitsFloat(most)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(who, " over 1 - beta1 ", 1 - group.beta1, " and epsilon ",
+                     group.epsilon, " is beyond fp32; raise epsilon"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckStep(const StepOptions& step, const OptimizerOptions& options,
+                       absl::Span<const ParamGroup> groups, double mean_scale) {
+  if (!std::isfinite(step.learning_rate) || step.learning_rate < 0 ||
+      !std::isfinite(step.loss_scale) || step.loss_scale <= 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "learning rate ", step.learning_rate, " and loss scale ",
+        step.loss_scale,
+        " must be finite, the rate not negative, the scale positive"));
+  }
+  if (!FitsFloat(mean_scale) || mean_scale < kLeastFloat) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "with loss scale ", step.loss_scale, " gradients are multiplied by ",
+        mean_scale, ", which is beyond fp32"));
+  }
+  const double limit = options.max_grad_value / mean_scale;
+  if (options.max_grad_value > 0 && limit < kLeastFloat) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_grad_value ", options.max_grad_value,
+                     " with loss scale ", step.loss_scale,
+                     " clips gradients to ", limit, ", which is beyond fp32"));
+  }
+  for (const ParamGroup& group : groups) {
+    const bool divides =
+        group.algorithm.value_or(options.algorithm) != Algorithm::kSgd;
+    ZEROMINI_RETURN_IF_ERROR(
+        CheckGroupStep(group, step.learning_rate, divides));
   }
   return absl::OkStatus();
 }

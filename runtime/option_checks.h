@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "runtime/fnv_hash.h"
+#include "zeromini/optimizer.h"
 #include "zeromini/options.h"
 #include "zeromini/param_spec.h"
 
@@ -17,6 +18,13 @@ absl::Status CheckOptions(const OptimizerOptions& options);
 absl::Status CheckGroup(const ParamGroup& group);
 absl::Status CheckSpecs(absl::Span<const ParamSpec> params,
                         const OptimizerOptions& options);
+
+// What a step's update would multiply and divide by: InvalidArgument, with the
+// group and the numbers, if a kernel's fp32 cannot hold it or it would turn the
+// update around. `mean_scale`: what gradients are multiplied by before
+// clipping.
+absl::Status CheckStep(const StepOptions& step, const OptimizerOptions& options,
+                       absl::Span<const ParamGroup> groups, double mean_scale);
 
 // What may change between steps, and must do so on all ranks alike.
 void AddGroup(const ParamGroup& group, FnvHash* hash);
