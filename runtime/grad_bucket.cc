@@ -18,27 +18,9 @@ absl::StatusOr<std::unique_ptr<GradBucket>> GradBucket::Create(
     Slot slot;
     slot.param = param;
     for (int sharer : sharers[param]) slot.sources.push_back({sharer, 0});
-    result->slots_.push_back(slot);
-  }
-  for (size_t rank = 0; rank < layout.runs.size(); ++rank) {
-    for (const Run& run : layout.runs[rank]) {
-      std::vector<Piece>& pieces = result->SlotOf(run.param).pieces;
-      const int64_t offset =
-          static_cast<int64_t>(rank) * layout.wire_segment + run.wire_offset;
-      const int64_t row_elements =
-          context.plan.params[run.param].wire_row_elements;
-      if (!pieces.empty()) {
-        Piece& last = pieces.back();
-        const bool joins =
-            last.rows.first + last.rows.count == run.first_row &&
-            last.wire_offset + last.rows.count * row_elements == offset;
-        if (joins) {
-          last.rows.count += run.rows;
-          continue;
-        }
-      }
-      pieces.push_back({offset, {run.first_row, run.rows}});
-    }
+    slot.packing = std::make_shared<const Packing>(Packing{
+        context.plan.params[param], context.method, result->PiecesOf(param)});
+    result->slots_.push_back(std::move(slot));
   }
   const int64_t segment_bytes = layout.wire_segment * int64_t{sizeof(float)};
   if (context.stage == 1) {
@@ -61,6 +43,30 @@ absl::StatusOr<std::unique_ptr<GradBucket>> GradBucket::Create(
     result->wire_data_ = Floats(result->wire_);
   }
   return result;
+}
+
+std::vector<GradBucket::Piece> GradBucket::PiecesOf(int param) const {
+  const int64_t row_elements = context_.plan.params[param].wire_row_elements;
+  std::vector<Piece> pieces;
+  for (size_t rank = 0; rank < layout_.runs.size(); ++rank) {
+    for (const Run& run : layout_.runs[rank]) {
+      if (run.param != param) continue;
+      const int64_t offset =
+          static_cast<int64_t>(rank) * layout_.wire_segment + run.wire_offset;
+      if (!pieces.empty()) {
+        Piece& last = pieces.back();
+        const bool joins =
+            last.rows.first + last.rows.count == run.first_row &&
+            last.wire_offset + last.rows.count * row_elements == offset;
+        if (joins) {
+          last.rows.count += run.rows;
+          continue;
+        }
+      }
+      pieces.push_back({offset, {run.first_row, run.rows}});
+    }
+  }
+  return pieces;
 }
 
 GradBucket::Slot& GradBucket::SlotOf(int param) {
@@ -116,11 +122,11 @@ absl::Status GradBucket::EnsureWire() {
 
 absl::Status GradBucket::Pack(const Slot& slot, const void* source,
                               bool accumulate, Stream stream) {
-  const PlannedParam& param = context_.plan.params[slot.param];
+  const PlannedParam& param = slot.packing->param;
   Buffer packed;
   if (accumulate) {
     int64_t rows = 0;
-    for (const Piece& piece : slot.pieces) {
+    for (const Piece& piece : slot.packing->pieces) {
       rows = std::max(rows, piece.rows.count);
     }
     ZEROMINI_ASSIGN_OR_RETURN(
@@ -128,20 +134,23 @@ absl::Status GradBucket::Pack(const Slot& slot, const void* source,
                     rows * param.wire_row_elements * int64_t{sizeof(float)},
                     MemoryKind::kBuckets));
   }
-  context_.device.Submit(stream, [this, &slot, &param, source, packed,
-                                  wire = wire_data_](Stream on) {
-    const KernelTable& kernels = context_.device.kernels();
-    for (const Piece& piece : slot.pieces) {
-      float* place = wire + piece.wire_offset;
-      float* target = packed == nullptr ? place : Floats(packed);
-      context_.method.PackGradient(kernels, param, piece.rows, source, target,
-                                   on);
-      if (packed == nullptr) continue;
-      kernels.accumulate(
-          {place, target, piece.rows.count * param.wire_row_elements}, on);
-    }
-    return absl::OkStatus();
-  });
+  // A caller's stream may get here when the optimizer is gone.
+  context_.device.Submit(
+      stream, [&kernels = context_.device.kernels(), packing = slot.packing,
+               source, packed, wire = wire_data_, wire_memory = wire_,
+               flat_memory = context_.store.memory()](Stream on) {
+        const PlannedParam& of = packing->param;
+        for (const Piece& piece : packing->pieces) {
+          float* place = wire + piece.wire_offset;
+          float* target = packed == nullptr ? place : Floats(packed);
+          packing->method->PackGradient(kernels, of, piece.rows, source, target,
+                                        on);
+          if (packed == nullptr) continue;
+          kernels.accumulate(
+              {place, target, piece.rows.count * of.wire_row_elements}, on);
+        }
+        return absl::OkStatus();
+      });
   return absl::OkStatus();
 }
 
@@ -167,15 +176,23 @@ absl::Status GradBucket::Add(int param, int given_as, const void* gradient,
   return absl::OkStatus();
 }
 
-bool GradBucket::Ready(int number) const {
+bool GradBucket::Ready(int number) const { return FirstMissing(number) < 0; }
+
+int GradBucket::FirstMissing(int number) const {
   std::lock_guard<std::mutex> lock(mutex_);
   const int micro_steps =
       context_.stage == 1 ? context_.micro_steps : number + 1;
-  return std::all_of(slots_.begin(), slots_.end(), [&](const Slot& slot) {
-    return std::all_of(
-        slot.sources.begin(), slot.sources.end(),
-        [=](const Source& source) { return source.arrived >= micro_steps; });
-  });
+  for (const Slot& slot : slots_) {
+    for (const Source& source : slot.sources) {
+      if (source.arrived < micro_steps) return source.param;
+    }
+  }
+  return -1;
+}
+
+Event GradBucket::landed() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return landed_;
 }
 
 void GradBucket::ZeroUntouched(Stream stream) {
@@ -184,7 +201,7 @@ void GradBucket::ZeroUntouched(Stream stream) {
     const int64_t row_bytes =
         context_.plan.params[slot.param].wire_row_elements *
         int64_t{sizeof(float)};
-    for (const Piece& piece : slot.pieces) {
+    for (const Piece& piece : slot.packing->pieces) {
       context_.device.Zero(wire_data_ + piece.wire_offset,
                            piece.rows.count * row_bytes, stream);
     }
@@ -224,6 +241,7 @@ absl::Status GradBucket::Fire(int number, const RankGroups::Family& groups) {
   const bool into_shard = pooled_ && number == 0;
   ZEROMINI_RETURN_IF_ERROR(Exchange(groups, into_shard ? Floats(shard_) : own));
   Event landed = device.Record(stream);
+  landed_ = landed;
   ZEROMINI_RETURN_IF_ERROR(device.WaitFor(device.compute(), landed));
   if (pooled_) {
     if (!into_shard) {
@@ -279,6 +297,7 @@ void GradBucket::Reset() {
     for (Source& source : slot.sources) source.arrived = 0;
     slot.touched = false;
   }
+  landed_ = nullptr;
 }
 
 }  // namespace zeromini

@@ -24,7 +24,7 @@ namespace zeromini {
 // What all buckets of an optimizer share. Outlived by its members.
 struct BucketContext {
   const Plan& plan;
-  const Method& method;
+  const std::shared_ptr<const Method> method;
   const ParamStore& store;
   Device& device;
   WirePool& pool;
@@ -35,7 +35,8 @@ struct BucketContext {
   DType wire;  // What gradients travel as.
 };
 
-// Thread-safe, but Fire() and Reset() come from one thread at a time.
+// Thread-safe, but Fire() and Reset() come from one thread at a time. Work on a
+// caller's stream owns what it touches, so the bucket need not outlive it.
 class GradBucket {
  public:
   // `sharers`: see SharersOf().
@@ -57,6 +58,13 @@ class GradBucket {
   // Enqueues exchange `number`; gradients that did not come count as zero.
   absl::Status Fire(int number, const RankGroups::Family& groups);
 
+  // After Ready() said no: a parameter whose gradients have not all come, or
+  // -1.
+  int FirstMissing(int number) const;
+
+  // The point at which the last exchange that was fired has landed.
+  Event landed() const;
+
   // This rank's reduced segment, once the last exchange has landed.
   float* shard() const;
 
@@ -74,6 +82,12 @@ class GradBucket {
     int64_t wire_offset;
     RowRange rows;
   };
+  // How a parameter's gradient is packed; shared with work that is queued.
+  struct Packing {
+    PlannedParam param;
+    std::shared_ptr<const Method> method;
+    std::vector<Piece> pieces;
+  };
   struct Source {
     int param = 0;
     int arrived = 0;  // In this step.
@@ -85,7 +99,7 @@ class GradBucket {
     std::vector<Source> sources;  // Its sharers.
     bool at_home = false;         // How the last gradient came.
     bool touched = false;         // Since the last exchange.
-    std::vector<Piece> pieces;
+    std::shared_ptr<const Packing> packing;
   };
 
   GradBucket(const BucketContext& context, int bucket)
@@ -94,6 +108,7 @@ class GradBucket {
         bucket_(bucket),
         rank_(context.groups.of(layout_).shards->rank()) {}
 
+  std::vector<Piece> PiecesOf(int param) const;
   Slot& SlotOf(int param);
   const Slot& SlotOf(int param) const;
   // Counts a gradient that is given as `given_as`, or says why it may not be.
@@ -120,6 +135,7 @@ class GradBucket {
   Buffer shard_;      // Stage 2 only.
   Event wire_ready_;  // The pool's, until the first write has waited.
   Event busy_;
+  Event landed_;
   std::vector<Event> arrivals_;
 };
 

@@ -333,7 +333,7 @@ class ShardedOptimizer : public Optimizer {
     ZEROMINI_ASSIGN_OR_RETURN(
         store_, ParamStore::Create(plan_, specs, options_, *parts_.device));
     ZEROMINI_ASSIGN_OR_RETURN(
-        pipeline_, StepPipeline::Create(options_, plan_, store_, *parts_.method,
+        pipeline_, StepPipeline::Create(options_, plan_, store_, parts_.method,
                                         *parts_.device, groups_));
     return absl::OkStatus();
   }

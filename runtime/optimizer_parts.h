@@ -16,7 +16,7 @@ namespace zeromini {
 
 struct OptimizerParts {
   std::unique_ptr<Device> device;  // Null: the host, with options.kernels.
-  std::unique_ptr<Method> method;  // Null: MakeAdamMethod().
+  std::shared_ptr<const Method> method;  // Null: MakeAdamMethod().
   // Null: MakePlan.
   std::function<absl::StatusOr<Plan>(absl::Span<const ParamSpec>,
                                      const PlanOptions&)>

@@ -85,13 +85,13 @@ absl::Status ParamStore::AllocateBucket(const Plan& plan, int bucket,
       Buffer weights,
       device.Allocate(elements * SizeOf(layout.dtype), MemoryKind::kWeights));
   flat_weights_[bucket] = weights.get();
-  owned_.push_back(std::move(weights));
+  owned_->push_back(std::move(weights));
   if (gradients && layout.dtype == DType::kFloat32) {
     ZEROMINI_ASSIGN_OR_RETURN(Buffer memory,
                               device.Allocate(elements * int64_t{sizeof(float)},
                                               MemoryKind::kGradients));
     flat_gradients_[bucket] = Floats(memory);
-    owned_.push_back(std::move(memory));
+    owned_->push_back(std::move(memory));
   }
   for (size_t i = 0; i < layout.params.size(); ++i) {
     const int param = layout.params[i];
@@ -110,7 +110,7 @@ absl::Status ParamStore::AllocateAlone(const PlannedParam& param, int index,
       Buffer weights, device.Allocate(Elements(param) * SizeOf(param.dtype),
                                       MemoryKind::kWeights));
   weights_[index] = weights.get();
-  owned_.push_back(std::move(weights));
+  owned_->push_back(std::move(weights));
   if (!gradients || param.frozen || param.dtype != DType::kFloat32) {
     return absl::OkStatus();
   }
@@ -118,7 +118,7 @@ absl::Status ParamStore::AllocateAlone(const PlannedParam& param, int index,
       Buffer memory, device.Allocate(Elements(param) * int64_t{sizeof(float)},
                                      MemoryKind::kGradients));
   gradients_[index] = Floats(memory);
-  owned_.push_back(std::move(memory));
+  owned_->push_back(std::move(memory));
   return absl::OkStatus();
 }
 

@@ -4,6 +4,7 @@
 #ifndef ZEROMINI_RUNTIME_PARAM_STORE_H_
 #define ZEROMINI_RUNTIME_PARAM_STORE_H_
 
+#include <memory>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -43,6 +44,9 @@ class ParamStore {
   void* flat_weights(int bucket) const { return flat_weights_[bucket]; }
   float* flat_gradients(int bucket) const { return flat_gradients_[bucket]; }
 
+  // Whoever holds this keeps all of the store's memory.
+  std::shared_ptr<const void> memory() const { return owned_; }
+
  private:
   absl::Status Allocate(const Plan& plan, int stage, Device& device);
   absl::Status AllocateBucket(const Plan& plan, int bucket, bool gradients,
@@ -54,7 +58,8 @@ class ParamStore {
   std::vector<float*> gradients_;
   std::vector<void*> flat_weights_;
   std::vector<float*> flat_gradients_;
-  std::vector<Buffer> owned_;
+  std::shared_ptr<std::vector<Buffer>> owned_ =
+      std::make_shared<std::vector<Buffer>>();
 };
 
 }  // namespace zeromini

@@ -41,13 +41,14 @@ double Seconds(absl::Time since) {
 }  // namespace
 
 StepPipeline::StepPipeline(const OptimizerOptions& options, const Plan& plan,
-                           ParamStore& store, const Method& method,
-                           Device& device, RankGroups& groups)
+                           ParamStore& store,
+                           std::shared_ptr<const Method> method, Device& device,
+                           RankGroups& groups)
     : options_(options),
       groups_(options.groups),
       plan_(plan),
       store_(store),
-      method_(method),
+      method_(std::move(method)),
       device_(device),
       groups_of_ranks_(groups),
       group_(groups.world()),
@@ -64,9 +65,9 @@ StepPipeline::StepPipeline(const OptimizerOptions& options, const Plan& plan,
 
 absl::StatusOr<std::unique_ptr<StepPipeline>> StepPipeline::Create(
     const OptimizerOptions& options, const Plan& plan, ParamStore& store,
-    const Method& method, Device& device, RankGroups& groups) {
-  auto pipeline = std::unique_ptr<StepPipeline>(
-      new StepPipeline(options, plan, store, method, device, groups));
+    std::shared_ptr<const Method> method, Device& device, RankGroups& groups) {
+  auto pipeline = std::unique_ptr<StepPipeline>(new StepPipeline(
+      options, plan, store, std::move(method), device, groups));
   ZEROMINI_RETURN_IF_ERROR(pipeline->Build());
   return pipeline;
 }
@@ -126,7 +127,9 @@ absl::Status StepPipeline::Break(absl::Status why) {
     if (!broken_.ok()) return broken_;
     broken_ = why;
   }
-  groups_of_ranks_.Abort(why);
+  // Keeps what peers have said already, if it was they who failed.
+  groups_of_ranks_.Abort(absl::Status(
+      why.code(), absl::StrCat("rank ", group_.rank(), ": ", why.message())));
   device_.Abandon(why);
   return why;
 }
@@ -153,7 +156,7 @@ absl::Status StepPipeline::Gather(int gather_group, GatherPass pass) {
   std::lock_guard<std::mutex> lock(fire_mutex_);
   ZEROMINI_RETURN_IF_ERROR(weights_.CheckGather(gather_group));
   absl::Status gathered = weights_.Gather(gather_group, pass);
-  return gathered.ok() ? gathered : Break(std::move(gathered));
+  return gathered.ok() ? gathered : Break(Explain(std::move(gathered)));
 }
 
 absl::Status StepPipeline::Release(int gather_group, Stream stream) {
@@ -180,7 +183,7 @@ absl::Status StepPipeline::FireNext() {
   const int number = fired_ / buckets;
   absl::Status fired = buckets_[bucket]->Fire(
       number, groups_of_ranks_.of(plan_.buckets[bucket]));
-  if (!fired.ok()) return Break(std::move(fired));
+  if (!fired.ok()) return Break(Explain(std::move(fired)));
   ++fired_;
   const bool last = number == Exchanges() - 1;
   // What is clipped by value needs the loss scale, which Step() brings.
@@ -238,12 +241,12 @@ absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
         "be finite, 0 to move nothing; nothing was updated"));
   }
   // Only now, when all ranks are known to have the same.
-  if (!std::isfinite(options.learning_rate) ||
-      !std::isfinite(options.loss_scale) || options.loss_scale <= 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "step ", optimizer_steps_ + 1, ": learning rate ",
-        options.learning_rate, " and loss scale ", options.loss_scale,
-        " must be finite, the scale positive; nothing was updated"));
+  const absl::Status numbers =
+      CheckStep(options, options_, groups_, MeanScale(options.loss_scale));
+  if (!numbers.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("step ", optimizer_steps_ + 1, ": ", numbers.message(),
+                     "; nothing was updated"));
   }
   ZEROMINI_RETURN_IF_ERROR(CheckPresence());
   report.absent_params = 0;
@@ -280,11 +283,15 @@ absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
 absl::StatusOr<StepReport> StepPipeline::Step(const StepOptions& options) {
   ZEROMINI_RETURN_IF_ERROR(broken());
   absl::StatusOr<StepReport> report = RunStep(options);
+  if (!report.ok()) report = EndFailedStep(report.status());
   EndStep();
-  if (report.ok()) return report;
-  absl::Status stream_state = Drain();
-  if (IsRefusal(report.status()) && stream_state.ok()) return report;
-  return Break(report.status());
+  return report;
+}
+
+absl::Status StepPipeline::EndFailedStep(absl::Status why) {
+  // First of all, peers must not wait for us.
+  if (!IsRefusal(why)) why = Break(std::move(why));
+  return Drain().ok() ? why : BreakOrdered(std::move(why));
 }
 
 void StepPipeline::EndStep() {

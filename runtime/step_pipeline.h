@@ -33,7 +33,7 @@ class StepPipeline {
   // All references must outlive the pipeline.
   static absl::StatusOr<std::unique_ptr<StepPipeline>> Create(
       const OptimizerOptions& options, const Plan& plan, ParamStore& store,
-      const Method& method, Device& device, RankGroups& groups);
+      std::shared_ptr<const Method> method, Device& device, RankGroups& groups);
 
   // See Optimizer.
   absl::Status GradReady(int param, const void* gradient, const float* home,
@@ -58,8 +58,8 @@ class StepPipeline {
 
  private:
   StepPipeline(const OptimizerOptions& options, const Plan& plan,
-               ParamStore& store, const Method& method, Device& device,
-               RankGroups& groups);
+               ParamStore& store, std::shared_ptr<const Method> method,
+               Device& device, RankGroups& groups);
 
   absl::Status Build();
   bool NeedsStatistics() const;
@@ -96,15 +96,21 @@ class StepPipeline {
                         const StepOptions& options) const;
   uint64_t AgreementWord(const StepOptions& options) const;
   absl::StatusOr<StepReport> RunStep(const StepOptions& options);
+  absl::Status AwaitWeights();
+  absl::Status EndFailedStep(absl::Status why);
   void EndStep();
+  std::string OrderHint() const;  // Requires fire_mutex_.
+  // The group's error, with what this rank knows of calls that did not match.
+  absl::Status Explain(absl::Status why) const;  // Requires fire_mutex_.
   absl::Status Break(absl::Status why);
+  absl::Status BreakOrdered(absl::Status why);  // Break(Explain(why)).
   absl::Status broken() const;
 
   const OptimizerOptions options_;
   std::vector<ParamGroup> groups_;
   const Plan& plan_;
   const ParamStore& store_;
-  const Method& method_;
+  const std::shared_ptr<const Method> method_;
   Device& device_;
   RankGroups& groups_of_ranks_;
   Communicator& group_;  // All ranks.

@@ -1,6 +1,7 @@
 // The second half of a step: kernels and the weights' way back.
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -50,14 +51,14 @@ void StepPipeline::UpdateRun(int bucket, const RunState& state, void* segment,
     float* second_moment = param.element_state
                                ? static_cast<float*>(shard.second_moment(state))
                                : shard.block_scalars();
-    method_.Update(
+    method_->Update(
         kernels,
         RunUpdate{param, run, state.spans, static_cast<float*>(weights),
                   gradient, static_cast<float*>(shard.momentum(state)),
                   second_moment, shard.block_sums(), !TakesAllSums(), scalars},
         stream);
   } else {
-    tiles_.Run(method_, kernels, state, shard, weights, gradient, scalars,
+    tiles_.Run(*method_, kernels, state, shard, weights, gradient, scalars,
                stream);
   }
   if (direct && place != nullptr) {
@@ -196,7 +197,7 @@ absl::Status StepPipeline::UpdateAll(const StepOptions& options) {
   for (size_t p = 0; p < steps_.size(); ++p) {
     if (present_[p]) ++steps_[p];
   }
-  return options.wait ? WaitAll() : absl::OkStatus();
+  return options.wait ? AwaitWeights() : absl::OkStatus();
 }
 
 absl::Status StepPipeline::WaitParam(int param, Stream stream) {
@@ -219,11 +220,18 @@ absl::Status StepPipeline::WaitParam(int param, Stream stream) {
     done = gather_.done(bucket);
   }
   if (stream.native != nullptr) return device_.WaitFor(stream, done);
-  return device_.Synchronize(done, absl::Now() + StreamPatience(group_));
+  absl::Status passed =
+      device_.Synchronize(done, absl::Now() + StreamPatience(group_));
+  return passed.ok() ? passed : BreakOrdered(std::move(passed));
 }
 
 absl::Status StepPipeline::WaitAll() {
   ZEROMINI_RETURN_IF_ERROR(broken());
+  absl::Status passed = AwaitWeights();
+  return passed.ok() ? passed : BreakOrdered(std::move(passed));
+}
+
+absl::Status StepPipeline::AwaitWeights() {
   const absl::Time deadline = absl::Now() + StreamPatience(group_);
   // Also what reads weights without moving any: masters taken from them.
   std::vector<Event> pending = {device_.Record(device_.compute())};
@@ -239,6 +247,11 @@ absl::Status StepPipeline::WaitAll() {
     ZEROMINI_RETURN_IF_ERROR(device_.Synchronize(event, deadline));
   }
   return absl::OkStatus();
+}
+
+absl::Status StepPipeline::BreakOrdered(absl::Status why) {
+  std::lock_guard<std::mutex> lock(fire_mutex_);
+  return Break(Explain(std::move(why)));
 }
 
 absl::Status StepPipeline::Drain() {
