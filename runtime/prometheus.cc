@@ -8,7 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "runtime/atomic_file.h"
+#include "zeromini/internal/atomic_file.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {

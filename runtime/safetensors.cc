@@ -1,17 +1,12 @@
 #include "zeromini/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "runtime/atomic_file.h"
 #include "runtime/safetensors_header.h"
+#include "zeromini/internal/atomic_file.h"
+#include "zeromini/internal/input_file.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
@@ -21,40 +16,6 @@ namespace {
 constexpr int64_t kMaxHeaderBytes = 100'000'000;
 constexpr int64_t kLengthBytes = 8;
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  const int fd_;
-};
-
-absl::Status ReadAt(int fd, int64_t offset, int64_t bytes, void* out) {
-  char* to = static_cast<char*>(out);
-  while (bytes > 0) {
-    const ssize_t got = pread(fd, to, bytes, offset);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("cannot be read: ", std::strerror(errno)));
-    }
-    if (got == 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("ends ", bytes, " bytes too early"));
-    }
-    to += got;
-    offset += got;
-    bytes -= got;
-  }
-  return absl::OkStatus();
-}
-
 absl::Status InFile(const std::string& path, const absl::Status& status) {
   if (status.ok()) return status;
   return absl::Status(status.code(),
@@ -63,10 +24,8 @@ absl::Status InFile(const std::string& path, const absl::Status& status) {
 
 class FileReader : public SafetensorsReader {
  public:
-  FileReader(std::string path, std::unique_ptr<Descriptor> file,
-             int64_t data_begin, SafetensorsHeader header)
-      : path_(std::move(path)),
-        file_(std::move(file)),
+  FileReader(InputFile file, int64_t data_begin, SafetensorsHeader header)
+      : file_(std::move(file)),
         data_begin_(data_begin),
         header_(std::move(header)) {
     for (size_t i = 0; i < header_.tensors.size(); ++i) {
@@ -74,7 +33,7 @@ class FileReader : public SafetensorsReader {
     }
   }
 
-  const std::string& path() const override { return path_; }
+  const std::string& path() const override { return file_.path(); }
   const std::vector<TensorInfo>& tensors() const override {
     return header_.tensors;
   }
@@ -89,30 +48,31 @@ class FileReader : public SafetensorsReader {
                          void* out) const override {
     if (first < 0 || bytes < 0 || bytes > tensor.bytes() - first) {
       return absl::OutOfRangeError(absl::StrCat(
-          path_, ": tensor \"", tensor.name, "\" has ", tensor.bytes(),
+          path(), ": tensor \"", tensor.name, "\" has ", tensor.bytes(),
           " bytes; ", bytes, " from byte ", first, " were asked for"));
     }
     absl::Status status =
-        ReadAt(file_->get(), data_begin_ + tensor.offset + first, bytes, out);
+        file_.ReadAt(data_begin_ + tensor.offset + first, bytes, out);
     if (status.ok()) return status;
-    return InFile(path_, BadTensor(tensor.name, std::string(status.message())));
+    return InFile(path(),
+                  BadTensor(tensor.name, std::string(status.message())));
   }
 
  private:
-  const std::string path_;
-  const std::unique_ptr<Descriptor> file_;
+  const InputFile file_;
   const int64_t data_begin_;
   const SafetensorsHeader header_;
   std::map<std::string, size_t> index_;
 };
 
-absl::StatusOr<std::string> ReadHeaderText(int fd, int64_t file_bytes) {
+absl::StatusOr<std::string> ReadHeaderText(const InputFile& file) {
+  const int64_t file_bytes = file.size();
   if (file_bytes < kLengthBytes) {
     return absl::InvalidArgumentError(absl::StrCat(
         "has ", file_bytes, " bytes, too few for a header; is it truncated?"));
   }
   unsigned char raw[kLengthBytes];
-  ZEROMINI_RETURN_IF_ERROR(ReadAt(fd, 0, kLengthBytes, raw));
+  ZEROMINI_RETURN_IF_ERROR(file.ReadAt(0, kLengthBytes, raw));
   uint64_t length = 0;
   for (int i = 0; i < kLengthBytes; ++i) length |= uint64_t{raw[i]} << (8 * i);
   if (length > static_cast<uint64_t>(kMaxHeaderBytes)) {
@@ -125,7 +85,7 @@ absl::StatusOr<std::string> ReadHeaderText(int fd, int64_t file_bytes) {
                      file_bytes, "; is it truncated?"));
   }
   std::string text(length, '\0');
-  ZEROMINI_RETURN_IF_ERROR(ReadAt(fd, kLengthBytes, text.size(), text.data()));
+  ZEROMINI_RETURN_IF_ERROR(file.ReadAt(kLengthBytes, text.size(), text.data()));
   return text;
 }
 
@@ -133,23 +93,13 @@ absl::StatusOr<std::string> ReadHeaderText(int fd, int64_t file_bytes) {
 
 absl::StatusOr<std::unique_ptr<SafetensorsReader>> SafetensorsReader::Open(
     const std::string& path) {
-  auto file =
-      std::make_unique<Descriptor>(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file->get() < 0) {
-    return absl::NotFoundError(
-        absl::StrCat(path, ": cannot be opened: ", std::strerror(errno)));
-  }
-  struct stat facts;
-  if (fstat(file->get(), &facts) != 0 || !S_ISREG(facts.st_mode)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": is not a regular file"));
-  }
-  auto text = ReadHeaderText(file->get(), facts.st_size);
+  ZEROMINI_ASSIGN_OR_RETURN(InputFile file, InputFile::Open(path));
+  auto text = ReadHeaderText(file);
   if (!text.ok()) return InFile(path, text.status());
   const int64_t begin = kLengthBytes + static_cast<int64_t>(text->size());
-  auto header = ParseSafetensorsHeader(*text, facts.st_size - begin);
+  auto header = ParseSafetensorsHeader(*text, file.size() - begin);
   if (!header.ok()) return InFile(path, header.status());
-  return std::make_unique<FileReader>(path, std::move(file), begin,
+  return std::make_unique<FileReader>(std::move(file), begin,
                                       *std::move(header));
 }
 
@@ -187,9 +137,8 @@ absl::Status WriteSafetensors(
   ZEROMINI_RETURN_IF_ERROR(file->Append(length, kLengthBytes));
   ZEROMINI_RETURN_IF_ERROR(file->Append(header->data(), header->size()));
   for (const TensorToWrite& tensor : tensors) {
-    const int64_t size = TensorFormatSize(tensor.format);
     ZEROMINI_RETURN_IF_ERROR(
-        file->Append(tensor.data, ElementCount(tensor.shape, size) * size));
+        file->Append(tensor.data, TensorBytes(tensor.shape, tensor.format)));
   }
   return file->Commit();
 }

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <limits>
-#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "nlohmann/json.hpp"
+#include "zeromini/internal/json_text.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
@@ -20,13 +20,34 @@ constexpr char kMetadataKey[] = "__metadata__";
 struct FormatFacts {
   TensorFormat format;
   const char* name;
-  int64_t size;
+  int64_t bits;
 };
-constexpr FormatFacts kFormats[] = {{TensorFormat::kF32, "F32", 4},
-                                    {TensorFormat::kF64, "F64", 8},
-                                    {TensorFormat::kBF16, "BF16", 2},
-                                    {TensorFormat::kF16, "F16", 2},
-                                    {TensorFormat::kI64, "I64", 8}};
+constexpr FormatFacts kFormats[] = {{TensorFormat::kF32, "F32", 32},
+                                    {TensorFormat::kF64, "F64", 64},
+                                    {TensorFormat::kBF16, "BF16", 16},
+                                    {TensorFormat::kF16, "F16", 16},
+                                    {TensorFormat::kI64, "I64", 64},
+                                    {TensorFormat::kI32, "I32", 32},
+                                    {TensorFormat::kI16, "I16", 16},
+                                    {TensorFormat::kI8, "I8", 8},
+                                    {TensorFormat::kU64, "U64", 64},
+                                    {TensorFormat::kU32, "U32", 32},
+                                    {TensorFormat::kU16, "U16", 16},
+                                    {TensorFormat::kU8, "U8", 8},
+                                    {TensorFormat::kBool, "BOOL", 8},
+                                    {TensorFormat::kC64, "C64", 64},
+                                    {TensorFormat::kF8E4M3, "F8_E4M3", 8},
+                                    {TensorFormat::kF8E5M2, "F8_E5M2", 8},
+                                    {TensorFormat::kF8E8M0, "F8_E8M0", 8},
+                                    {TensorFormat::kF6E2M3, "F6_E2M3", 6},
+                                    {TensorFormat::kF6E3M2, "F6_E3M2", 6},
+                                    {TensorFormat::kF4, "F4", 4}};
+
+std::string FormatNames() {
+  return absl::StrJoin(
+      kFormats, ", ",
+      [](std::string* out, const FormatFacts& facts) { *out += facts.name; });
+}
 
 bool IsCount(const json& value) {
   return value.is_number_unsigned() &&
@@ -49,10 +70,8 @@ absl::Status ParseFormat(const json& entry, TensorInfo* tensor) {
     tensor->format = facts.format;
     return absl::OkStatus();
   }
-  return BadTensor(tensor->name,
-                   absl::StrCat("dtype \"", name,
-                                "\" is none of F32, F64, BF16, F16, "
-                                "I64"));
+  return BadTensor(tensor->name, absl::StrCat("dtype \"", name,
+                                              "\" is none of ", FormatNames()));
 }
 
 absl::StatusOr<TensorInfo> ParseTensor(const std::string& name,
@@ -66,11 +85,11 @@ absl::StatusOr<TensorInfo> ParseTensor(const std::string& name,
     return BadTensor(name, "its shape is no list of sizes");
   }
   tensor.shape = shape->get<std::vector<int64_t>>();
-  tensor.elements = ElementCount(tensor.shape, TensorFormatSize(tensor.format));
+  tensor.elements = ElementCount(tensor.shape, tensor.format);
   if (tensor.elements < 0) {
     return BadTensor(
         name, absl::StrCat("its shape [", absl::StrJoin(tensor.shape, ", "),
-                           "] overflows"));
+                           "] overflows, or makes no whole bytes"));
   }
   const auto offsets = entry.find("data_offsets");
   if (offsets == entry.end() || !IsCountList(*offsets) ||
@@ -139,32 +158,6 @@ absl::Status CheckCover(int64_t data_bytes, std::vector<TensorInfo>* tensors) {
   return absl::OkStatus();
 }
 
-// JSON itself lets a key come twice, and the parser would keep one silently.
-class DuplicateKeys {
- public:
-  bool operator()(int depth, json::parse_event_t event, const json& parsed) {
-    if (event == json::parse_event_t::object_start) {
-      seen_.resize(std::max<size_t>(seen_.size(), depth + 1));
-      seen_[depth].clear();
-    } else if (event == json::parse_event_t::key) {
-      const std::string key = parsed.get<std::string>();
-      // Keys of the object that started at depth d are reported at d + 1.
-      if (!seen_[depth - 1].insert(key).second && duplicate_.empty()) {
-        found_ = true;
-        duplicate_ = key;
-      }
-    }
-    return true;
-  }
-  bool found() const { return found_; }
-  const std::string& key() const { return duplicate_; }
-
- private:
-  std::vector<std::set<std::string>> seen_;  // By depth.
-  bool found_ = false;
-  std::string duplicate_;
-};
-
 }  // namespace
 
 const char* TensorFormatName(TensorFormat format) {
@@ -174,11 +167,15 @@ const char* TensorFormatName(TensorFormat format) {
   return "unknown";
 }
 
-int64_t TensorFormatSize(TensorFormat format) {
+int64_t TensorFormatBits(TensorFormat format) {
   for (const FormatFacts& facts : kFormats) {
-    if (facts.format == format) return facts.size;
+    if (facts.format == format) return facts.bits;
   }
   return 0;
+}
+
+int64_t TensorFormatSize(TensorFormat format) {
+  return TensorFormatBits(format) / 8;
 }
 
 absl::Status BadTensor(const std::string& tensor, const std::string& what) {
@@ -186,31 +183,33 @@ absl::Status BadTensor(const std::string& tensor, const std::string& what) {
       absl::StrCat("tensor \"", tensor, "\": ", what));
 }
 
-int64_t ElementCount(absl::Span<const int64_t> shape, int64_t element_bytes) {
+int64_t ElementCount(absl::Span<const int64_t> shape, TensorFormat format) {
   int64_t elements = 1;
+  int64_t bits = TensorFormatBits(format);
   for (const int64_t dim : shape) {
-    int64_t bytes = 0;
     if (dim < 0 || __builtin_mul_overflow(elements, dim, &elements) ||
-        __builtin_mul_overflow(elements, element_bytes, &bytes)) {
+        __builtin_mul_overflow(bits, dim, &bits)) {
       return -1;
     }
   }
-  return elements;
+  return bits % 8 == 0 ? elements : -1;
+}
+
+int64_t TensorBytes(absl::Span<const int64_t> shape, TensorFormat format) {
+  return ElementCount(shape, format) * TensorFormatBits(format) / 8;
 }
 
 absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(
     const std::string& text, int64_t data_bytes) {
-  DuplicateKeys duplicates;
-  const json parsed = json::parse(
-      text,
-      [&duplicates](int depth, json::parse_event_t event, json& value) {
-        return duplicates(depth, event, value);
-      },
-      /*allow_exceptions=*/false);
-  if (parsed.is_discarded() || !parsed.is_object()) {
+  const absl::Status good = CheckJson(text);
+  if (!good.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("its header is no JSON object: ", good.message()));
+  }
+  const json parsed = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!parsed.is_object()) {
     return absl::InvalidArgumentError("its header is no JSON object");
   }
-  if (duplicates.found()) return BadTensor(duplicates.key(), "is listed twice");
   SafetensorsHeader header;
   for (const auto& item : parsed.items()) {
     if (item.key() == kMetadataKey) {
@@ -232,17 +231,17 @@ absl::StatusOr<std::string> SafetensorsHeaderText(
   if (!metadata.empty()) header[kMetadataKey] = metadata;
   int64_t offset = 0;
   for (const TensorToWrite& tensor : tensors) {
-    const int64_t size = TensorFormatSize(tensor.format);
-    const int64_t elements = ElementCount(tensor.shape, size);
-    if (elements < 0) return BadTensor(tensor.name, "its shape is no shape");
+    if (ElementCount(tensor.shape, tensor.format) < 0) {
+      return BadTensor(tensor.name, "its shape is no shape");
+    }
     if (tensor.name == kMetadataKey || header.contains(tensor.name)) {
       return BadTensor(tensor.name, "is given twice, or is a reserved name");
     }
-    header[tensor.name] = {
-        {"dtype", TensorFormatName(tensor.format)},
-        {"shape", tensor.shape},
-        {"data_offsets", {offset, offset + elements * size}}};
-    offset += elements * size;
+    const int64_t bytes = TensorBytes(tensor.shape, tensor.format);
+    header[tensor.name] = {{"dtype", TensorFormatName(tensor.format)},
+                           {"shape", tensor.shape},
+                           {"data_offsets", {offset, offset + bytes}}};
+    offset += bytes;
   }
   // replace: a name that is not UTF-8 must not throw.
   std::string text =

@@ -30,8 +30,12 @@ absl::StatusOr<std::string> SafetensorsHeaderText(
     absl::Span<const TensorToWrite> tensors,
     const std::map<std::string, std::string>& metadata);
 
-// The product of a shape; -1 if a size is negative or the bytes overflow.
-int64_t ElementCount(absl::Span<const int64_t> shape, int64_t element_bytes);
+// The product of a shape; -1 if a size is negative, the bits overflow, or they
+// make no whole bytes.
+int64_t ElementCount(absl::Span<const int64_t> shape, TensorFormat format);
+
+// For a shape that ElementCount() counts.
+int64_t TensorBytes(absl::Span<const int64_t> shape, TensorFormat format);
 
 // InvalidArgument: tensor "name": what
 absl::Status BadTensor(const std::string& tensor, const std::string& what);

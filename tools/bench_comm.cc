@@ -15,6 +15,7 @@
 #include "tools/bench.h"
 #include "tools/bench_group.h"
 #include "tools/bench_report.h"
+#include "tools/files/json_file.h"
 #include "tools/stopwatch.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -167,6 +168,8 @@ class CommBench {
   }
 
   absl::Status Run() {
+    ZEROMINI_RETURN_IF_ERROR(AgreeOn(
+        reports() ? CheckWritable(options_.json) : absl::OkStatus(), group_));
     ZEROMINI_RETURN_IF_ERROR(AgreeOn(Allocate(), group_));
     if (reports()) PrintHeader();
     for (const std::string& name : options_.collectives) {

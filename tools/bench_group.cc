@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "tools/files/terminal.h"
 #include "tools/last_words.h"
 #include "tools/rank_threads.h"
 #include "zeromini/group.h"
@@ -18,10 +19,10 @@ namespace {
 
 using Body = std::function<absl::Status(BenchRank&)>;
 
-int ExitCodeOf(const absl::Status& status) {
-  if (status.ok()) return 0;
-  return absl::IsInvalidArgument(status) || absl::IsUnimplemented(status) ? 2
-                                                                          : 1;
+// What all ranks find alike: it is in the flags.
+bool IsFoundByAll(const absl::Status& status) {
+  return absl::IsInvalidArgument(status) || absl::IsUnimplemented(status) ||
+         absl::IsPermissionDenied(status);
 }
 
 // An error that peers may not have seen; they may wait for this rank.
@@ -46,13 +47,14 @@ GroupOptions OptionsOf(const GroupFlags& flags) {
 }
 
 void Say(const std::string& verb, const std::string& text) {
-  std::fprintf(stderr, "zeromini bench %s: %s\n", verb.c_str(), text.c_str());
+  std::fprintf(stderr, "zeromini bench %s: %s\n", verb.c_str(),
+               ForTerminal(text).c_str());
 }
 
 // What all ranks found alike is said once.
 void SayOfRank(const std::string& verb, int rank, const absl::Status& status) {
   const std::string text(status.message());
-  if (ExitCodeOf(status) == 2) {
+  if (IsFoundByAll(status)) {
     if (rank == 0) Say(verb, text);
   } else if (!status.ok()) {
     Say(verb, absl::StrCat("rank ", rank, ": ", text));

@@ -32,10 +32,10 @@ struct BenchRank {
   int hosts() const { return mpi == nullptr ? 1 : mpi->hosts(); }
 };
 
-// Calls `body` on every rank and returns the exit code: 2, with one sentence
-// on stderr, for what the caller asked (InvalidArgument, Unimplemented), which
-// all ranks must find alike; 1 otherwise, each rank that has an error saying
-// it. Does not return when a group over MPI breaks: the process ends.
+// Calls `body` on every rank and returns the exit code (files/terminal.h). What
+// the caller asked (InvalidArgument, Unimplemented, PermissionDenied) all ranks
+// must find alike, and rank 0 says it; of other errors each rank says its own.
+// Does not return when a group over MPI breaks: the process ends.
 int RunOnGroup(const std::string& verb, const GroupFlags& flags,
                const std::function<absl::Status(BenchRank&)>& body);
 

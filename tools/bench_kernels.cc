@@ -17,6 +17,8 @@
 #include "tools/bench.h"
 #include "tools/bench_report.h"
 #include "tools/bench_streams.h"
+#include "tools/files/json_file.h"
+#include "tools/files/terminal.h"
 #include "zeromini/kernels.h"
 
 namespace zeromini::tools {
@@ -321,15 +323,19 @@ void PrintHeader(const Options& options) {
                                "of rmw");
 }
 
+constexpr char kProgram[] = "zeromini bench kernels";
+
 int Run(const Options& options) {
   if (const std::string complaint = Complaint(options); !complaint.empty()) {
-    std::cerr << "zeromini bench kernels: " << complaint << "\n";
+    std::cerr << kProgram << ": " << complaint << "\n";
     return 2;
   }
+  const absl::Status writable = CheckWritable(options.json);
+  if (!writable.ok()) return ReportStatus(kProgram, writable);
   Arrays arrays;
   if (!MapArrays(options, &arrays)) {
-    std::cerr << "zeromini bench kernels: no memory for --params "
-              << options.params << "\n";
+    std::cerr << kProgram << ": no memory for --params " << options.params
+              << "\n";
     return 1;
   }
   const KernelTable& kernels = options.level.empty()
@@ -352,10 +358,7 @@ int Run(const Options& options) {
                                "threads", "parameters/s, of paired runs",
                                "median", "low", "high")
             << ratios;
-  const absl::Status written = WriteJson(options.json, json);
-  if (written.ok()) return 0;
-  std::cerr << "zeromini bench kernels: " << written.message() << "\n";
-  return 1;
+  return ReportStatus(kProgram, WriteJson(options.json, json));
 }
 
 }  // namespace

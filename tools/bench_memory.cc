@@ -12,7 +12,8 @@
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "tools/bench.h"
-#include "tools/bench_report.h"
+#include "tools/files/json_file.h"
+#include "tools/files/terminal.h"
 #include "tools/held_memory.h"
 #include "tools/scaled_preset.h"
 #include "zeromini/internal/status_macros.h"
@@ -95,8 +96,8 @@ absl::StatusOr<Json> RunApart(const ModelPreset& model,
     close(ends[0]);
     const auto held = HoldMemory(model, choice);
     const std::string text =
-        held.ok() ? ToJson(model, choice, *held).dump()
-                  : Json(std::string(held.status().message())).dump();
+        JsonText(held.ok() ? ToJson(model, choice, *held)
+                           : Json(std::string(held.status().message())));
     const ssize_t written = write(ends[1], text.data(), text.size());
     _exit(written == static_cast<ssize_t>(text.size()) ? 0 : 1);
   }
@@ -145,6 +146,7 @@ void PrintLine(const Json& json) {
 }
 
 absl::Status Run(const MemoryFlags& flags) {
+  ZEROMINI_RETURN_IF_ERROR(CheckWritable(flags.json));
   ZEROMINI_ASSIGN_OR_RETURN(const ModelPreset model,
                             FindScaledPreset(flags.model, flags.scale));
   PrintHeader(model);
@@ -197,11 +199,7 @@ void AddBenchMemory(CLI::App& bench, int* exit_code) {
       ->capture_default_str();
   verb->add_option("--json", flags->json, "Also writes the rows to this file");
   verb->callback([flags, exit_code] {
-    const absl::Status status = Run(*flags);
-    if (status.ok()) return;
-    std::fprintf(stderr, "zeromini bench memory: %s\n",
-                 std::string(status.message()).c_str());
-    *exit_code = absl::IsInvalidArgument(status) ? 2 : 1;
+    *exit_code = ReportStatus("zeromini bench memory", Run(*flags));
   });
 }
 

@@ -1,9 +1,6 @@
 #include "tools/bench_report.h"
 
 #include <algorithm>
-#include <fstream>
-
-#include "absl/strings/str_cat.h"
 
 namespace zeromini::tools {
 
@@ -21,14 +18,6 @@ Ratio RatioOfPairs(const std::vector<double>& values,
   }
   const auto [low, high] = std::minmax_element(ratios.begin(), ratios.end());
   return {Median(ratios), *low, *high};
-}
-
-absl::Status WriteJson(const std::string& path, const nlohmann::json& json) {
-  if (path.empty()) return absl::OkStatus();
-  std::ofstream file(path);
-  file << json.dump(2) << "\n";
-  if (file.flush()) return absl::OkStatus();
-  return absl::PermissionDeniedError(absl::StrCat("cannot write ", path));
 }
 
 }  // namespace zeromini::tools

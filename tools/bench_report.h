@@ -3,11 +3,7 @@
 #ifndef ZEROMINI_TOOLS_BENCH_REPORT_H_
 #define ZEROMINI_TOOLS_BENCH_REPORT_H_
 
-#include <string>
 #include <vector>
-
-#include "absl/status/status.h"
-#include "nlohmann/json.hpp"
 
 namespace zeromini::tools {
 
@@ -23,10 +19,6 @@ struct Ratio {
 };
 Ratio RatioOfPairs(const std::vector<double>& values,
                    const std::vector<double>& others);
-
-// PermissionDenied, naming the file, if it cannot be written. No file is
-// written for an empty path.
-absl::Status WriteJson(const std::string& path, const nlohmann::json& json);
 
 }  // namespace zeromini::tools
 

@@ -10,10 +10,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
+#include "tools/agree_on.h"
 #include "tools/bench.h"
 #include "tools/bench_group.h"
 #include "tools/bench_report.h"
 #include "tools/bench_stepper.h"
+#include "tools/files/json_file.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
@@ -60,6 +62,9 @@ class StepBench {
   }
 
   absl::Status Run() {
+    ZEROMINI_RETURN_IF_ERROR(AgreeOn(
+        group_.rank() == 0 ? CheckWritable(options_.json) : absl::OkStatus(),
+        group_));
     ZEROMINI_RETURN_IF_ERROR(MakeSteppers());
     // The first round touches memory for the first time: it does not count.
     std::vector<Samples> warm_up(steppers_.size());

@@ -1,15 +1,17 @@
 // zeromini info: what this build and this machine offer, one line each.
 
 #include <cstdio>
-#include <fstream>
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
+#include "absl/status/status.h"
 #include "nlohmann/json.hpp"
 #include "tools/build_facts.h"
+#include "tools/files/json_file.h"
+#include "tools/files/terminal.h"
 #include "tools/verbs.h"
 #include "zeromini/group.h"
+#include "zeromini/internal/status_macros.h"
 #include "zeromini/kernels.h"
 
 namespace zeromini::tools {
@@ -38,20 +40,15 @@ std::vector<Fact> Facts() {
   };
 }
 
-int Info(const std::string& json_file) {
+absl::Status Info(const std::string& json_file) {
+  ZEROMINI_RETURN_IF_ERROR(CheckWritable(json_file));
   nlohmann::json json = nlohmann::json::object();
   for (const Fact& fact : Facts()) {
     std::printf("%-12s %s%s\n", fact.name,
                 fact.available ? "" : "absent: ", fact.text.c_str());
     json[fact.name] = {{"available", fact.available}, {"text", fact.text}};
   }
-  if (json_file.empty()) return 0;
-  std::ofstream file(json_file);
-  file << json.dump(2) << "\n";
-  if (file.flush()) return 0;
-  std::fprintf(stderr, "zeromini info: %s: cannot be written\n",
-               json_file.c_str());
-  return 2;
+  return WriteJson(json_file, json);
 }
 
 }  // namespace
@@ -61,7 +58,9 @@ void AddInfo(CLI::App& app, int* exit_code) {
       "info", "version, backends built in, CPU level, what is absent and why");
   auto json = std::make_shared<std::string>();
   verb->add_option("--json", *json, "writes the same to this file");
-  verb->callback([json, exit_code] { *exit_code = Info(*json); });
+  verb->callback([json, exit_code] {
+    *exit_code = ReportStatus("zeromini info", Info(*json));
+  });
 }
 
 }  // namespace zeromini::tools

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -15,6 +14,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "tools/config_preset.h"
+#include "tools/files/json_file.h"
+#include "tools/files/terminal.h"
 #include "tools/scaled_preset.h"
 #include "tools/verbs.h"
 #include "zeromini/internal/status_macros.h"
@@ -280,6 +281,7 @@ absl::StatusOr<std::vector<ModelPreset>> FindModels(const PlanArgs& args) {
 }
 
 absl::Status RunPlan(const PlanArgs& args) {
+  ZEROMINI_RETURN_IF_ERROR(CheckWritable(args.json));
   PlanOptions options;
   options.stage = args.stage;
   options.bucket_bytes = args.bucket_bytes;
@@ -297,13 +299,7 @@ absl::Status RunPlan(const PlanArgs& args) {
       }
     }
   }
-  if (args.json.empty()) return absl::OkStatus();
-  std::ofstream file(args.json);
-  file << list.dump(1) << "\n";
-  file.close();
-  if (file) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("cannot write --json ", args.json));
+  return WriteJson(args.json, list, 1);
 }
 
 }  // namespace
@@ -343,11 +339,7 @@ void AddPlan(CLI::App& app, int* exit_code) {
   plan->add_option("--json", args->json, "Write the plans to this file");
   plan->footer(kFormulas);
   plan->callback([args, exit_code] {
-    const absl::Status status = RunPlan(*args);
-    if (status.ok()) return;
-    std::fprintf(stderr, "zeromini plan: %s\n",
-                 std::string(status.message()).c_str());
-    *exit_code = 2;
+    *exit_code = ReportStatus("zeromini plan", RunPlan(*args));
   });
 }
 

@@ -2,13 +2,14 @@
 // weights and state, to be compared with those of another implementation.
 
 #include <cstdio>
-#include <fstream>
 #include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "tools/agree_on.h"
+#include "tools/files/json_file.h"
+#include "tools/files/terminal.h"
 #include "tools/rank_threads.h"
 #include "tools/replay_rank.h"
 #include "tools/verbs.h"
@@ -17,6 +18,8 @@
 
 namespace zeromini::tools {
 namespace {
+
+constexpr char kProgram[] = "zeromini replay";
 
 struct Outcome {
   absl::StatusOr<ReplaySummary> summary = absl::UnknownError("did not run");
@@ -89,49 +92,18 @@ nlohmann::json SummaryJson(const ReplayOptions& options,
           {"state_bytes_of_rank_0", summary.memory.state()}};
 }
 
-// 1 for what the world did, 2 for what the caller gave.
-int ExitCodeOf(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kOk:
-      return 0;
-    case absl::StatusCode::kInternal:
-    case absl::StatusCode::kUnknown:
-    case absl::StatusCode::kUnavailable:
-    case absl::StatusCode::kAborted:
-    case absl::StatusCode::kDeadlineExceeded:
-      return 1;
-    default:
-      return 2;
-  }
-}
-
-std::string OneLine(std::string text) {
-  for (char& c : text) {
-    if (c == '\n' || c == '\r') c = ' ';
-  }
-  return text;
-}
-
 // Says how it went, and returns the exit code.
 int Report(const ReplayOptions& options, const std::string& json_file,
            const Outcome& outcome) {
   const absl::Status status = outcome.summary.status();
   if (!outcome.reports) return ExitCodeOf(status);
-  if (!status.ok()) {
-    std::fprintf(stderr, "zeromini replay: %s\n",
-                 OneLine(std::string(status.message())).c_str());
-    return ExitCodeOf(status);
-  }
+  if (!status.ok()) return ReportStatus(kProgram, status);
   std::printf("replayed %d steps on %d ranks (%s), stage %d: %s\n",
               outcome.steps, outcome.ranks, options.comm.c_str(), options.stage,
-              options.out.c_str());
+              ForTerminal(options.out).c_str());
   if (json_file.empty()) return 0;
-  std::ofstream json(json_file);
-  json << SummaryJson(options, outcome).dump(2) << "\n";
-  if (json.flush()) return 0;
-  std::fprintf(stderr, "zeromini replay: %s: cannot be written\n",
-               json_file.c_str());
-  return 2;
+  return ReportStatus(kProgram,
+                      WriteJson(json_file, SummaryJson(options, outcome)));
 }
 
 // Reports while MPI is up: the first rank that ends with an error makes mpirun

@@ -2,8 +2,6 @@
 
 #include <cmath>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <utility>
 
@@ -11,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "nlohmann/json.hpp"
+#include "tools/files/json_file.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
@@ -22,15 +21,9 @@ using nlohmann::json;
 class Meta {
  public:
   static absl::StatusOr<Meta> Read(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) {
-      return absl::NotFoundError(absl::StrCat(path, ": cannot be opened"));
-    }
-    const std::string text(std::istreambuf_iterator<char>(file), {});
     Meta meta;
     meta.path_ = path;
-    meta.root_ = json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!meta.root_.is_object()) return meta.Bad("is no JSON object");
+    ZEROMINI_ASSIGN_OR_RETURN(meta.root_, ReadJsonObject(path));
     return meta;
   }
 

@@ -1,5 +1,6 @@
 // The zeromini program: plan, replay, bench, info.
 
+#include "tools/files/terminal.h"
 #include "tools/verbs.h"
 
 int main(int argc, char** argv) {
@@ -14,7 +15,7 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    exit_code = app.exit(error) == 0 ? 0 : 2;
   }
-  return exit_code;
+  return zeromini::tools::FinishOutput("zeromini", exit_code);
 }

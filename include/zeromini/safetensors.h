@@ -19,9 +19,33 @@
 
 namespace zeromini {
 
-enum class TensorFormat { kF32, kF64, kBF16, kF16, kI64 };
+// Every element type of the format, so that a file is not refused for a tensor
+// that nobody asks for.
+enum class TensorFormat {
+  kF32,
+  kF64,
+  kBF16,
+  kF16,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU64,
+  kU32,
+  kU16,
+  kU8,
+  kBool,
+  kC64,
+  kF8E4M3,
+  kF8E5M2,
+  kF8E8M0,
+  kF6E2M3,
+  kF6E3M2,
+  kF4
+};
 const char* TensorFormatName(TensorFormat format);  // "F32" and so on.
-int64_t TensorFormatSize(TensorFormat format);      // Bytes of one element.
+int64_t TensorFormatBits(TensorFormat format);      // Of one element.
+int64_t TensorFormatSize(TensorFormat format);      // In bytes; 0 below one.
 
 struct TensorInfo {
   std::string name;
@@ -29,7 +53,7 @@ struct TensorInfo {
   std::vector<int64_t> shape;  // Empty for a scalar.
   int64_t elements = 1;
   int64_t offset = 0;  // In bytes, from the first tensor's first byte.
-  int64_t bytes() const { return elements * TensorFormatSize(format); }
+  int64_t bytes() const { return elements * TensorFormatBits(format) / 8; }
 };
 
 // An open file. Reading is thread-safe.

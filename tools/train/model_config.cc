@@ -1,10 +1,10 @@
 #include "tools/train/model_config.h"
 
-#include <fstream>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
+#include "tools/files/json_file.h"
 #include "tools/train/hf_keys.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -12,19 +12,6 @@ namespace zeromini::tools {
 namespace {
 
 using Json = nlohmann::json;
-
-absl::StatusOr<Json> ReadJsonObject(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) {
-    return absl::NotFoundError(absl::StrCat(path, ": cannot be opened"));
-  }
-  Json json = Json::parse(file, nullptr, false);
-  if (json.is_discarded() || !json.is_object()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": is not a JSON object"));
-  }
-  return json;
-}
 
 absl::Status CheckSizes(const ModelConfig& config) {
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
@@ -84,7 +71,8 @@ absl::StatusOr<ModelConfig> NamedConfig(const std::string& name) {
       "--model ", name, " is unknown; choose llama-1m, llama or gpt2"));
 }
 
-absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& path) {
+absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& file_or_folder) {
+  ZEROMINI_ASSIGN_OR_RETURN(const std::string path, ConfigPath(file_or_folder));
   ZEROMINI_ASSIGN_OR_RETURN(const Json json, ReadJsonObject(path));
   ZEROMINI_ASSIGN_OR_RETURN(ModelConfig config, ConfigFromHfKeys(json, path));
   const absl::Status fits = Complete(config);

@@ -41,9 +41,10 @@ struct ModelConfig {
 absl::StatusOr<ModelConfig> NamedConfig(const std::string& name);
 
 // The Hugging Face keys (model_type, hidden_size, ...; n_embd, n_layer, ... for
-// GPT-2). InvalidArgument names the file and the key; so it does where a value
-// makes another model than ours, such as scaled rotary positions or biases.
-absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& path);
+// GPT-2). A folder stands for the config.json in it. InvalidArgument names the
+// file and the key; so it does where a value makes another model than ours,
+// such as scaled rotary positions or biases.
+absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& file_or_folder);
 
 // Fills head_dim in; InvalidArgument if the numbers do not fit together or are
 // too large.

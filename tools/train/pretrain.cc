@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "spdlog/spdlog.h"
+#include "tools/files/json_file.h"
 #include "tools/train/batch_share.h"
 #include "tools/train/language_model.h"
 #include "tools/train/launch.h"
@@ -281,8 +282,7 @@ absl::Status Trainer::WriteRun() {
         {"torch", TORCH_VERSION},
         {"mpi", MpiDescription(nullptr)}}}};
   ZEROMINI_RETURN_IF_ERROR(files_->WriteRun(run));
-  if (options_.json.empty()) return absl::OkStatus();
-  return WriteTextFile(options_.json, run.dump(2) + "\n");
+  return WriteJson(options_.json, run);
 }
 
 absl::StatusOr<PretrainResult> Trainer::Run() {

@@ -3,11 +3,14 @@
 #include <string>
 #include <vector>
 
+#include "tools/files/json_file.h"
+#include "tools/files/terminal.h"
+#include "tools/files/text_file.h"
 #include "tools/train/html_report.h"
-#include "tools/train/run_files.h"
 #include "tools/train/run_record.h"
 #include "tools/train/run_tables.h"
 #include "tools/train/train_verbs.h"
+#include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
 namespace {
@@ -18,32 +21,24 @@ struct ReportFlags {
   std::string json;
 };
 
-int Fail(const absl::Status& status, int code) {
-  std::fprintf(stderr, "zeromini-train: %s\n",
-               std::string(status.message()).c_str());
-  return code;
-}
+constexpr char kProgram[] = "zeromini-train";
 
-int RunReport(const ReportFlags& flags) {
+absl::Status Report(const ReportFlags& flags) {
+  ZEROMINI_RETURN_IF_ERROR(CheckWritable(flags.out));
+  ZEROMINI_RETURN_IF_ERROR(CheckWritable(flags.json));
   std::vector<RunRecord> runs;
   for (const std::string& folder : flags.runs) {
-    auto run = ReadRun(folder);
-    if (!run.ok()) return Fail(run.status(), 2);
-    runs.push_back(*std::move(run));
+    ZEROMINI_ASSIGN_OR_RETURN(RunRecord run, ReadRun(folder));
+    runs.push_back(std::move(run));
   }
-  const absl::Status written = WriteTextFile(flags.out, HtmlReport(runs));
-  if (!written.ok()) return Fail(written, 1);
-  if (!flags.json.empty()) {
-    const absl::Status copied =
-        WriteTextFile(flags.json, ToJson(runs).dump(2) + "\n");
-    if (!copied.ok()) return Fail(copied, 1);
-  }
+  ZEROMINI_RETURN_IF_ERROR(WriteTextFile(flags.out, HtmlReport(runs)));
+  ZEROMINI_RETURN_IF_ERROR(WriteJson(flags.json, ToJson(runs)));
   std::printf(
       "%s\nFormats and sharding:\n%s\nSent by one rank in a step:\n"
       "%s\nreport: %s\n",
       ResultTable(runs).ToText().c_str(), SetupTable(runs).ToText().c_str(),
-      BytesTable(runs).ToText().c_str(), flags.out.c_str());
-  return 0;
+      BytesTable(runs).ToText().c_str(), ForTerminal(flags.out).c_str());
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -56,7 +51,9 @@ void AddReport(CLI::App& app, int* exit_code) {
       ->required();
   verb->add_option("--out", flags->out, "The page")->capture_default_str();
   verb->add_option("--json", flags->json, "Writes the table's numbers here");
-  verb->callback([flags, exit_code] { *exit_code = RunReport(*flags); });
+  verb->callback([flags, exit_code] {
+    *exit_code = ReportStatus(kProgram, Report(*flags));
+  });
 }
 
 }  // namespace zeromini::tools

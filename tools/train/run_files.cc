@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "tools/files/json_file.h"
 #include "zeromini/internal/status_macros.h"
 #include "zeromini/types.h"
 
@@ -148,21 +149,14 @@ absl::StatusOr<RunFiles> RunFiles::Create(const std::string& folder) {
 }
 
 absl::Status RunFiles::AddLine(const Json& line) {
-  metrics_ << line.dump() << '\n' << std::flush;
+  metrics_ << JsonText(line) << '\n' << std::flush;
   if (metrics_) return absl::OkStatus();
   return absl::ResourceExhaustedError(
       absl::StrCat(folder_, "/metrics.jsonl: a line could not be written"));
 }
 
 absl::Status RunFiles::WriteRun(const Json& run) {
-  return WriteTextFile(folder_ + "/run.json", run.dump(2) + "\n");
-}
-
-absl::Status WriteTextFile(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::trunc);
-  file << text << std::flush;
-  if (file) return absl::OkStatus();
-  return absl::PermissionDeniedError(absl::StrCat(path, ": cannot be written"));
+  return WriteJson(folder_ + "/run.json", run);
 }
 
 }  // namespace zeromini::tools

@@ -54,8 +54,6 @@ class RunFiles {
   std::ofstream metrics_;
 };
 
-absl::Status WriteTextFile(const std::string& path, const std::string& text);
-
 }  // namespace zeromini::tools
 
 #endif  // ZEROMINI_TOOLS_TRAIN_RUN_FILES_H_

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
+#include "tools/files/json_file.h"
+#include "tools/files/text_file.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
@@ -83,19 +85,17 @@ void AddTo(const Json& json, const char* key,
 }
 
 absl::Status ReadMetrics(const std::string& path, RunRecord& run) {
-  std::ifstream file(path);
-  if (!file) {
-    return absl::NotFoundError(absl::StrCat(path, ": cannot be opened"));
-  }
-  std::string line;
-  for (int number = 1; std::getline(file, line); ++number) {
-    const Json json = Json::parse(line, nullptr, false);
-    if (json.is_discarded() || !json.is_object()) {
-      // The last line of a killed run may be cut short.
-      if (file.peek() == std::ifstream::traits_type::eof() && number > 1) break;
-      return absl::InvalidArgumentError(
-          absl::StrCat(path, ":", number, ": is not a JSON object"));
-    }
+  ZEROMINI_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
+  absl::string_view rest = text;
+  for (int number = 1; !rest.empty(); ++number) {
+    const absl::string_view line = rest.substr(0, rest.find('\n'));
+    const bool whole = line.size() < rest.size();
+    rest.remove_prefix(line.size() + (whole ? 1 : 0));
+    const auto parsed = ParseJsonObject(line, absl::StrCat(path, ":", number));
+    // The last line of a killed run may be cut short.
+    if (!parsed.ok() && !whole && number > 1) break;
+    ZEROMINI_RETURN_IF_ERROR(parsed.status());
+    const Json& json = *parsed;
     const double step = NumberAt(json, "step");
     const double loss = NumberAt(json, "loss", NAN);
     const double validation = NumberAt(json, "validation_loss", NAN);
@@ -121,14 +121,10 @@ absl::StatusOr<RunRecord> ReadRun(const std::string& folder) {
   run.name = path.filename().string();
   ZEROMINI_RETURN_IF_ERROR(ReadMetrics((path / "metrics.jsonl").string(), run));
   const std::string summary = (path / "run.json").string();
-  std::ifstream file(summary);
-  if (!file) return run;
-  const Json json = Json::parse(file, nullptr, false);
-  if (json.is_discarded() || !json.is_object()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(summary, ": is not a JSON object"));
-  }
-  ReadSummary(json, run);
+  auto json = ReadJsonObject(summary);
+  if (absl::IsNotFound(json.status())) return run;
+  ZEROMINI_RETURN_IF_ERROR(json.status());
+  ReadSummary(*json, run);
   return run;
 }
 

@@ -5,13 +5,18 @@
 #include <string>
 #include <vector>
 
-#include "tools/train/run_files.h"
+#include "tools/files/json_file.h"
+#include "tools/files/terminal.h"
+#include "tools/files/text_file.h"
 #include "tools/train/run_record.h"
 #include "tools/train/run_tables.h"
 #include "tools/train/train_verbs.h"
+#include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
 namespace {
+
+constexpr char kProgram[] = "zeromini-train";
 
 struct SummarizeFlags {
   std::vector<std::string> runs;
@@ -31,40 +36,31 @@ void PrintBest(const std::vector<RunGroup>& groups) {
     }
   }
   for (const auto& [optimizer, group] : best) {
-    std::printf("%s\t%g\n", optimizer.c_str(), group->learning_rate);
+    std::printf("%s\t%g\n", ForTerminal(optimizer).c_str(),
+                group->learning_rate);
   }
 }
 
-int RunSummarize(const SummarizeFlags& flags) {
+absl::Status Summarize(const SummarizeFlags& flags) {
+  ZEROMINI_RETURN_IF_ERROR(CheckWritable(flags.json));
   std::vector<RunRecord> runs;
   for (const std::string& folder : flags.runs) {
-    auto run = ReadRun(folder);
-    if (!run.ok()) {
-      std::fprintf(stderr, "zeromini-train: %s\n",
-                   std::string(run.status().message()).c_str());
-      return 2;
+    ZEROMINI_ASSIGN_OR_RETURN(RunRecord run, ReadRun(folder));
+    if (!run.finished) {
+      std::fprintf(stderr, "%s: %s: not finished, left out\n", kProgram,
+                   ForTerminal(folder).c_str());
     }
-    if (!run->finished) {
-      std::fprintf(stderr, "zeromini-train: %s: not finished, left out\n",
-                   folder.c_str());
-    }
-    runs.push_back(*std::move(run));
+    runs.push_back(std::move(run));
   }
   const std::vector<RunGroup> groups = GroupRuns(runs);
   if (flags.best) {
     PrintBest(groups);
-    return 0;
+    return absl::OkStatus();
   }
   const Table table = GroupTable(groups);
   std::printf("%s", flags.markdown ? table.ToMarkdown().c_str()
                                    : table.ToText().c_str());
-  if (flags.json.empty()) return 0;
-  const absl::Status written =
-      WriteTextFile(flags.json, ToJson(groups).dump(2) + "\n");
-  if (written.ok()) return 0;
-  std::fprintf(stderr, "zeromini-train: %s\n",
-               std::string(written.message()).c_str());
-  return 1;
+  return WriteJson(flags.json, ToJson(groups));
 }
 
 }  // namespace
@@ -79,7 +75,9 @@ void AddSummarize(CLI::App& app, int* exit_code) {
   verb->add_flag("--best", flags->best,
                  "Prints each optimizer and its best rate, for scripts");
   verb->add_option("--json", flags->json, "Writes the numbers here");
-  verb->callback([flags, exit_code] { *exit_code = RunSummarize(*flags); });
+  verb->callback([flags, exit_code] {
+    *exit_code = ReportStatus(kProgram, Summarize(*flags));
+  });
 }
 
 }  // namespace zeromini::tools

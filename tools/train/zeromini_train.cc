@@ -1,5 +1,6 @@
 // The zeromini-train program: pretrain, report, summarize.
 
+#include "tools/files/terminal.h"
 #include "tools/train/train_verbs.h"
 
 int main(int argc, char** argv) {
@@ -12,7 +13,7 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    exit_code = app.exit(error) == 0 ? 0 : 2;
   }
-  return exit_code;
+  return zeromini::tools::FinishOutput("zeromini-train", exit_code);
 }

@@ -1,0 +1,117 @@
+#include "tools/files/text_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "zeromini/internal/atomic_file.h"
+#include "zeromini/internal/input_file.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini::tools {
+namespace {
+
+struct Magic {
+  absl::string_view bytes;
+  Compression compression;
+  const char* name;
+};
+constexpr Magic kMagics[] = {{"\x1f\x8b", Compression::kGzip, "gzip"},
+                             {"\xfd"
+                              "7zXZ",
+                              Compression::kXz, "xz"},
+                             {"\x28\xb5\x2f\xfd", Compression::kZstd, "zstd"},
+                             {"BZh", Compression::kBzip2, "bzip2"},
+                             {"PK\x03\x04", Compression::kZip, "zip"}};
+
+// What cannot be replaced by a rename, or must not be.
+bool IsWrittenInPlace(const std::string& path) {
+  if (absl::StartsWith(path, "/dev/") || absl::StartsWith(path, "/proc/")) {
+    return true;
+  }
+  struct stat facts;
+  return stat(path.c_str(), &facts) == 0 && !S_ISREG(facts.st_mode) &&
+         !S_ISDIR(facts.st_mode);
+}
+
+absl::Status Failed(const std::string& path) {
+  return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot be written"));
+}
+
+// Opens without waiting for a pipe's reader.
+absl::StatusOr<int> OpenInPlace(const std::string& path) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) {
+    return absl::PermissionDeniedError(
+        absl::StrCat(path, ": cannot be opened: ", std::strerror(errno)));
+  }
+  fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+  return fd;
+}
+
+absl::Status WriteInPlace(const std::string& path, absl::string_view text) {
+  ZEROMINI_ASSIGN_OR_RETURN(const int fd, OpenInPlace(path));
+  absl::Status status;
+  while (status.ok() && !text.empty()) {
+    const ssize_t put = write(fd, text.data(), text.size());
+    if (put > 0) text.remove_prefix(static_cast<size_t>(put));
+    if (put < 0 && errno != EINTR) status = Failed(path);
+  }
+  if (close(fd) != 0 && status.ok()) status = Failed(path);
+  return status;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadTextFile(const std::string& path,
+                                         int64_t max_bytes) {
+  ZEROMINI_ASSIGN_OR_RETURN(const InputFile file, InputFile::Open(path));
+  return file.ReadAll(max_bytes);
+}
+
+Compression CompressionOf(absl::string_view bytes) {
+  for (const Magic& magic : kMagics) {
+    if (absl::StartsWith(bytes, magic.bytes)) return magic.compression;
+  }
+  return Compression::kNone;
+}
+
+const char* CompressionName(Compression compression) {
+  for (const Magic& magic : kMagics) {
+    if (magic.compression == compression) return magic.name;
+  }
+  return "none";
+}
+
+absl::StatusOr<std::string> ConfigPath(const std::string& path) {
+  struct stat facts;
+  if (stat(path.c_str(), &facts) != 0 || !S_ISDIR(facts.st_mode)) return path;
+  const std::string inside =
+      absl::StrCat(path, absl::EndsWith(path, "/") ? "" : "/", "config.json");
+  if (stat(inside.c_str(), &facts) == 0) return inside;
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": is a folder without a config.json"));
+}
+
+absl::Status WriteTextFile(const std::string& path, absl::string_view text) {
+  if (IsWrittenInPlace(path)) return WriteInPlace(path, text);
+  ZEROMINI_ASSIGN_OR_RETURN(const auto file, AtomicFile::Create(path));
+  ZEROMINI_RETURN_IF_ERROR(
+      file->Append(text.data(), static_cast<int64_t>(text.size())));
+  return file->Commit();
+}
+
+absl::Status CheckWritable(const std::string& path) {
+  if (path.empty()) return absl::OkStatus();
+  if (!IsWrittenInPlace(path)) return AtomicFile::Create(path).status();
+  ZEROMINI_ASSIGN_OR_RETURN(const int fd, OpenInPlace(path));
+  close(fd);
+  return absl::OkStatus();
+}
+
+}  // namespace zeromini::tools
