@@ -71,8 +71,8 @@ absl::StatusOr<ModelConfig> NamedConfig(const std::string& name) {
       "--model ", name, " is unknown; choose llama-1m, llama or gpt2"));
 }
 
-absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& file_or_folder) {
-  ZEROMINI_ASSIGN_OR_RETURN(const std::string path, ConfigPath(file_or_folder));
+absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& given) {
+  ZEROMINI_ASSIGN_OR_RETURN(const std::string path, ConfigPath(given));
   ZEROMINI_ASSIGN_OR_RETURN(const Json json, ReadJsonObject(path));
   ZEROMINI_ASSIGN_OR_RETURN(ModelConfig config, ConfigFromHfKeys(json, path));
   const absl::Status fits = Complete(config);

@@ -44,7 +44,7 @@ absl::StatusOr<ModelConfig> NamedConfig(const std::string& name);
 // GPT-2). A folder stands for the config.json in it. InvalidArgument names the
 // file and the key; so it does where a value makes another model than ours,
 // such as scaled rotary positions or biases.
-absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& file_or_folder);
+absl::StatusOr<ModelConfig> ReadHfConfig(const std::string& path);
 
 // Fills head_dim in; InvalidArgument if the numbers do not fit together or are
 // too large.
