@@ -1,16 +1,35 @@
-// A local failure made everybody's.
+// Agreements between the ranks of a program, on failures and on what they were
+// told.
 
 #ifndef ZEROMINI_TOOLS_AGREE_ON_H_
 #define ZEROMINI_TOOLS_AGREE_ON_H_
+
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "zeromini/communicator.h"
 
 namespace zeromini::tools {
 
+// Blocks until this rank's exchanges are done; their first error. It has no
+// deadline: every exchange has its own and names who did not come. One more
+// would end first, with less to say, and leave an exchange writing to memory
+// that its caller has given up.
+absl::Status WaitForExchanges(Communicator& group);
+
 // Collective. OK if `mine` is OK on every rank; otherwise, on every rank, the
 // error of the lowest rank that has one.
 absl::Status AgreeOn(const absl::Status& mine, Communicator& group);
+
+// What was said to a rank: names and values, without line ends.
+using Facts = std::vector<std::pair<std::string, std::string>>;
+
+// Collective. OK if all ranks have the same; otherwise InvalidArgument, on
+// every rank, with the lowest rank that differs from rank 0, the first fact
+// that does, and both values.
+absl::Status AgreeOnFacts(const Facts& mine, Communicator& group);
 
 }  // namespace zeromini::tools
 

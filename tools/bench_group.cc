@@ -11,6 +11,7 @@
 #include "tools/files/terminal.h"
 #include "tools/last_words.h"
 #include "tools/rank_threads.h"
+#include "tools/timeout_flag.h"
 #include "zeromini/group.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -149,22 +150,13 @@ void AddGroupFlags(CLI::App* verb, GroupFlags* flags) {
                    "Number of threads, by default 2; with mpi it must be the\n"
                    "world size")
       ->check(CLI::Range(1, 4096));
-  verb->add_option("--timeout", flags->timeout_seconds,
-                   "Seconds after which a wait for a peer is given up")
-      ->check(CLI::Range(0.1, 86400.0))
-      ->capture_default_str();
+  AddTimeoutFlag(verb, &flags->timeout_seconds);
 }
 
 int RunOnGroup(const std::string& verb, const GroupFlags& flags,
                const Body& body) {
   return flags.comm == "mpi" ? RunOnMpi(verb, flags, body)
                              : RunOnThreads(verb, flags, body);
-}
-
-absl::Status WaitForExchanges(Communicator& group) {
-  HostStream* stream = HostStream::From(group.stream());
-  if (stream == nullptr) return absl::OkStatus();
-  return stream->Record()->Wait(absl::InfiniteFuture());
 }
 
 absl::StatusOr<std::vector<double>> SlowestRank(

@@ -10,6 +10,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "tools/agree_on.h"
 #include "tools/bench_mpi.h"
 #include "zeromini/communicator.h"
 
@@ -38,9 +39,6 @@ struct BenchRank {
 // Does not return when a group over MPI breaks: the process ends.
 int RunOnGroup(const std::string& verb, const GroupFlags& flags,
                const std::function<absl::Status(BenchRank&)>& body);
-
-// Blocks until this rank's exchanges are done; their first error.
-absl::Status WaitForExchanges(Communicator& group);
 
 // Collective. Element by element, the slowest rank's.
 absl::StatusOr<std::vector<double>> SlowestRank(

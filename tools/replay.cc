@@ -12,6 +12,7 @@
 #include "tools/files/terminal.h"
 #include "tools/rank_threads.h"
 #include "tools/replay_rank.h"
+#include "tools/timeout_flag.h"
 #include "tools/verbs.h"
 #include "zeromini/group.h"
 #include "zeromini/internal/status_macros.h"
@@ -28,6 +29,12 @@ struct Outcome {
   bool reports = true;  // False on all but one process.
 };
 
+GroupOptions GroupOptionsFor(const ReplayOptions& options) {
+  GroupOptions result;
+  result.timeout = absl::Seconds(options.timeout_seconds);
+  return result;
+}
+
 void ReplayOnThreads(const ReplayOptions& options, Outcome* outcome) {
   outcome->ranks = options.ranks > 0 ? options.ranks : 1;
   const auto input = ReplayInput::Open(options.directory);
@@ -36,7 +43,7 @@ void ReplayOnThreads(const ReplayOptions& options, Outcome* outcome) {
     return;
   }
   outcome->steps = input->steps();
-  auto group = ThreadGroup(outcome->ranks);
+  auto group = ThreadGroup(outcome->ranks, GroupOptionsFor(options));
   if (!group.ok()) {
     outcome->summary = group.status();
     return;
@@ -116,7 +123,7 @@ int ReplayOnMpi(const ReplayOptions& options, const std::string& json_file) {
     return Report(options, json_file, outcome);
   }
   outcome.reports = (*session)->rank() == 0;
-  auto world = (*session)->World();
+  auto world = (*session)->World(GroupOptionsFor(options));
   if (!world.ok()) {
     outcome.summary = world.status();
     return Report(options, json_file, outcome);
@@ -184,6 +191,7 @@ void AddFlags(CLI::App* verb, ReplayFlags* flags) {
                    "soft limit of a bucket; 0: two layers")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  AddTimeoutFlag(verb, &options.timeout_seconds);
   verb->add_option("--json", flags->json, "writes a summary to this file");
 }
 

@@ -81,6 +81,13 @@ class Walker {
   }
 
   absl::Status CreateOptimizer() {
+    if (std::all_of(specs_.begin(), specs_.end(),
+                    [](const ParamSpec& spec) { return spec.frozen; })) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          MetaFile(input_.directory),
+          ": every parameter is frozen (\"requires_grad\": false), so nothing "
+          "would be trained"));
+    }
     const bool owns = options_.memory == MemoryForm::kFlat || sharded();
     weights_.resize(params());
     if (!owns) {

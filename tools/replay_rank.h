@@ -26,6 +26,7 @@ struct ReplayOptions {
   MemoryForm memory = MemoryForm::kExternal;
   double clip = 0;
   int64_t bucket_bytes = 0;
+  double timeout_seconds = 600;  // GroupOptions::timeout.
 };
 
 struct ReplaySummary {
