@@ -234,6 +234,21 @@ TEST(AttachTorchErrorTest, OneBackwardTooManyIsToldByStep) {
                              HasSubstr("micro_steps is 1"))));
 }
 
+TEST(AttachTorchErrorTest, RanksMustMakeTheSameNumberOfMicroSteps) {
+  for (int micro_steps : {1, 3}) {
+    RunRanks(2, [micro_steps](int rank, Communicator& group) {
+      Net net;
+      OptimizerOptions options = Options();
+      options.micro_steps = rank == 0 ? micro_steps : 2;
+      EXPECT_THAT(
+          AttachTorch(net, options, group),
+          StatusIs(absl::StatusCode::kInvalidArgument,
+                   HasSubstr(absl::StrCat("micro_steps is 2 on rank 1 but ",
+                                          micro_steps, " on rank 0"))));
+    });
+  }
+}
+
 TEST(AttachTorchErrorTest, NamesTheGradientThatNeverCame) {
   auto group = Self();
   Net net;

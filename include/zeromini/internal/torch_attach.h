@@ -4,6 +4,7 @@
 #ifndef ZEROMINI_INTERNAL_TORCH_ATTACH_H_
 #define ZEROMINI_INTERNAL_TORCH_ATTACH_H_
 
+#include "zeromini/internal/torch_agreement.h"
 #include "zeromini/torch.h"
 
 namespace zeromini {
@@ -117,6 +118,8 @@ inline absl::StatusOr<std::unique_ptr<TorchOptimizer>> AttachTorch(
   auto optimizer = Optimizer::Create(core, specs, group);
   if (!optimizer.ok()) return optimizer.status();
   result->optimizer_ = *std::move(optimizer);
+  status = internal::AgreeOnMicroSteps(result->micro_steps_, group);
+  if (!status.ok()) return status;
   status = internal::Guarded([&] { return result->TakeOver(options); });
   if (!status.ok()) {
     group.Abort(status);
