@@ -1,8 +1,14 @@
 #include "tools/train/launch.h"
 
+#include <cmath>
+#include <functional>
+#include <limits>
 #include <map>
+#include <memory>
 #include <string>
+#include <utility>
 
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "support/run_ranks.h"
 #include "support/status_matchers.h"
@@ -26,7 +32,7 @@ Environment Fake(std::map<std::string, std::string> values) {
 
 TEST(LaunchTest, RefusesToTrainAloneWhenWorldSizeSaysMore) {
   EXPECT_THAT(
-      LaunchedGroup::Start("", Fake({{"WORLD_SIZE", "2"}})).status(),
+      LaunchedGroup::Start({}, Fake({{"WORLD_SIZE", "2"}})).status(),
       StatusIs(absl::StatusCode::kFailedPrecondition,
                AllOf(HasSubstr("WORLD_SIZE is 2"), HasSubstr("has 1 rank:"),
                      HasSubstr("mpirun -n 2"))));
@@ -43,6 +49,30 @@ TEST(LaunchTest, RefusesAWorldSizeThatIsNoNumber) {
   EXPECT_THAT(CheckWorldSize(Fake({{"WORLD_SIZE", "two"}}), 1),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        HasSubstr("WORLD_SIZE is two")));
+}
+
+TEST(LaunchTest, TrainsAloneWhereThatIsAskedFor) {
+  LaunchOptions options;
+  options.ignore_world_size = true;
+  ASSERT_OK_AND_ASSIGN(
+      LaunchedGroup group,
+      LaunchedGroup::Start(options, Fake({{"WORLD_SIZE", "2"}})));
+  EXPECT_EQ(group.communicator().size(), 1);
+}
+
+TEST(LaunchTest, MpirunsOwnSizeCountsBeforeTheAllocationsOfSlurm) {
+  EXPECT_OK(CheckWorldSize(
+      Fake({{"OMPI_COMM_WORLD_SIZE", "2"}, {"SLURM_NTASKS", "8"}}), 2));
+  EXPECT_THAT(
+      CheckWorldSize(Fake({{"OMPI_COMM_WORLD_SIZE", "2"}, {"WORLD_SIZE", "8"}}),
+                     2),
+      StatusIs(absl::StatusCode::kFailedPrecondition,
+               HasSubstr("WORLD_SIZE is 8")));
+  EXPECT_THAT(
+      CheckWorldSize(
+          Fake({{"OMPI_COMM_WORLD_SIZE", "2"}, {"SLURM_NTASKS", "2"}}), 1),
+      StatusIs(absl::StatusCode::kFailedPrecondition,
+               HasSubstr("OMPI_COMM_WORLD_SIZE is 2")));
 }
 
 TEST(LaunchTest, AcceptsAgreeingVariables) {
@@ -66,6 +96,84 @@ TEST(LaunchTest, SumsOverRanks) {
   });
 }
 
+TEST(LaunchTest, TheSumOfFiniteLossesIsFinite) {
+  for (double loss : {1e6, 8.0 * 256 * 1024, 3.4e38 * 256, -1e6, 1e-30}) {
+    RunRanks(3, [loss](int rank, Communicator& group) {
+      ASSERT_OK_AND_ASSIGN(const double sum,
+                           SumOfLosses((rank + 1) * loss, group));
+      EXPECT_DOUBLE_EQ(sum, 6 * loss);
+    });
+  }
+}
+
+TEST(LaunchTest, OneLossThatIsNotFiniteMakesTheSumNaN) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  for (double loss : {kInfinity, -kInfinity, std::nan("")}) {
+    RunRanks(3, [loss](int rank, Communicator& group) {
+      ASSERT_OK_AND_ASSIGN(const double sum,
+                           SumOfLosses(rank == 1 ? loss : 1, group));
+      EXPECT_TRUE(std::isnan(sum));
+    });
+  }
+}
+
+// Every task starts late, by as much on every rank.
+class LateStream : public HostStream {
+ public:
+  explicit LateStream(absl::Duration late) : late_(late) {}
+  void Enqueue(std::function<absl::Status()> task) override {
+    inner_->Enqueue([late = late_, task = std::move(task)] {
+      absl::SleepFor(late);
+      return task();
+    });
+  }
+  std::shared_ptr<HostEvent> Record() override { return inner_->Record(); }
+  void WaitFor(std::shared_ptr<HostEvent> event) override {
+    inner_->WaitFor(std::move(event));
+  }
+  void Poison(absl::Status why) override { inner_->Poison(std::move(why)); }
+
+ private:
+  const absl::Duration late_;
+  const std::unique_ptr<HostStream> inner_ = HostStream::Create("late");
+};
+
+GroupOptions LateGroup(absl::Duration late, absl::Duration timeout) {
+  GroupOptions options;
+  options.timeout = timeout;
+  options.make_stream = [late](int /*rank*/) -> std::unique_ptr<HostStream> {
+    return std::make_unique<LateStream>(late);
+  };
+  return options;
+}
+
+TEST(LaunchTest, ASumIsWaitedForAsLongAsItsExchangeMayTake) {
+  const auto options = LateGroup(absl::Milliseconds(1500), absl::Seconds(1));
+  RunRanks(
+      2,
+      [](int rank, Communicator& group) {
+        int64_t value = rank + 1;
+        ASSERT_OK(SumOverRanks(&value, 1, group));
+        EXPECT_EQ(value, 3);
+      },
+      options);
+}
+
+TEST(LaunchTest, ASumThatARankDoesNotComeToNamesTheRank) {
+  const auto options =
+      LateGroup(absl::Milliseconds(200), absl::Milliseconds(500));
+  RunRanks(
+      2,
+      [](int rank, Communicator& group) {
+        if (rank == 1) return;
+        int64_t value = 1;
+        EXPECT_THAT(SumOverRanks(&value, 1, group),
+                    StatusIs(absl::StatusCode::kDeadlineExceeded,
+                             HasSubstr("rank 1 did not come")));
+      },
+      options);
+}
+
 TEST(PretrainOptionsTest, ASchedulesDefaultsFollowFromItsSteps) {
   PretrainOptions options;
   options.model = *NamedConfig("llama-1m");
@@ -77,6 +185,17 @@ TEST(PretrainOptionsTest, ASchedulesDefaultsFollowFromItsSteps) {
   options.schedule.decay = 96;
   EXPECT_THAT(Complete(options), StatusIs(absl::StatusCode::kInvalidArgument,
                                           HasSubstr("96 of decay")));
+}
+
+TEST(PretrainOptionsTest, RefusesATimeoutThatIsNone) {
+  for (double seconds : {0.0, -1.0, 1e9, std::nan("")}) {
+    PretrainOptions options;
+    options.model = *NamedConfig("llama-1m");
+    options.timeout_seconds = seconds;
+    options.schedule.steps = 100;
+    EXPECT_THAT(Complete(options), StatusIs(absl::StatusCode::kInvalidArgument,
+                                            HasSubstr("--timeout")));
+  }
 }
 
 TEST(PretrainOptionsTest, TorchAdamWCannotSkip) {

@@ -4,9 +4,14 @@
 #include "support/status_matchers.h"
 #include "tools/train/fused_layers.h"
 #include "tools/train/language_model.h"
+#include "tools/train/train_optimizer.h"
+#include "zeromini/group.h"
 
 namespace zeromini::tools {
 namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
 
 ModelConfig SmallConfig(const std::string& name) {
   ModelConfig config = *NamedConfig(name);
@@ -33,6 +38,22 @@ class ModelsTest : public testing::TestWithParam<const char*> {
   ModelConfig config_ = SmallConfig(GetParam());
   std::shared_ptr<LanguageModel> model_ = MakeModel(config_);
 };
+
+TEST_P(ModelsTest, IsRefusedWhereAllOfItIsFrozen) {
+  for (torch::Tensor parameter : model_->parameters()) {
+    EXPECT_OK(CheckTrainable(*model_));
+    parameter.set_requires_grad(false);
+  }
+  const auto group = Self();
+  PretrainOptions options;
+  options.model = config_;
+  for (const auto make : {MakeSharded, MakeTorchAdamW}) {
+    EXPECT_THAT(make(*model_, options, *group),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr("are frozen"),
+                               HasSubstr("requires_grad_()"))));
+  }
+}
 
 TEST_P(ModelsTest, HoldsAsManyParametersAsTheFormulaSays) {
   for (bool tied : {false, true}) {

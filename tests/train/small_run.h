@@ -44,6 +44,7 @@ inline PretrainOptions SmallRun(const std::string& optimizer, int64_t steps) {
   options.out = testing::TempDir() + "/train/" +
                 testing::UnitTest::GetInstance()->current_test_info()->name() +
                 "-" + optimizer;
+  options.overwrite = true;  // What the same test left an hour ago.
   EXPECT_OK(Complete(options));
   return options;
 }

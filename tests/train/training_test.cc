@@ -1,5 +1,9 @@
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cmath>
+#include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iterator>
@@ -247,6 +251,127 @@ TEST(TrainingTest, AFileThatCannotBeWrittenIsNamedBeforeTheFirstStep) {
                                    HasSubstr(options.prometheus)));
     }
   });
+}
+
+// Writes of this process fail past so many bytes of a file.
+class ShortFiles {
+ public:
+  explicit ShortFiles(rlim_t bytes) : signal_(signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit = {bytes, before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~ShortFiles() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    signal(SIGXFSZ, signal_);
+  }
+
+ private:
+  void (*signal_)(int);
+  rlimit before_ = {};
+};
+
+TEST(TrainingTest, EveryRankNamesTheFileThatRank0CannotWrite) {
+  for (int stage : {1, 3}) {
+    PretrainOptions options = SmallRun("adam-mini", 50);
+    options.stage = stage;
+    const ShortFiles limit(4000);
+    RunRanks(2, [&](int rank, Communicator& group) {
+      EXPECT_THAT(Pretrain(options, group),
+                  StatusIs(absl::StatusCode::kResourceExhausted,
+                           HasSubstr(options.out + "/metrics.jsonl")))
+          << "rank " << rank << ", stage " << stage;
+    });
+  }
+}
+
+TEST(TrainingTest, ALargeLossIsReportedAsItIs) {
+  PretrainOptions options = SmallRun("adam-mini", 1);
+  options.model.init_std = 1e5;
+  const PretrainResult result = Train(options, 2);
+  EXPECT_GT(result.losses[0], 1e6);
+  EXPECT_TRUE(std::isfinite(result.losses[0]));
+  EXPECT_TRUE(std::isfinite(result.validation_loss));
+}
+
+TEST(TrainingTest, RanksOfOneRunMustBeToldTheSame) {
+  using Change = std::function<void(PretrainOptions&)>;
+  const std::string other = SomeText() + ".other";
+  std::ofstream(other) << Contents(SomeText()).replace(70000, 1, "#");
+  const std::vector<std::pair<const char*, Change>> changes = {
+      {"seed is 2 on rank 1 but 1 on rank 0",
+       [](PretrainOptions& o) { o.seed = 2; }},
+      {"batch is 16 on rank 1 but 8 on rank 0",
+       [](PretrainOptions& o) { o.batch = 16; }},
+      {"length is 16 on rank 1", [](PretrainOptions& o) { o.length = 16; }},
+      {"micro_steps is 2 on rank 1",
+       [](PretrainOptions& o) { o.micro_steps = 2; }},
+      {"memory is \"external\" on rank 1",
+       [](PretrainOptions& o) { o.memory = "external"; }},
+      {"learning_rate is 0.5 on rank 1",
+       [](PretrainOptions& o) { o.schedule.peak = 0.5; }},
+      {"steps is 2 on rank 1",
+       [](PretrainOptions& o) { o.schedule.steps = 2; }},
+      {"model.rope_theta is 500000.0 on rank 1",
+       [](PretrainOptions& o) { o.model.rope_theta = 500000; }},
+      {"text is ", [&](PretrainOptions& o) { o.data = other; }}};
+  for (const auto& [difference, change] : changes) {
+    const PretrainOptions options = SmallRun("adam-mini", 1);
+    std::filesystem::remove_all(options.out);
+    RunRanks(2, [&, difference = difference](int rank, Communicator& group) {
+      PretrainOptions mine = options;
+      if (rank == 1) change(mine);
+      EXPECT_THAT(
+          Pretrain(mine, group),
+          StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(difference)))
+          << "rank " << rank;
+    });
+    EXPECT_FALSE(std::filesystem::exists(options.out)) << difference;
+  }
+}
+
+TEST(TrainingTest, AnEarlierRunStaysUntilItIsToBeOverwritten) {
+  PretrainOptions options = SmallRun("adam-mini", 1);
+  Train(options, 2);
+  const std::string before = Contents(options.out + "/run.json");
+  ASSERT_NE(before, "");
+  options.overwrite = false;
+  RunRanks(2, [&](int /*rank*/, Communicator& group) {
+    EXPECT_THAT(
+        Pretrain(options, group),
+        StatusIs(absl::StatusCode::kAlreadyExists,
+                 AllOf(HasSubstr(options.out), HasSubstr("--overwrite"))));
+  });
+  EXPECT_EQ(Contents(options.out + "/run.json"), before);
+}
+
+TEST(TrainingTest, ACopyThatCannotBeWrittenIsFoundBeforeTheFirstStep) {
+  PretrainOptions options = SmallRun("adam-mini", 1);
+  std::filesystem::remove_all(options.out);
+  options.json = testing::TempDir() + "/no/such/folder/run.json";
+  RunRanks(2, [&](int rank, Communicator& group) {
+    EXPECT_THAT(Pretrain(options, group).status().message(),
+                HasSubstr(options.json))
+        << "rank " << rank;
+  });
+  EXPECT_FALSE(std::filesystem::exists(options.out));
+}
+
+TEST(TrainingTest, ARunUnderNamesThatAreNotUtf8IsRecorded) {
+  PretrainOptions options = SmallRun("adam-mini", 1);
+  options.out += "-\xFF";
+  options.name.clear();
+  options.json = options.out + ".json";
+  const std::string text = testing::TempDir() + "/text-\xFE.txt";
+  std::filesystem::copy_file(options.data, text,
+                             std::filesystem::copy_options::overwrite_existing);
+  options.data = text;
+  ASSERT_OK(Complete(options));
+  Train(options, 2);
+  ASSERT_OK_AND_ASSIGN(const RunRecord run, ReadRun(options.out));
+  EXPECT_TRUE(run.finished);
+  EXPECT_THAT(run.name, HasSubstr("\xEF\xBF\xBD"));
+  EXPECT_EQ(Contents(options.json), Contents(options.out + "/run.json"));
 }
 
 TEST(TrainingTest, RefusesTorchAdamWOnManyRanks) {

@@ -3,6 +3,7 @@
 #include <limits>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "tools/train/gpt2.h"
 #include "tools/train/llama.h"
@@ -58,6 +59,17 @@ std::shared_ptr<LanguageModel> MakeModel(const ModelConfig& config) {
     return std::make_shared<Gpt2>(config);
   }
   return std::make_shared<Llama>(config);
+}
+
+absl::Status CheckTrainable(const LanguageModel& model) {
+  const auto parameters = model.parameters();
+  for (const torch::Tensor& parameter : parameters) {
+    if (parameter.requires_grad()) return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "all ", parameters.size(),
+      " parameters of the model are frozen, so nothing would be trained: call "
+      "requires_grad_() on what is to be"));
 }
 
 torch::Tensor AddParameter(torch::nn::Module& root, const std::string& name,

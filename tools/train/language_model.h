@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "tools/train/model_config.h"
 
 namespace zeromini::tools {
@@ -49,6 +50,10 @@ class LanguageModel : public torch::nn::Module {
 
 // `config` is complete.
 std::shared_ptr<LanguageModel> MakeModel(const ModelConfig& config);
+
+// InvalidArgument if no parameter requires a gradient: training would change
+// nothing.
+absl::Status CheckTrainable(const LanguageModel& model);
 
 // Registers an uninitialised parameter under a dotted Hugging Face name, making
 // the modules on the way.

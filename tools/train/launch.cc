@@ -1,12 +1,15 @@
 #include "tools/train/launch.h"
 
+#include <cmath>
 #include <cstdlib>
+#include <limits>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "absl/strings/string_view.h"
+#include "tools/agree_on.h"
 #include "zeromini/internal/status_macros.h"
-#include "zeromini/stream.h"
 
 namespace zeromini::tools {
 
@@ -23,36 +26,43 @@ bool StartedByMpiLauncher(const Environment& environment) {
 }
 
 absl::Status CheckWorldSize(const Environment& environment, int ranks) {
+  const bool mpirun_says = environment("OMPI_COMM_WORLD_SIZE") != nullptr ||
+                           environment("PMI_SIZE") != nullptr;
   for (const char* name :
        {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE", "SLURM_NTASKS"}) {
     const char* value = environment(name);
     if (value == nullptr) continue;
+    if (mpirun_says && absl::string_view(name) == "SLURM_NTASKS") continue;
     int announced = 0;
     if (absl::SimpleAtoi(value, &announced) && announced == ranks) continue;
     return absl::FailedPreconditionError(absl::StrCat(
         name, " is ", value, " but the group of this process has ", ranks,
         ranks == 1 ? " rank" : " ranks", ": start all ranks with 'mpirun -n ",
         value, " zeromini-train ...' (or srun --mpi=pmix), or unset ", name,
-        " to train with ", ranks, "."));
+        " or give --ignore-world-size to train with ", ranks, "."));
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<LaunchedGroup> LaunchedGroup::Start(
-    const std::string& comm, const Environment& environment) {
-  const bool mpi =
-      comm == "mpi" || (comm.empty() && StartedByMpiLauncher(environment));
+    const LaunchOptions& options, const Environment& environment) {
+  const bool mpi = options.comm == "mpi" ||
+                   (options.comm.empty() && StartedByMpiLauncher(environment));
   LaunchedGroup group;
   if (!mpi) {
     group.communicator_ = Self();
   } else {
     HoldTermination();
+    GroupOptions group_options;
+    group_options.timeout = options.timeout;
     ZEROMINI_ASSIGN_OR_RETURN(group.session_, MpiSession::Start());
-    ZEROMINI_ASSIGN_OR_RETURN(group.communicator_, group.session_->World());
+    ZEROMINI_ASSIGN_OR_RETURN(group.communicator_,
+                              group.session_->World(group_options));
     group.last_words_ = std::make_unique<LastWords>(
         "zeromini-train",
         [world = group.communicator_.get()] { return world->in_flight(); });
   }
+  if (options.ignore_world_size) return group;
   const int ranks = group.communicator_->size();
   const absl::Status check = CheckWorldSize(environment, ranks);
   if (!check.ok()) {
@@ -65,11 +75,21 @@ absl::StatusOr<LaunchedGroup> LaunchedGroup::Start(
 absl::Status SumOverRanks(int64_t* values, int count, Communicator& group) {
   if (group.size() == 1) return absl::OkStatus();
   ZEROMINI_RETURN_IF_ERROR(group.AllReduce(values, count, DType::kInt64,
-                                           ReduceOp::kSum,
-                                           {Purpose::kControl, -1, 0}));
-  HostStream* stream = HostStream::From(group.stream());
-  if (stream == nullptr) return absl::OkStatus();
-  return stream->Record()->Wait(absl::Now() + group.timeout());
+                                           ReduceOp::kSum, Exchange()));
+  return WaitForExchanges(group);
+}
+
+absl::StatusOr<double> SumOfLosses(double mine, Communicator& group) {
+  std::vector<double> losses(group.size());
+  losses[group.rank()] = mine;
+  // As they are: what has no arithmetic on the way has no range.
+  ZEROMINI_RETURN_IF_ERROR(group.AllGather(&losses[group.rank()], losses.data(),
+                                           sizeof(double), DType::kByte,
+                                           Exchange()));
+  ZEROMINI_RETURN_IF_ERROR(WaitForExchanges(group));
+  double sum = 0;
+  for (double loss : losses) sum += loss;
+  return std::isfinite(sum) ? sum : std::numeric_limits<double>::quiet_NaN();
 }
 
 }  // namespace zeromini::tools

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "tools/last_words.h"
 #include "zeromini/group.h"
 
@@ -24,14 +25,20 @@ bool StartedByMpiLauncher(const Environment& environment);
 
 // FailedPrecondition, one sentence with both numbers and the fix, if a launcher
 // or the user announced another number of processes than `ranks`: training
-// would run alone, once per process, without a word.
+// would run alone, once per process, without a word. SLURM_NTASKS is not asked
+// where mpirun says how many it started: it may be that of the allocation.
 absl::Status CheckWorldSize(const Environment& environment, int ranks);
+
+struct LaunchOptions {
+  std::string comm;  // "mpi", "self", or "" to choose by the launcher.
+  absl::Duration timeout = absl::Minutes(10);  // GroupOptions::timeout.
+  bool ignore_world_size = false;              // Skips CheckWorldSize().
+};
 
 // The group this process trains in.
 class LaunchedGroup {
  public:
-  // `comm`: "mpi", "self", or "" to choose by the launcher.
-  static absl::StatusOr<LaunchedGroup> Start(const std::string& comm,
+  static absl::StatusOr<LaunchedGroup> Start(const LaunchOptions& options,
                                              const Environment& environment);
 
   Communicator& communicator() { return *communicator_; }
@@ -47,6 +54,10 @@ class LaunchedGroup {
 
 // Sums over the ranks, in place; returns when done.
 absl::Status SumOverRanks(int64_t* values, int count, Communicator& group);
+
+// The sum of the ranks' losses, the same on each; NaN if one is not finite.
+// Finite losses have a finite sum, whatever their size and number.
+absl::StatusOr<double> SumOfLosses(double mine, Communicator& group);
 
 }  // namespace zeromini::tools
 

@@ -2,21 +2,22 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <exception>
-#include <limits>
 #include <memory>
+#include <new>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "spdlog/spdlog.h"
+#include "tools/agree_on.h"
 #include "tools/files/json_file.h"
 #include "tools/train/batch_share.h"
 #include "tools/train/language_model.h"
 #include "tools/train/launch.h"
 #include "tools/train/progress.h"
 #include "tools/train/prometheus_file.h"
+#include "tools/train/run_agreement.h"
 #include "tools/train/text_data.h"
 #include "tools/train/train_optimizer.h"
 #include "zeromini/group.h"
@@ -31,22 +32,6 @@ double Seconds(Clock::time_point since) {
   return std::chrono::duration<double>(Clock::now() - since).count();
 }
 
-// Losses cross ranks as whole numbers, so their sum has no order. A loss is far
-// below 2^20; a step's sum stays below 2^63.
-constexpr double kLossUnit = 1 << 30;
-
-constexpr int64_t kNotFinite = int64_t{1} << 51;
-
-int64_t LossToInteger(double loss) {
-  if (!std::isfinite(loss)) return kNotFinite;
-  return std::llround(loss * kLossUnit);
-}
-
-double LossFromInteger(int64_t loss) {
-  if (loss >= kNotFinite) return std::numeric_limits<double>::quiet_NaN();
-  return static_cast<double>(loss) / kLossUnit;
-}
-
 class Trainer {
  public:
   Trainer(const PretrainOptions& options, Communicator& group)
@@ -59,8 +44,13 @@ class Trainer {
 
  private:
   bool leads() const { return group_.rank() == 0; }
-  absl::Status Prepare();  // What may fail on this rank alone.
-  torch::Tensor Tokens(std::vector<int64_t> tokens) const;
+  // What may fail on this rank alone. Files() comes last: a run that is refused
+  // leaves none.
+  absl::Status Prepare();
+  absl::Status Files();
+  absl::Status Agree(const absl::Status& mine);
+  torch::Tensor Tokens(const std::vector<int64_t>& tokens) const;
+  absl::StatusOr<double> MicroStep(int64_t first, StepMetrics& metrics);
   absl::Status TrainStep(int64_t step);
   absl::Status Evaluate(int64_t step);
   absl::StatusOr<int64_t> LargestState(const MemoryReport& memory);
@@ -95,35 +85,39 @@ absl::Status Trainer::Prepare() {
   model_->Initialize(options_.seed);
   if (options_.dtype == "bf16") model_->to(torch::kBFloat16);
   if (options_.dtype == "fp16") model_->to(torch::kFloat16);
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Files() {
   ZEROMINI_ASSIGN_OR_RETURN(
       prometheus_,
       PrometheusFile::Create(PrometheusPath(options_.prometheus, group_.rank()),
                              options_.name, group_.rank()));
   if (!leads()) return absl::OkStatus();
-  ZEROMINI_ASSIGN_OR_RETURN(RunFiles files, RunFiles::Create(options_.out));
+  ZEROMINI_RETURN_IF_ERROR(CheckWritable(options_.json));
+  ZEROMINI_ASSIGN_OR_RETURN(RunFiles files,
+                            RunFiles::Create(options_.out, options_.overwrite));
   files_.emplace(std::move(files));
   return absl::OkStatus();
 }
 
+// Every rank's is the error of one.
+absl::Status Trainer::Agree(const absl::Status& mine) {
+  if (mine.ok() || leads()) return AgreeOn(mine, group_);
+  return AgreeOn(absl::Status(mine.code(), absl::StrCat("rank ", group_.rank(),
+                                                        ": ", mine.message())),
+                 group_);
+}
+
 absl::Status Trainer::Build() {
-  const absl::Status prepared = Prepare();
-  int64_t failed = prepared.ok() ? 0 : 1;
-  ZEROMINI_RETURN_IF_ERROR(SumOverRanks(&failed, 1, group_));
-  // What all ranks suffer, rank 0 tells.
-  if (failed == group_.size() && !leads()) {
-    return absl::CancelledError("rank 0 says why");
-  }
-  ZEROMINI_RETURN_IF_ERROR(prepared);
-  if (failed > 0) {
-    return absl::AbortedError(
-        absl::StrCat(failed, " of ", group_.size(), " ranks cannot start"));
-  }
+  ZEROMINI_RETURN_IF_ERROR(Agree(Prepare()));
+  ZEROMINI_RETURN_IF_ERROR(AgreeOnRun(options_, *data_, group_));
   if (leads()) Announce();
   ZEROMINI_ASSIGN_OR_RETURN(optimizer_,
                             options_.optimizer == "torch-adamw"
                                 ? MakeTorchAdamW(*model_, options_, group_)
                                 : MakeSharded(*model_, options_, group_));
-  return absl::OkStatus();
+  return Agree(Files());
 }
 
 void Trainer::Announce() const {
@@ -148,8 +142,24 @@ void Trainer::Announce() const {
   }
 }
 
-torch::Tensor Trainer::Tokens(std::vector<int64_t> tokens) const {
+torch::Tensor Trainer::Tokens(const std::vector<int64_t>& tokens) const {
   return torch::tensor(tokens, torch::kInt64).view({-1, options_.length + 1});
+}
+
+// Forward and backward over the sequences from `first` on; their loss.
+absl::StatusOr<double> Trainer::MicroStep(int64_t first, StepMetrics& metrics) {
+  Clock::time_point mark = Clock::now();
+  ZEROMINI_ASSIGN_OR_RETURN(
+      const std::vector<int64_t> tokens,
+      data_->Training({options_.seed, metrics.step, first, share_.micro_batch,
+                       options_.length}));
+  const torch::Tensor loss = model_->Loss(Tokens(tokens));
+  const double value = loss.item<float>();
+  metrics.forward_seconds += Seconds(mark);
+  mark = Clock::now();
+  ZEROMINI_RETURN_IF_ERROR(optimizer_->Backward(loss));
+  metrics.backward_seconds += Seconds(mark);
+  return value;
 }
 
 absl::Status Trainer::TrainStep(int64_t step) {
@@ -161,25 +171,18 @@ absl::Status Trainer::TrainStep(int64_t step) {
   double loss_sum = 0;
   ZEROMINI_RETURN_IF_ERROR(optimizer_->BeginForward());
   for (int64_t micro = 0; micro < options_.micro_steps; ++micro) {
-    Clock::time_point mark = Clock::now();
-    const torch::Tensor loss = model_->Loss(Tokens(data_->Training(
-        {options_.seed, step, share_.first + micro * share_.micro_batch,
-         share_.micro_batch, options_.length})));
-    loss_sum += loss.item<float>();
-    metrics.forward_seconds += Seconds(mark);
-    mark = Clock::now();
-    ZEROMINI_RETURN_IF_ERROR(optimizer_->Backward(loss));
-    metrics.backward_seconds += Seconds(mark);
+    ZEROMINI_ASSIGN_OR_RETURN(
+        const double loss,
+        MicroStep(share_.first + micro * share_.micro_batch, metrics));
+    loss_sum += loss;
   }
   const Clock::time_point mark = Clock::now();
   ZEROMINI_ASSIGN_OR_RETURN(metrics.report,
                             optimizer_->Step(metrics.learning_rate));
   metrics.step_seconds = Seconds(mark);
 
-  int64_t loss = LossToInteger(loss_sum);
-  ZEROMINI_RETURN_IF_ERROR(SumOverRanks(&loss, 1, group_));
-  metrics.loss = LossFromInteger(loss) /
-                 static_cast<double>(options_.micro_steps * group_.size());
+  ZEROMINI_ASSIGN_OR_RETURN(metrics.loss, SumOfLosses(loss_sum, group_));
+  metrics.loss /= static_cast<double>(options_.micro_steps * group_.size());
   result_.losses.push_back(metrics.loss);
   const double seconds = Seconds(begin);
   training_seconds_ += seconds;
@@ -226,14 +229,16 @@ absl::Status Trainer::Evaluate(int64_t step) {
   ZEROMINI_RETURN_IF_ERROR(optimizer_->BeginForward());
   for (int64_t at = begin; at < end; at += options_.batch) {
     const int64_t count = std::min(options_.batch, end - at);
-    const torch::Tensor loss = model_->Loss(
-        Tokens(data_->Validation(at, count, total, options_.length)));
-    sum += loss.item<float>() * static_cast<double>(count);
+    ZEROMINI_ASSIGN_OR_RETURN(
+        const std::vector<int64_t> tokens,
+        data_->Validation(at, count, total, options_.length));
+    sum +=
+        model_->Loss(Tokens(tokens)).item<float>() * static_cast<double>(count);
   }
   ZEROMINI_RETURN_IF_ERROR(optimizer_->EndEvaluation());
-  int64_t loss = LossToInteger(sum / static_cast<double>(total));
-  ZEROMINI_RETURN_IF_ERROR(SumOverRanks(&loss, 1, group_));
-  result_.validation_loss = LossFromInteger(loss);
+  ZEROMINI_ASSIGN_OR_RETURN(
+      result_.validation_loss,
+      SumOfLosses(sum / static_cast<double>(total), group_));
   if (!leads()) return absl::OkStatus();
   progress_.Say(absl::StrFormat("step %d/%d  validation loss %.4f", step,
                                 options_.schedule.steps,
@@ -307,11 +312,13 @@ absl::StatusOr<PretrainResult> Trainer::Run() {
   return std::move(result_);
 }
 
-absl::Status AbortWith(const char* what, Communicator& group) {
-  const absl::Status status =
-      absl::InternalError(absl::StrCat("torch: ", what));
-  group.Abort(status);
-  return status;
+absl::Status AbortWith(absl::Status why, Communicator& group) {
+  group.Abort(why);
+  return why;
+}
+
+absl::Status TorchError(const char* what) {
+  return absl::InternalError(absl::StrCat("torch: ", what));
 }
 
 }  // namespace
@@ -322,11 +329,20 @@ absl::StatusOr<PretrainResult> Pretrain(const PretrainOptions& options,
   try {
     Trainer trainer(options, group);
     ZEROMINI_RETURN_IF_ERROR(trainer.Build());
-    return trainer.Run();
+    auto result = trainer.Run();
+    // Found here alone, maybe: peers would wait for this rank, or wonder at
+    // what it does next.
+    if (!result.ok()) group.Abort(result.status());
+    return result;
   } catch (const c10::Error& error) {  // what() would be a backtrace.
-    return AbortWith(error.what_without_backtrace(), group);
+    return AbortWith(TorchError(error.what_without_backtrace()), group);
+  } catch (const std::bad_alloc&) {
+    return AbortWith(
+        absl::ResourceExhaustedError(absl::StrCat(
+            "rank ", group.rank(), ": there is not enough memory")),
+        group);
   } catch (const std::exception& error) {
-    return AbortWith(error.what(), group);
+    return AbortWith(TorchError(error.what()), group);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <initializer_list>
 
 #include "absl/strings/str_cat.h"
+#include "tools/timeout_flag.h"
 #include "tools/train/text_data.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -40,6 +41,11 @@ absl::Status CheckSizes(const PretrainOptions& options) {
   if (options.eval_batches < 1 || options.threads < 1) {
     return absl::InvalidArgumentError(
         "--eval-batches and --threads must be at least 1");
+  }
+  if (!IsTimeout(options.timeout_seconds)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--timeout must be from 0.1 to 86400 seconds, not ",
+                     options.timeout_seconds));
   }
   return absl::OkStatus();
 }

@@ -48,8 +48,11 @@ struct PretrainOptions {
   int64_t eval_batches = 8;
   uint64_t seed = 1;
   int threads = 1;
-  std::string comm;  // mpi, self; empty: by the launcher.
+  std::string comm;                // mpi, self; empty: by the launcher.
+  double timeout_seconds = 600;    // GroupOptions::timeout.
+  bool ignore_world_size = false;  // LaunchOptions::ignore_world_size.
   std::string out = "out/run";
+  bool overwrite = false;  // A run that is there already.
   std::string name;  // What reports call the run; empty: the folder's name.
   std::string json;  // A copy of the final run.json, or empty.
   // For node_exporter's textfile collector, or empty: see PrometheusPath().

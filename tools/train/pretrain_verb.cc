@@ -5,8 +5,12 @@
 #include <optional>
 #include <string>
 
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "spdlog/sinks/stdout_color_sinks.h"
 #include "spdlog/spdlog.h"
+#include "tools/files/terminal.h"
+#include "tools/timeout_flag.h"
 #include "tools/train/launch.h"
 #include "tools/train/pretrain.h"
 #include "tools/train/train_verbs.h"
@@ -14,6 +18,8 @@
 
 namespace zeromini::tools {
 namespace {
+
+constexpr char kProgram[] = "zeromini-train";
 
 // Flags as given; sizes only override the named model or the config file.
 struct Flags {
@@ -51,7 +57,8 @@ void AddModelFlags(CLI::App& app, Flags& flags) {
 }
 
 void AddDataFlags(CLI::App& app, PretrainOptions& options) {
-  app.add_option("--data", options.data, "Text file, plain or .gz")
+  app.add_option("--data", options.data,
+                 "Text file, plain or .gz of at most 1 GiB of text")
       ->capture_default_str();
   app.add_option("--batch", options.batch, "Sequences a step, over all ranks")
       ->capture_default_str();
@@ -159,6 +166,8 @@ void AddTrainingFlags(CLI::App& app, Flags& flags) {
 void AddRunFlags(CLI::App& app, PretrainOptions& options) {
   app.add_option("--out", options.out, "Folder for metrics.jsonl and run.json")
       ->capture_default_str();
+  app.add_flag("--overwrite", options.overwrite,
+               "Replaces the run that --out holds");
   app.add_option("--name", options.name, "In reports (default: the folder's)");
   app.add_option("--json", options.json, "Copies the final run.json here");
   app.add_option("--prometheus", options.prometheus,
@@ -168,6 +177,10 @@ void AddRunFlags(CLI::App& app, PretrainOptions& options) {
   app.add_option("--comm", options.comm,
                  "mpi or self (default: mpi under mpirun or srun)")
       ->check(CLI::IsMember({"mpi", "self"}));
+  AddTimeoutFlag(&app, &options.timeout_seconds);
+  app.add_flag("--ignore-world-size", options.ignore_world_size,
+               "Trains on the ranks that there are, whatever WORLD_SIZE, "
+               "SLURM_NTASKS and the like say");
   app.add_option("--threads", options.threads, "Of LibTorch, per rank")
       ->capture_default_str();
 }
@@ -213,15 +226,14 @@ absl::StatusOr<PretrainOptions> OptionsFrom(const Flags& flags) {
   return options;
 }
 
-int Fail(const absl::Status& status, int code) {
-  std::fprintf(stderr, "zeromini-train: %s\n",
-               std::string(status.message()).c_str());
-  return code;
-}
-
-bool IsBadInput(const absl::Status& status) {
-  return absl::IsInvalidArgument(status) || absl::IsNotFound(status) ||
-         absl::IsFailedPrecondition(status) || absl::IsUnimplemented(status);
+// What was given wrong is every rank's error, so rank 0 says it for all.
+int ReportOfRank(int rank, const absl::Status& status) {
+  if (status.ok() || ExitCodeOf(status) == 2) {
+    return rank == 0 ? ReportStatus(kProgram, status) : ExitCodeOf(status);
+  }
+  return ReportStatus(
+      kProgram, absl::Status(status.code(), absl::StrCat("rank ", rank, ": ",
+                                                         status.message())));
 }
 
 // Log lines on stderr, so that stdout is progress alone.
@@ -237,16 +249,16 @@ void SetUpLog() {
 int RunPretrain(const Flags& flags) {
   SetUpLog();
   const auto options = OptionsFrom(flags);
-  if (!options.ok()) return Fail(options.status(), 2);
-  auto group = LaunchedGroup::Start(options->comm, ProcessEnvironment());
-  if (!group.ok()) return Fail(group.status(), 2);
-  const auto result = Pretrain(*options, group->communicator());
-  const absl::Status closed = group->Close();
-  if (absl::IsCancelled(result.status())) return 2;
-  if (!result.ok()) {
-    return Fail(result.status(), IsBadInput(result.status()) ? 2 : 1);
-  }
-  return closed.ok() ? 0 : Fail(closed, 1);
+  if (!options.ok()) return ReportStatus(kProgram, options.status());
+  auto group = LaunchedGroup::Start(
+      {options->comm, absl::Seconds(options->timeout_seconds),
+       options->ignore_world_size},
+      ProcessEnvironment());
+  if (!group.ok()) return ReportStatus(kProgram, group.status());
+  const int rank = group->communicator().rank();
+  absl::Status status = Pretrain(*options, group->communicator()).status();
+  status.Update(group->Close());
+  return ReportOfRank(rank, status);
 }
 
 }  // namespace

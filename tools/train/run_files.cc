@@ -1,8 +1,7 @@
 #include "tools/train/run_files.h"
 
 #include <cmath>
-#include <filesystem>
-#include <system_error>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "tools/files/json_file.h"
@@ -87,6 +86,9 @@ Json ToJson(const PretrainOptions& options) {
             {"ffn", model.ffn},
             {"vocab", model.vocab},
             {"context", model.context},
+            {"rope_theta", model.rope_theta},
+            {"norm_epsilon", model.norm_epsilon},
+            {"init_std", model.init_std},
             {"tied_head", model.tied_head}}},
           {"data", options.data},
           {"batch", options.batch},
@@ -130,33 +132,33 @@ Json ToJson(const BlasInfo& blas) {
           {"slow", blas.slow}};
 }
 
-absl::StatusOr<RunFiles> RunFiles::Create(const std::string& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) {
-    return absl::PermissionDeniedError(
-        absl::StrCat(folder, ": cannot be made: ", error.message()));
-  }
-  // An earlier run's end must not be taken for this one's.
-  std::filesystem::remove(folder + "/run.json", error);
+absl::StatusOr<RunFiles> RunFiles::Create(const std::string& folder,
+                                          bool overwrite) {
+  OutputFolderRules rules;
+  rules.ours = [](const std::string& name) {
+    return name == "metrics.jsonl" || name == "run.json";
+  };
+  rules.overwrite = overwrite;
+  ZEROMINI_ASSIGN_OR_RETURN(OutputFolder claimed,
+                            OutputFolder::Claim(folder, rules));
   const std::string path = folder + "/metrics.jsonl";
   std::ofstream metrics(path, std::ios::trunc);
   if (!metrics) {
     return absl::PermissionDeniedError(
         absl::StrCat(path, ": cannot be written"));
   }
-  return RunFiles(folder, std::move(metrics));
+  return RunFiles(std::move(claimed), std::move(metrics));
 }
 
 absl::Status RunFiles::AddLine(const Json& line) {
   metrics_ << JsonText(line) << '\n' << std::flush;
   if (metrics_) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
-      absl::StrCat(folder_, "/metrics.jsonl: a line could not be written"));
+  return absl::ResourceExhaustedError(absl::StrCat(
+      folder_.path(), "/metrics.jsonl: a line could not be written"));
 }
 
 absl::Status RunFiles::WriteRun(const Json& run) {
-  return WriteJson(folder_ + "/run.json", run);
+  return WriteJson(folder_.path() + "/run.json", run);
 }
 
 }  // namespace zeromini::tools

@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <fstream>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "nlohmann/json.hpp"
+#include "tools/files/output_folder.h"
 #include "tools/train/blas.h"
 #include "tools/train/pretrain_options.h"
 #include "zeromini/memory_report.h"
@@ -40,17 +42,20 @@ nlohmann::json ToJson(const BlasInfo& blas);
 // leaves whole lines.
 class RunFiles {
  public:
-  // Makes the folder; PermissionDenied or so, naming the file, if it cannot.
-  static absl::StatusOr<RunFiles> Create(const std::string& folder);
+  // Makes the folder, which is this run's until the result is gone. The errors
+  // of OutputFolder::Claim(): AlreadyExists if it holds a run and is not to be
+  // overwritten, FailedPrecondition if another run is writing to it.
+  static absl::StatusOr<RunFiles> Create(const std::string& folder,
+                                         bool overwrite);
 
   absl::Status AddLine(const nlohmann::json& line);
   absl::Status WriteRun(const nlohmann::json& run);
 
  private:
-  RunFiles(std::string folder, std::ofstream metrics)
+  RunFiles(OutputFolder folder, std::ofstream metrics)
       : folder_(std::move(folder)), metrics_(std::move(metrics)) {}
 
-  std::string folder_;
+  OutputFolder folder_;
   std::ofstream metrics_;
 };
 

@@ -129,6 +129,7 @@ absl::StatusOr<OptimizerOptions> CoreOptions(const PretrainOptions& options) {
 
 absl::StatusOr<std::unique_ptr<TrainOptimizer>> MakeSharded(
     LanguageModel& model, const PretrainOptions& options, Communicator& group) {
+  ZEROMINI_RETURN_IF_ERROR(CheckTrainable(model));
   ZEROMINI_ASSIGN_OR_RETURN(const OptimizerOptions core, CoreOptions(options));
   TorchAttachOptions attach;
   if (options.model.architecture == Architecture::kGpt2) {

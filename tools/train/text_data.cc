@@ -1,7 +1,5 @@
 #include "tools/train/text_data.h"
 
-#include <zlib.h>
-
 #include <memory>
 #include <utility>
 
@@ -19,55 +17,44 @@ uint64_t Mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-absl::StatusOr<std::string> ReadPlainOrGzip(const std::string& path) {
-  const std::unique_ptr<gzFile_s, int (*)(gzFile)> file(
-      gzopen(path.c_str(), "rb"), gzclose);
-  if (!file) {
-    return absl::NotFoundError(absl::StrCat(path, ": cannot be opened"));
-  }
-  std::string bytes;
-  std::vector<char> chunk(1 << 16);
-  int got = 0;
-  while ((got = gzread(file.get(), chunk.data(),
-                       static_cast<unsigned>(chunk.size()))) > 0) {
-    bytes.append(chunk.data(), got);
-  }
-  int code = Z_OK;
-  const char* problem = gzerror(file.get(), &code);
-  if (got < 0 || code != Z_OK) {
-    return absl::DataLossError(absl::StrCat(path, ": ", problem));
-  }
-  return bytes;
-}
-
 }  // namespace
 
 absl::StatusOr<TextData> TextData::Load(const std::string& path,
                                         int64_t length) {
-  ZEROMINI_ASSIGN_OR_RETURN(std::string bytes, ReadPlainOrGzip(path));
-  return FromBytes(std::move(bytes), length, path);
+  ZEROMINI_ASSIGN_OR_RETURN(std::unique_ptr<TextSource> source,
+                            TextSource::Open(path));
+  return Make(std::move(source), length, path);
 }
 
 absl::StatusOr<TextData> TextData::FromBytes(std::string bytes, int64_t length,
                                              const std::string& path) {
-  const int64_t size = static_cast<int64_t>(bytes.size());
+  return Make(TextSource::FromBytes(std::move(bytes)), length, path);
+}
+
+absl::StatusOr<TextData> TextData::Make(std::unique_ptr<TextSource> source,
+                                        int64_t length,
+                                        const std::string& path) {
+  const int64_t size = source->size();
   const int64_t split = size - size / 20;
   if (size - split < length + 1) {
     return absl::InvalidArgumentError(absl::StrCat(
         path, ": ", size, " bytes leave ", size - split,
         " for validation (5 %), fewer than one sequence of ", length + 1));
   }
-  return TextData(std::move(bytes), split);
+  ZEROMINI_ASSIGN_OR_RETURN(const uint64_t hash, HashOf(*source));
+  return TextData(std::move(source), split, hash);
 }
 
-void TextData::Append(int64_t offset, int64_t tokens,
-                      std::vector<int64_t>& out) const {
-  for (int64_t i = offset; i < offset + tokens; ++i) {
-    out.push_back(static_cast<unsigned char>(bytes_[i]));
-  }
+absl::Status TextData::Append(int64_t offset, int64_t tokens,
+                              std::vector<int64_t>& out) const {
+  std::string bytes(tokens, 0);
+  ZEROMINI_RETURN_IF_ERROR(source_->ReadAt(offset, tokens, bytes.data()));
+  for (char byte : bytes) out.push_back(static_cast<unsigned char>(byte));
+  return absl::OkStatus();
 }
 
-std::vector<int64_t> TextData::Training(const SampleRequest& request) const {
+absl::StatusOr<std::vector<int64_t>> TextData::Training(
+    const SampleRequest& request) const {
   std::vector<int64_t> tokens;
   tokens.reserve(request.count * (request.length + 1));
   const uint64_t places = static_cast<uint64_t>(split_ - request.length);
@@ -75,19 +62,21 @@ std::vector<int64_t> TextData::Training(const SampleRequest& request) const {
     const uint64_t key =
         Mix(Mix(Mix(request.seed) ^ static_cast<uint64_t>(request.step)) ^
             static_cast<uint64_t>(request.first + i));
-    Append(static_cast<int64_t>(key % places), request.length + 1, tokens);
+    ZEROMINI_RETURN_IF_ERROR(
+        Append(static_cast<int64_t>(key % places), request.length + 1, tokens));
   }
   return tokens;
 }
 
-std::vector<int64_t> TextData::Validation(int64_t first, int64_t count,
-                                          int64_t total, int64_t length) const {
+absl::StatusOr<std::vector<int64_t>> TextData::Validation(
+    int64_t first, int64_t count, int64_t total, int64_t length) const {
   std::vector<int64_t> tokens;
   tokens.reserve(count * (length + 1));
   const int64_t places = validation_tokens() - length;
   for (int64_t i = first; i < first + count; ++i) {
-    Append(split_ + (places - 1) * i / (total > 1 ? total - 1 : 1), length + 1,
-           tokens);
+    ZEROMINI_RETURN_IF_ERROR(
+        Append(split_ + (places - 1) * i / (total > 1 ? total - 1 : 1),
+               length + 1, tokens));
   }
   return tokens;
 }

@@ -130,6 +130,7 @@ absl::StatusOr<std::unique_ptr<TrainOptimizer>> MakeTorchAdamW(
                      options.weight_wire, " must both be fp32"));
   }
   ZEROMINI_RETURN_IF_ERROR(RefuseSharding(options));
+  ZEROMINI_RETURN_IF_ERROR(CheckTrainable(model));
   return std::make_unique<TorchAdamW>(model, options);
 }
 

@@ -38,6 +38,8 @@ class TrainOptimizer {
   virtual absl::Status Close() = 0;         // Collective.
 };
 
+// Both fail as CheckTrainable() does.
+//
 // Sharded over `group`, which must outlive the result, as must `model`. At
 // stage 3 the model's blocks are gathered as it comes to them; its weights are
 // gone when the result is.
