@@ -173,6 +173,15 @@ class ShardedOptimizer : public Optimizer {
           absl::StrCat("group '", hyper.name,
                        "': the algorithm cannot change once state exists"));
     }
+    const bool joins_otherwise =
+        !hyper.patterns.empty() &&
+        hyper.patterns != options_.groups[group].patterns;
+    if (joins_otherwise) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("group '", hyper.name,
+                       "': its patterns cannot change: who is in a group is "
+                       "settled when the optimizer is made"));
+    }
     pipeline_->SetGroup(group, hyper);
     return absl::OkStatus();
   }

@@ -47,7 +47,9 @@ absl::Status CheckOverlap(const Plan& plan, absl::Span<const ParamSpec> specs) {
   std::vector<std::tuple<uintptr_t, uintptr_t, int>> ranges;
   for (size_t i = 0; i < specs.size(); ++i) {
     const PlannedParam& param = plan.params[i];
-    if (param.tied_to >= 0 || specs[i].data == nullptr) continue;
+    const bool same =
+        param.tied_to >= 0 && specs[i].data == specs[param.tied_to].data;
+    if (same || specs[i].data == nullptr) continue;
     const auto begin = reinterpret_cast<uintptr_t>(specs[i].data);
     const int64_t bytes = Elements(param) * SizeOf(param.dtype);
     ranges.emplace_back(begin, begin + static_cast<uintptr_t>(bytes),

@@ -134,6 +134,20 @@ TEST(SpecRefusalsTest, APatternThatOnlyMeetsATiedParameterIsRefused) {
               StatusIs(kInvalid, HasSubstr("pattern 'head'")));
 }
 
+TEST(SpecRefusalsTest, SetGroupRefusesPatternsThatWouldChangeNothing) {
+  OptimizerOptions options = ExactOptions();
+  options.memory = MemoryForm::kFlat;
+  options.groups.push_back(Group("biases", {"*.bias"}));
+  const auto self = Self();
+  ASSERT_OK_AND_ASSIGN(auto optimizer,
+                       Optimizer::Create(options, SmallModel(), *self));
+  EXPECT_THAT(optimizer->SetGroup(1, Group("biases", {"*.weight"})),
+              StatusIs(kInvalid, AllOf(HasSubstr("group 'biases'"),
+                                       HasSubstr("patterns cannot change"))));
+  EXPECT_OK(optimizer->SetGroup(1, Group("biases", {"*.bias"})));
+  EXPECT_OK(optimizer->SetGroup(1, Group("biases", {})));
+}
+
 TEST(SpecRefusalsTest, AGroupThatIsJoinedByIndexOrByNobodyIsFine) {
   std::vector<ParamSpec> specs = SmallModel();
   specs[1].group = 1;

@@ -294,6 +294,12 @@ TEST(TiesTest, OverlappingTensorsInFlatMemoryAreRefusedUnlessTied) {
   }
   specs[kBeside].data = nullptr;  // Flat memory needs none.
   EXPECT_OK(Create(specs));
+  specs[kHead].data = memory.data() + 12 * 8;  // Not the same memory yet.
+  EXPECT_OK(Create(specs));
+  specs[kBeside].data = memory.data() + 12 * 8;
+  EXPECT_THAT(Create(specs),
+              StatusIs(kInvalid, AllOf(HasSubstr("'beside' and 'head'"),
+                                       HasSubstr("overlap in memory"))));
 }
 
 }  // namespace
