@@ -71,9 +71,16 @@ enum class GatherPass { kForward, kBackward, kNone };
 
 // Not thread-safe, except GradReady() and WaitParam(), which any thread may
 // call between steps.
+//
+// A failure of one rank alone, such as no memory for a gradient, is every
+// rank's: it breaks the caller's group, and each later call on each rank returns
+// it, with the rank named, instead of waiting. What is only refused breaks
+// nothing.
 class Optimizer {
  public:
-  virtual ~Optimizer() = default;  // Never communicates. Waits for own threads.
+  // Never communicates. Waits for own threads, not for callers' streams: what
+  // they were given by GradReady() or Release() lives until they come to it.
+  virtual ~Optimizer() = default;
 
   // Collective. `group` must outlive the optimizer. Plans, compares the plan
   // across ranks, allocates. Bad arguments on any rank, or ranks that disagree,
@@ -137,7 +144,8 @@ class Optimizer {
   // only here: until backward ends it may read them. On an error that is no
   // broken group (absent or non-finite gradient), weights and state are those
   // of the last step, this step's gradients are dropped, and training may go
-  // on. Sends what CountingCommunicator documents: gradients once per exchange
+  // on. So it is if fp32 kernels cannot take the numbers given (a negative rate,
+  // a rate over epsilon beyond fp32). Sends what CountingCommunicator documents: gradients once per exchange
   // and weights once, plus 8 bytes per parameter and 168 per split block.
   virtual absl::StatusOr<StepReport> Step(const StepOptions& options) = 0;
 
