@@ -165,14 +165,17 @@ absl::Status GradBucket::Add(int param, int given_as, const void* gradient,
   Device& device = context_.device;
   ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, wire_ready_));
   ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, busy_));
+  if (slot.touched) {
+    ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, slot.packed));
+  }
   if (!at_home || !in_home_) {
     const void* source = gradient == nullptr ? home : gradient;
     const bool accumulate = slot.touched && !at_home;
     ZEROMINI_RETURN_IF_ERROR(Pack(slot, source, accumulate, stream));
   }
   slot.touched = true;
-  Event event = device.Record(stream);
-  if (event != nullptr) arrivals_.push_back(std::move(event));
+  slot.packed = device.Record(stream);
+  if (slot.packed != nullptr) arrivals_.push_back(slot.packed);
   return absl::OkStatus();
 }
 

@@ -99,6 +99,7 @@ class GradBucket {
     std::vector<Source> sources;  // Its sharers.
     bool at_home = false;         // How the last gradient came.
     bool touched = false;         // Since the last exchange.
+    Event packed;  // The last of them; on another stream, perhaps.
     std::shared_ptr<const Packing> packing;
   };
 

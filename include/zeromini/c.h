@@ -387,7 +387,8 @@ float* zeromini_grad_data(zeromini_optimizer* optimizer, int param);
 zeromini_code zeromini_grad_ready(zeromini_optimizer* optimizer, int param,
                                   const void* grad, void* stream, char** error);
 
-/* Collective: rank 0's tensor becomes the weights on all ranks. */
+/* Collective: rank 0's tensor becomes the weights on all ranks, of an expert's
+ * that of each slice's first rank. */
 zeromini_code zeromini_set_param(zeromini_optimizer* optimizer, int param,
                                  const void* data, char** error);
 

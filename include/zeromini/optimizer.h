@@ -73,9 +73,9 @@ enum class GatherPass { kForward, kBackward, kNone };
 // call between steps.
 //
 // A failure of one rank alone, such as no memory for a gradient, is every
-// rank's: it breaks the caller's group, and each later call on each rank returns
-// it, with the rank named, instead of waiting. What is only refused breaks
-// nothing.
+// rank's: it breaks the caller's group, and each later call on each rank
+// returns it, with the rank named, instead of waiting. What is only refused
+// breaks nothing.
 class Optimizer {
  public:
   // Never communicates. Waits for own threads, not for callers' streams: what
@@ -144,9 +144,10 @@ class Optimizer {
   // only here: until backward ends it may read them. On an error that is no
   // broken group (absent or non-finite gradient), weights and state are those
   // of the last step, this step's gradients are dropped, and training may go
-  // on. So it is if fp32 kernels cannot take the numbers given (a negative rate,
-  // a rate over epsilon beyond fp32). Sends what CountingCommunicator documents: gradients once per exchange
-  // and weights once, plus 8 bytes per parameter and 168 per split block.
+  // on. So it is if fp32 kernels cannot take the numbers given (a negative
+  // rate, a rate over epsilon beyond fp32). Sends what CountingCommunicator
+  // documents: gradients once per exchange and weights once, plus 8 bytes per
+  // parameter and 168 per split block.
   virtual absl::StatusOr<StepReport> Step(const StepOptions& options) = 0;
 
   // Blocks until the last Step() or, at stage 3, Gather() has put the weights

@@ -98,6 +98,40 @@ TEST(CallerStreamTest, AGradientGivenOnItNeedsNoOptimizerLater) {
   }
 }
 
+// Two gradients of one parameter on two streams: the second is added to the
+// first, not to what was there before it.
+TEST(CallerStreamTest, AGradientOnAnotherStreamIsAddedAfterTheFirst) {
+  OptimizerOptions options = ExactOptions();
+  options.micro_steps = 2;
+  RunRanks(2, [&](int, Communicator& group) {
+    Replica late(OneBucket());
+    Replica prompt(OneBucket());
+    const std::vector<float> first(8 * 16, 0.25f);
+    const std::vector<float> second(8 * 16, -0.75f);
+    ASSERT_OK_AND_ASSIGN(auto expected,
+                         Optimizer::Create(options, prompt.specs(), group));
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         Optimizer::Create(options, late.specs(), group));
+    HeldStream held;
+    const auto other = HostStream::Create("other");
+    for (int p : {0, 1}) {
+      ASSERT_OK(expected->GradReady(p, first.data()));
+      ASSERT_OK(expected->GradReady(p, second.data()));
+      ASSERT_OK(optimizer->GradReady(p, first.data(), held.handle()));
+      ASSERT_OK(optimizer->GradReady(p, second.data(), other->handle()));
+    }
+    // If it does not wait, it is done by then.
+    other->Record()->Wait(absl::Now() + absl::Milliseconds(50)).IgnoreError();
+    ASSERT_OK(held.LetGoAndWait());
+    ASSERT_OK(expected->Step({0.01}));
+    ASSERT_OK(optimizer->Step({0.01}));
+    for (int p : {0, 1}) {
+      EXPECT_EQ(FromBytes(late.Data(p), 8 * 16, DType::kFloat32),
+                FromBytes(prompt.Data(p), 8 * 16, DType::kFloat32));
+    }
+  });
+}
+
 // As a kernel would that was queued before the release.
 TEST(CallerStreamTest, ReleasedWeightsLiveUntilItHasReadThem) {
   OptimizerOptions options = ExactOptions();
