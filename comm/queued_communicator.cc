@@ -81,8 +81,10 @@ class Ticket {
 class QueuedCommunicator : public Communicator {
  public:
   QueuedCommunicator(std::shared_ptr<Endpoint> endpoint,
-                     std::shared_ptr<HostStream> stream)
-      : endpoint_(std::move(endpoint)), stream_(std::move(stream)) {}
+                     std::shared_ptr<HostStream> stream, bool overlaps)
+      : endpoint_(std::move(endpoint)),
+        stream_(std::move(stream)),
+        overlaps_(overlaps && stream_ != nullptr) {}
 
   ~QueuedCommunicator() override {
     if (*pending_ == 0) return;
@@ -95,6 +97,7 @@ class QueuedCommunicator : public Communicator {
   int size() const override { return endpoint_->size(); }
   const char* backend() const override { return endpoint_->backend(); }
   Stream stream() const override { return Stream{stream_.get()}; }
+  bool overlaps() const override { return overlaps_; }
   absl::Duration timeout() const override { return endpoint_->timeout(); }
   std::string in_flight() const override {
     return absl::StrCat("rank ", rank(), ": ", running_->Text());
@@ -148,7 +151,7 @@ class QueuedCommunicator : public Communicator {
       return made.status();
     }));
     if (child == nullptr) return nullptr;
-    return MakeQueuedCommunicator(std::move(child), stream_);
+    return MakeQueuedCommunicator(std::move(child), stream_, overlaps_);
   }
 
   void Abort(absl::Status why) override {
@@ -209,6 +212,7 @@ class QueuedCommunicator : public Communicator {
 
   const std::shared_ptr<Endpoint> endpoint_;
   const std::shared_ptr<HostStream> stream_;
+  const bool overlaps_;
   const Pending pending_ = std::make_shared<std::atomic<int64_t>>(0);
   const std::shared_ptr<Running> running_ = std::make_shared<Running>();
   std::atomic<int64_t> submitted_ = 0;
@@ -218,9 +222,10 @@ class QueuedCommunicator : public Communicator {
 }  // namespace
 
 std::unique_ptr<Communicator> MakeQueuedCommunicator(
-    std::shared_ptr<Endpoint> endpoint, std::shared_ptr<HostStream> stream) {
+    std::shared_ptr<Endpoint> endpoint, std::shared_ptr<HostStream> stream,
+    bool overlaps) {
   return std::make_unique<QueuedCommunicator>(std::move(endpoint),
-                                              std::move(stream));
+                                              std::move(stream), overlaps);
 }
 
 }  // namespace zeromini

@@ -3,7 +3,6 @@
 #ifndef ZEROMINI_COMM_STREAM_EVENT_H_
 #define ZEROMINI_COMM_STREAM_EVENT_H_
 
-#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <utility>
@@ -11,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "comm/patience.h"
 #include "zeromini/stream.h"
 
 namespace zeromini {
@@ -21,16 +21,16 @@ class StreamEvent : public HostEvent {
  public:
   absl::Status Wait(absl::Time deadline) override {
     std::unique_lock<std::mutex> lock(mutex_);
-    // By the steady clock, for the other may step while we wait. An endless one
-    // would overflow it.
-    const absl::Duration left =
-        std::min(deadline - absl::Now(), absl::Hours(24 * 365));
     const auto done = [this] { return done_; };
     if (deadline == absl::InfiniteFuture()) {
       became_done_.wait(lock, done);
-    } else if (!became_done_.wait_for(lock, absl::ToChronoNanoseconds(left),
-                                      done)) {
-      return absl::DeadlineExceededError("the event was not done in time");
+      return status_;
+    }
+    Patience patience(deadline - absl::Now());
+    while (!became_done_.wait_for(lock, patience.Slice(), done)) {
+      if (patience.IsOver()) {
+        return absl::DeadlineExceededError("the event was not done in time");
+      }
     }
     return status_;
   }

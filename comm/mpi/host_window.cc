@@ -1,86 +1,147 @@
 #include "comm/mpi/host_window.h"
 
-#include <cstdlib>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstring>
 #include <new>
+#include <random>
 
-#include "absl/strings/str_cat.h"
-#include "comm/mpi/mpi_status.h"
+#include "absl/strings/str_format.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
 namespace {
 
-constexpr int64_t kAlignment = 4096;
+constexpr int64_t kPage = 4096;
 
-constexpr int64_t kSlotBytes =
-    (int64_t{sizeof(HostSlot)} + kAlignment - 1) / kAlignment * kAlignment;
-
-char* Aligned(void* base) {
-  const uintptr_t address = reinterpret_cast<uintptr_t>(base);
-  return reinterpret_cast<char*>((address + kAlignment - 1) / kAlignment *
-                                 kAlignment);
+constexpr int64_t Pages(int64_t bytes) {
+  return (bytes + kPage - 1) / kPage * kPage;
 }
 
-absl::Status Allocate(MPI_Comm host, int64_t bytes, MPI_Win* window,
-                      void** base) {
-  const int code =
-      MPI_Win_allocate_shared(bytes, 1, MPI_INFO_NULL, host, base, window);
-  if (code == MPI_SUCCESS) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat(
-      FromMpi(code, "MPI_Win_allocate_shared").message(), " (", bytes,
-      " bytes a rank; is /dev/shm large enough?). GroupOptions::hosts with a "
-      "number of its own for each rank does without shared memory"));
-}
+constexpr int64_t kSlotBytes = Pages(sizeof(HostSlot));
+
+// Travels as plain bytes.
+struct Name {
+  char text[56] = "";
+  int32_t error = 0;
+};
+
+class OpenFile {
+ public:
+  explicit OpenFile(int descriptor) : descriptor_(descriptor) {}
+  ~OpenFile() {
+    if (descriptor_ >= 0) close(descriptor_);
+  }
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+  int get() const { return descriptor_; }
+
+ private:
+  const int descriptor_;
+};
+
+class Unlinked {
+ public:
+  explicit Unlinked(const std::string& name) : name_(name) {}
+  ~Unlinked() {
+    if (!name_.empty()) shm_unlink(name_.c_str());
+  }
+  Unlinked(const Unlinked&) = delete;
+  Unlinked& operator=(const Unlinked&) = delete;
+
+ private:
+  const std::string name_;
+};
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<HostWindow>> HostWindow::Create(MPI_Comm host,
-                                                               int64_t bytes) {
-  auto result = std::unique_ptr<HostWindow>(new HostWindow());
-  int size = 0;
-  ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Comm_rank(host, &result->index_), "MPI_Comm_rank"));
-  ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Comm_size(host, &size), "MPI_Comm_size"));
-  const int64_t total = kAlignment + kSlotBytes + bytes;
-  std::vector<void*> bases(size, nullptr);
-  if (size == 1) {
-    bases[0] = result->alone_ = std::malloc(static_cast<size_t>(total));
-    if (bases[0] == nullptr) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("mpi: no room for ", total, " bytes"));
-    }
-  } else {
-    ZEROMINI_RETURN_IF_ERROR(
-        Allocate(host, total, &result->window_, &bases[result->index_]));
-    for (int i = 0; i < size; ++i) {
-      MPI_Aint length = 0;
-      int unit = 0;
-      ZEROMINI_RETURN_IF_ERROR(FromMpi(
-          MPI_Win_shared_query(result->window_, i, &length, &unit, &bases[i]),
-          "MPI_Win_shared_query"));
-    }
-  }
-  for (int i = 0; i < size; ++i) {
-    // The mappings differ by rank, but by whole pages.
-    char* aligned = Aligned(bases[i]);
-    result->slots_.push_back(reinterpret_cast<HostSlot*>(aligned));
-    result->payloads_.push_back(aligned + kSlotBytes);
-  }
-  new (result->slots_[result->index_]) HostSlot();
-  // Nobody may look at a slot that is not there yet.
-  if (size > 1) {
-    ZEROMINI_RETURN_IF_ERROR(FromMpi(MPI_Barrier(host), "MPI_Barrier"));
-  }
-  return result;
+HostWindow::HostWindow(int index, int size, int64_t bytes)
+    : index_(index), size_(size), stride_(kSlotBytes + Pages(bytes)) {}
+
+int HostWindow::Offer(std::string* name) {
+  std::random_device random;
+  *name =
+      absl::StrFormat("/zeromini-%d-%08x%08x", getpid(), random(), random());
+  const OpenFile file(
+      shm_open(name->c_str(), O_CREAT | O_EXCL | O_RDWR, S_IRUSR | S_IWUSR));
+  if (file.get() < 0) return errno;
+  return ftruncate(file.get(), size_ * stride_) == 0 ? 0 : errno;
 }
 
-absl::Status HostWindow::Free() {
-  std::free(alone_);
-  alone_ = nullptr;
-  if (window_ == MPI_WIN_NULL) return absl::OkStatus();
-  return FromMpi(MPI_Win_free(&window_), "MPI_Win_free");
+int HostWindow::Take(const std::string& name) {
+  const OpenFile file(shm_open(name.c_str(), O_RDWR, 0));
+  if (file.get() < 0) return errno;
+  // Now, for later it would be SIGBUS. Each rank its own part, so that it lies
+  // in the memory next to it.
+  const int error = posix_fallocate(file.get(), index_ * stride_, stride_);
+  if (error != 0) return error;
+  void* memory = mmap(nullptr, size_ * stride_, PROT_READ | PROT_WRITE,
+                      MAP_SHARED, file.get(), 0);
+  if (memory == MAP_FAILED) return errno;
+  memory_ = static_cast<char*>(memory);
+  return 0;
+}
+
+int HostWindow::TakeAlone() {
+  void* memory = mmap(nullptr, stride_, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return errno;
+  memory_ = static_cast<char*>(memory);
+  return 0;
+}
+
+void HostWindow::PlaceSlots() {
+  for (int i = 0; i < size_; ++i) {
+    char* const place = memory_ + i * stride_;
+    slots_.push_back(reinterpret_cast<HostSlot*>(place));
+    payloads_.push_back(place + kSlotBytes);
+  }
+  new (slots_[index_]) HostSlot();
+}
+
+absl::StatusOr<HostWindow::Made> HostWindow::Create(MpiSetup& setup,
+                                                    MPI_Comm comm,
+                                                    const HostMap& hosts,
+                                                    int64_t bytes) {
+  int rank = 0;
+  MPI_Comm_rank(comm, &rank);
+  const std::vector<int>& neighbours = hosts.ranks_of(hosts.host_of(rank));
+  const int size = static_cast<int>(neighbours.size());
+  auto window = std::unique_ptr<HostWindow>(
+      new HostWindow(hosts.index_of(rank), size, bytes));
+  Name offered;
+  std::string name;
+  if (size > 1 && window->index_ == 0) {
+    offered.error = window->Offer(&name);
+    std::strncpy(offered.text, name.c_str(), sizeof(offered.text) - 1);
+  }
+  auto names = setup.AllGather(comm, offered);
+  // Until all have it open, or have failed to.
+  const Unlinked unlinked(name);
+  ZEROMINI_RETURN_IF_ERROR(names.status());
+  int error = (*names)[neighbours[0]].error;
+  if (error == 0) {
+    error = size == 1 ? window->TakeAlone()
+                      : window->Take((*names)[neighbours[0]].text);
+  }
+  // Nobody may look at a slot that is not there yet: the gather sees to it.
+  if (error == 0) window->PlaceSlots();
+  auto errors = setup.AllGather(comm, error);
+  ZEROMINI_RETURN_IF_ERROR(errors.status());
+  for (int theirs : *errors) {
+    if (theirs == 0) continue;
+    window->Free();
+    return Made{nullptr, *std::move(errors)};
+  }
+  return Made{std::move(window), {}};
+}
+
+void HostWindow::Free() {
+  if (memory_ != nullptr) munmap(memory_, size_ * stride_);
+  memory_ = nullptr;
 }
 
 }  // namespace zeromini

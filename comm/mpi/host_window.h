@@ -9,11 +9,13 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "comm/call.h"
+#include "comm/host_map.h"
+#include "comm/mpi/mpi_setup.h"
 
 namespace zeromini {
 
@@ -39,17 +41,27 @@ struct HostSlot {
 };
 static_assert(std::atomic<int64_t>::is_always_lock_free);
 
+// POSIX shared memory. MPI_Win_allocate_shared would do, but where /dev/shm is
+// too small Open MPI fails on one rank and leaves the others waiting.
+//
 // Waiting for the counters is the caller's. Neither dies with a peer: what a
 // killed or stopped rank has written stays readable.
 class HostWindow {
  public:
-  // Collective over `host`, the ranks of one machine. Each rank contributes its
-  // slot and `bytes` of payload, at an address aligned to 64.
-  static absl::StatusOr<std::unique_ptr<HostWindow>> Create(MPI_Comm host,
-                                                            int64_t bytes);
+  // The window, or why there is none: by rank, an errno, 0 where nothing
+  // failed. All ranks get the same errors.
+  struct Made {
+    std::unique_ptr<HostWindow> window;
+    std::vector<int> errors;
+  };
 
-  // Leaks a window that was not freed: peers may be reading it, and to free it
-  // is collective.
+  // Collective over `comm`, whose ranks `hosts` maps. Each rank contributes its
+  // slot and `bytes` of payload, at an address aligned to 64; the memory is
+  // there, not only promised.
+  static absl::StatusOr<Made> Create(MpiSetup& setup, MPI_Comm comm,
+                                     const HostMap& hosts, int64_t bytes);
+
+  // Leaks a window that was not freed: a late message may still land in it.
   ~HostWindow() = default;
 
   int size() const { return static_cast<int>(slots_.size()); }
@@ -58,14 +70,21 @@ class HostWindow {
   HostSlot& own() { return *slots_[index_]; }
   char* payload(int index) { return payloads_[index]; }
 
-  absl::Status Free();  // Collective.
+  void Free();
 
  private:
-  HostWindow() = default;
+  HostWindow(int index, int size, int64_t bytes);
 
-  int index_ = 0;
-  MPI_Win window_ = MPI_WIN_NULL;  // Null for a host of one rank, whose
-  void* alone_ = nullptr;          // memory is this.
+  // The three return an errno.
+  int Offer(std::string* name);
+  int Take(const std::string& name);
+  int TakeAlone();
+  void PlaceSlots();
+
+  const int index_;
+  const int size_;
+  const int64_t stride_;  // Bytes of one rank.
+  char* memory_ = nullptr;
   std::vector<HostSlot*> slots_;
   std::vector<char*> payloads_;
 };

@@ -10,6 +10,7 @@
 namespace zeromini {
 
 absl::Status MpiEndpoint::Run(const Call& call) {
+  const auto turn = link_->watch().TakeTurn();
   ZEROMINI_RETURN_IF_ERROR(link_->Greet(call.signature));
   if (call.signature.count == 0) return absl::OkStatus();
   return Transfer(call);
@@ -51,6 +52,7 @@ absl::Status MpiEndpoint::AllReduce(const Call& call) {
 
 absl::StatusOr<std::shared_ptr<Endpoint>> MpiEndpoint::Split(int color,
                                                              int key) {
+  const auto turn = link_->watch().TakeTurn();
   Signature signature;
   signature.collective = Collective::kSplit;
   // What follows blocks, but only for ranks that are known to be here.
@@ -62,22 +64,23 @@ absl::StatusOr<std::shared_ptr<Endpoint>> MpiEndpoint::Split(int color,
               "MPI_Comm_split"));
   if (child == MPI_COMM_NULL) return nullptr;
   MPI_Comm_set_errhandler(child, MPI_ERRORS_RETURN);
-  int size = 0;
-  MPI_Comm_size(child, &size);
-  const int mine[2] = {link_->members()[rank()], link_->host()};
-  std::vector<int> all(2 * size);
-  ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Allgather(mine, 2, MPI_INT, all.data(), 2, MPI_INT, child),
-              "MPI_Allgather"));
+  struct Origin {
+    int member;
+    int host;
+  };
+  MpiSetup setup(timeout());
+  ZEROMINI_ASSIGN_OR_RETURN(
+      const std::vector<Origin> origins,
+      setup.AllGather(child, Origin{link_->members()[rank()], link_->host()}));
   std::vector<int> members;
   std::vector<int> colors;
-  for (int r = 0; r < size; ++r) {
-    members.push_back(all[2 * r]);
-    colors.push_back(all[2 * r + 1]);
+  for (const Origin& origin : origins) {
+    members.push_back(origin.member);
+    colors.push_back(origin.host);
   }
-  ZEROMINI_ASSIGN_OR_RETURN(auto link,
-                            MpiLink::Create(child, std::move(members), colors,
-                                            link_->shared_watch()));
+  ZEROMINI_ASSIGN_OR_RETURN(
+      auto link, MpiLink::Create(setup, child, std::move(members), colors,
+                                 link_->shared_watch()));
   return std::make_shared<MpiEndpoint>(std::move(link));
 }
 

@@ -1,15 +1,20 @@
 #include <mpi.h>
 
 #include <algorithm>
-#include <chrono>
+#include <cstring>
+#include <fstream>
 #include <map>
 #include <numeric>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "comm/mpi/give_way.h"
+#include "comm/enqueue.h"
+#include "comm/mpi/main_thread_stream.h"
 #include "comm/mpi/mpi_endpoint.h"
+#include "comm/mpi/mpi_setup.h"
 #include "comm/mpi/mpi_status.h"
 #include "comm/queued_communicator.h"
 #include "zeromini/internal/status_macros.h"
@@ -45,93 +50,109 @@ absl::Status CheckRunning() {
   return absl::OkStatus();
 }
 
-// Non-blocking, because the deadline holds for a rank that never wraps, too.
-absl::StatusOr<MPI_Comm> Duplicate(MPI_Comm comm, absl::Duration timeout) {
-  // Outlives a wait that is given up: MPI writes it when the last rank comes.
-  auto copy = std::make_unique<MPI_Comm>(MPI_COMM_NULL);
-  MPI_Request request = MPI_REQUEST_NULL;
-  ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Comm_idup(comm, copy.get(), &request), "MPI_Comm_idup"));
-  const auto start = std::chrono::steady_clock::now();
-  for (int done = 0;;) {
-    ZEROMINI_RETURN_IF_ERROR(
-        FromMpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
-    if (done != 0) break;
-    const auto waited = std::chrono::steady_clock::now() - start;
-    if (absl::FromChrono(waited) > timeout) {
-      copy.release();
-      return absl::DeadlineExceededError(
-          absl::StrCat("mpi: not all ranks wrapped the communicator within ",
-                       absl::FormatDuration(timeout)));
-    }
-    GiveWay(waited);
-  }
-  ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Comm_set_errhandler(*copy, MPI_ERRORS_RETURN),
-              "MPI_Comm_set_errhandler"));
-  return *copy;
-}
-
-bool AnyThread() {
+int ThreadLevel() {
   int provided = MPI_THREAD_SINGLE;
   MPI_Query_thread(&provided);
-  return provided >= MPI_THREAD_MULTIPLE;
+  return provided;
 }
 
-// Null below MPI_THREAD_MULTIPLE: the trainer's thread may be inside MPI while
-// ours would be.
-std::shared_ptr<HostStream> MakeStream(int rank, const GroupOptions& options) {
-  if (!AnyThread()) return nullptr;
-  if (options.make_stream) {
-    return std::shared_ptr<HostStream>(options.make_stream(rank));
+bool AnyThread() { return ThreadLevel() >= MPI_THREAD_MULTIPLE; }
+
+absl::Status CheckThread() {
+  if (ThreadLevel() >= MPI_THREAD_SERIALIZED || OnMainThread()) {
+    return absl::OkStatus();
   }
-  return std::shared_ptr<HostStream>(HostStream::Create("zm-comm"));
+  return absl::FailedPreconditionError(
+      "mpi: only the thread that has initialised MPI may call it: wrap the "
+      "communicator there, or initialise MPI with MPI_THREAD_MULTIPLE");
 }
 
-// The lowest rank of the machine that this rank is on.
-absl::StatusOr<int> LowestOfMachine(MPI_Comm comm, int rank) {
-  MPI_Comm machine = MPI_COMM_NULL;
-  ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, rank,
-                                  MPI_INFO_NULL, &machine),
-              "MPI_Comm_split_type"));
-  int lowest = rank;
-  ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Bcast(&lowest, 1, MPI_INT, 0, machine), "MPI_Bcast"));
-  ZEROMINI_RETURN_IF_ERROR(FromMpi(MPI_Comm_free(&machine), "MPI_Comm_free"));
-  return lowest;
+// Without a thread of our own below MPI_THREAD_MULTIPLE: the trainer's may be
+// inside MPI while ours would be. Null if the caller's thread may exchange,
+// whichever it is.
+std::shared_ptr<HostStream> MakeStream(int rank, const GroupOptions& options) {
+  if (ThreadLevel() < MPI_THREAD_SERIALIZED) {
+    return MakeMainThreadStream(options.timeout);
+  }
+  if (!AnyThread()) return nullptr;
+  if (options.make_stream) return options.make_stream(rank);
+  return HostStream::Create("zm-comm");
+}
+
+// What the ranks tell each other first. Travels as plain bytes.
+struct Introduction {
+  char host[MPI_MAX_PROCESSOR_NAME] = "";
+  char boot[40] = "";  // Of the machine: hosts may have equal names.
+  int32_t hosts_given = 0;
+  uint64_t hosts_hash = 0;
+  char no_stream[200] = "";  // Why this rank has none.
+
+  bool SharesMachineWith(const Introduction& other) const {
+    return std::memcmp(host, other.host, sizeof(host)) == 0 &&
+           std::memcmp(boot, other.boot, sizeof(boot)) == 0;
+  }
+};
+
+uint64_t HashOf(const std::vector<int>& hosts) {
+  uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a, a number at a time.
+  for (int host : hosts) {
+    hash = (hash ^ static_cast<uint32_t>(host)) * 0x100000001b3u;
+  }
+  return hash;
+}
+
+Introduction IntroduceMyself(const std::vector<int>& hosts,
+                             const absl::Status& stream) {
+  Introduction mine;
+  int length = 0;
+  MPI_Get_processor_name(mine.host, &length);
+  std::memset(mine.host + length, 0, sizeof(mine.host) - length);
+  std::ifstream("/proc/sys/kernel/random/boot_id")
+      .getline(mine.boot, sizeof(mine.boot));
+  mine.hosts_given = static_cast<int32_t>(hosts.size());
+  mine.hosts_hash = HashOf(hosts);
+  std::string(stream.message())
+      .copy(mine.no_stream, sizeof(mine.no_stream) - 1);
+  return mine;
+}
+
+// The same on all ranks.
+absl::Status CheckStreams(const std::vector<Introduction>& all) {
+  for (size_t r = 0; r < all.size(); ++r) {
+    if (all[r].no_stream[0] == '\0') continue;
+    return absl::ResourceExhaustedError(
+        absl::StrCat("mpi: rank ", r, ": ", all[r].no_stream));
+  }
+  return absl::OkStatus();
 }
 
 // The host of each rank: GroupOptions::hosts where all ranks gave the same and
-// it joins no machines; the machines if none gave any.
-absl::StatusOr<std::vector<int>> Hosts(MPI_Comm comm, int rank, int size,
-                                       const std::vector<int>& chosen) {
-  ZEROMINI_ASSIGN_OR_RETURN(const int machine, LowestOfMachine(comm, rank));
-  int given = static_cast<int>(chosen.size());
-  MPI_Bcast(&given, 1, MPI_INT, 0, comm);
+// it joins no machines; the machines if none gave any. The same on all ranks.
+absl::StatusOr<std::vector<int>> Hosts(const std::vector<Introduction>& all,
+                                       std::vector<int> hosts) {
+  ZEROMINI_RETURN_IF_ERROR(CheckStreams(all));
+  const int size = static_cast<int>(all.size());
+  const int given = all[0].hosts_given;
   if (given != 0 && given != size) {
     return absl::InvalidArgumentError(
         absl::StrCat("mpi: GroupOptions::hosts has ", given,
                      " entries, the communicator ", size, " ranks"));
   }
-  std::vector<int> hosts = chosen;
-  hosts.resize(given);
-  ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Bcast(hosts.data(), given, MPI_INT, 0, comm), "MPI_Bcast"));
-  const int mine[2] = {machine, hosts == chosen ? 1 : 0};
-  std::vector<int> all(2 * size);
-  ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Allgather(mine, 2, MPI_INT, all.data(), 2, MPI_INT, comm),
-              "MPI_Allgather"));
-  std::map<int, int> first_of;  // By host.
-  for (int r = 0; r < size; ++r) {
-    if (all[2 * r + 1] == 0) {
+  for (int r = 1; r < size; ++r) {
+    if (all[r].hosts_given != given || all[r].hosts_hash != all[0].hosts_hash) {
       return absl::InvalidArgumentError(absl::StrCat(
           "mpi: rank ", r, " gives other GroupOptions::hosts than rank 0"));
     }
-    if (given == 0) hosts.push_back(all[2 * r]);
+  }
+  std::map<std::string, int> machines;  // The first rank of each.
+  std::map<int, int> first_of;          // By host.
+  for (int r = 0; r < size; ++r) {
+    if (given == 0) {
+      const std::string machine = absl::StrCat(all[r].host, "\n", all[r].boot);
+      hosts.push_back(machines.try_emplace(machine, r).first->second);
+    }
     const int first = first_of.try_emplace(hosts[r], r).first->second;
-    if (all[2 * first] != all[2 * r]) {
+    if (!all[first].SharesMachineWith(all[r])) {
       return absl::InvalidArgumentError(
           absl::StrCat("mpi: GroupOptions::hosts puts ranks ", first, " and ",
                        r, " on one host, but they share no memory"));
@@ -147,25 +168,46 @@ struct Wrapped {
 
 absl::StatusOr<Wrapped> Wrap(MPI_Comm original, const GroupOptions& options) {
   ZEROMINI_RETURN_IF_ERROR(CheckRunning());
+  ZEROMINI_RETURN_IF_ERROR(CheckThread());
   ZEROMINI_RETURN_IF_ERROR(CheckUsable(original));
-  ZEROMINI_ASSIGN_OR_RETURN(MPI_Comm copy,
-                            Duplicate(original, options.timeout));
+  MpiSetup setup(options.timeout);
+  ZEROMINI_ASSIGN_OR_RETURN(MPI_Comm copy, setup.Duplicate(original));
   int rank = 0;
-  int size = 0;
   MPI_Comm_rank(copy, &rank);
-  MPI_Comm_size(copy, &size);
-  ZEROMINI_ASSIGN_OR_RETURN(const std::vector<int> hosts,
-                            Hosts(copy, rank, size, options.hosts));
+  std::shared_ptr<HostStream> stream = MakeStream(rank, options);
   ZEROMINI_ASSIGN_OR_RETURN(
-      auto watch, MpiWatch::Create(copy, options.timeout, AnyThread()));
-  std::vector<int> members(size);
+      const std::vector<Introduction> all,
+      setup.AllGather(copy,
+                      IntroduceMyself(options.hosts, ErrorOf(stream.get()))));
+  const absl::StatusOr<std::vector<int>> hosts = Hosts(all, options.hosts);
+  if (!hosts.ok()) {
+    MPI_Comm_free(&copy);  // As all ranks do.
+    return hosts.status();
+  }
+  std::vector<std::string> names;
+  for (const Introduction& introduction : all) {
+    names.emplace_back(introduction.host);
+  }
+  ZEROMINI_ASSIGN_OR_RETURN(MPI_Comm notices, setup.Duplicate(copy));
+  auto watch = std::make_shared<MpiWatch>(notices, std::move(names),
+                                          options.timeout, AnyThread());
+  ZEROMINI_RETURN_IF_ERROR(watch->Connect());
+  std::vector<int> members(all.size());
   std::iota(members.begin(), members.end(), 0);
   ZEROMINI_ASSIGN_OR_RETURN(
-      auto link, MpiLink::Create(copy, std::move(members), hosts, watch));
+      auto link,
+      MpiLink::Create(setup, copy, std::move(members), *hosts, watch));
   auto group =
       MakeQueuedCommunicator(std::make_shared<MpiEndpoint>(std::move(link)),
-                             MakeStream(rank, options));
+                             std::move(stream), AnyThread());
   return Wrapped{std::move(group), std::move(watch)};
+}
+
+// Of a failure that all ranks agree on, so that none is left inside MPI.
+bool IsAgreed(const absl::Status& status) {
+  return absl::IsInvalidArgument(status) ||
+         absl::IsFailedPrecondition(status) ||
+         absl::IsResourceExhausted(status);
 }
 
 class Session : public MpiSession {
@@ -177,22 +219,27 @@ class Session : public MpiSession {
     const bool lost =
         std::any_of(watches_.begin(), watches_.end(),
                     [](const auto& watch) { return watch->lost_a_rank(); });
-    if (!lost) MPI_Finalize();
+    if (!lost && !stuck_) MPI_Finalize();
   }
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   absl::StatusOr<std::unique_ptr<Communicator>> World(
       const GroupOptions& options) override {
-    ZEROMINI_ASSIGN_OR_RETURN(Wrapped wrapped, Wrap(MPI_COMM_WORLD, options));
-    watches_.push_back(std::move(wrapped.watch));
-    return std::move(wrapped.group);
+    auto wrapped = Wrap(MPI_COMM_WORLD, options);
+    if (!wrapped.ok()) {
+      stuck_ = stuck_ || !IsAgreed(wrapped.status());
+      return wrapped.status();
+    }
+    watches_.push_back(std::move(wrapped->watch));
+    return std::move(wrapped->group);
   }
 
  private:
   const int rank_;
   const int size_;
   std::vector<std::shared_ptr<MpiWatch>> watches_;  // Of its groups.
+  bool stuck_ = false;  // A group could not be made: peers may be inside MPI.
 };
 
 }  // namespace

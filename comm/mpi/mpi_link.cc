@@ -4,8 +4,10 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "comm/mpi/mpi_status.h"
 #include "zeromini/internal/status_macros.h"
+#include "zeromini/log.h"
 
 namespace zeromini {
 namespace {
@@ -22,35 +24,69 @@ int64_t ChunkBytes(int size) {
 
 constexpr int kStepsBetweenHosts = 4;
 
+// Once in a process: what is short stays short.
+void WarnOfNoWindow(const std::vector<int>& alone, int64_t bytes, int error) {
+  static std::atomic<bool> warned = false;
+  if (warned.exchange(true)) return;
+  Log(nullptr, LogLevel::kWarning,
+      absl::StrCat("mpi: ", DescribeRanks(alone), " share no memory (",
+                   std::strerror(error), "; ", bytes,
+                   " bytes a rank in /dev/shm) and exchange by messages, which "
+                   "is slower. Make /dev/shm larger: docker's --shm-size"));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MpiLink>> MpiLink::Create(
-    MPI_Comm comm, std::vector<int> members, absl::Span<const int> colors,
-    std::shared_ptr<MpiWatch> watch) {
+    MpiSetup& setup, MPI_Comm comm, std::vector<int> members,
+    absl::Span<const int> colors, std::shared_ptr<MpiWatch> watch) {
   auto link = std::unique_ptr<MpiLink>(new MpiLink());
   link->comm_ = comm;
   link->hosts_ = HostMap::FromColors(colors);
   link->members_ = std::move(members);
   link->watch_ = std::move(watch);
-  link->depth_ = link->one_host() ? 2 : kStepsBetweenHosts;
-  link->chunk_bytes_ = ChunkBytes(link->size());
+  link->watch_->Join();
   ZEROMINI_RETURN_IF_ERROR(
       FromMpi(MPI_Comm_rank(comm, &link->rank_), "MPI_Comm_rank"));
-  ZEROMINI_RETURN_IF_ERROR(FromMpi(
-      MPI_Comm_split(comm, link->host(), link->rank_, &link->host_comm_),
-      "MPI_Comm_split"));
-  MPI_Comm_set_errhandler(link->host_comm_, MPI_ERRORS_RETURN);
-  ZEROMINI_ASSIGN_OR_RETURN(
-      link->window_,
-      HostWindow::Create(link->host_comm_,
-                         link->depth_ * link->size() * link->chunk_bytes_));
+  ZEROMINI_RETURN_IF_ERROR(link->ShareMemory(setup));
   for (int host = 0; host < link->hosts_.hosts(); ++host) {
     link->greetings_of_.emplace_back(link->hosts_.ranks_of(host).size());
   }
   return link;
 }
 
+// Ends, because each time round there are more hosts.
+absl::Status MpiLink::ShareMemory(MpiSetup& setup) {
+  for (;;) {
+    depth_ = one_host() ? 2 : kStepsBetweenHosts;
+    chunk_bytes_ = ChunkBytes(size());
+    const int64_t bytes = depth_ * size() * chunk_bytes_;
+    ZEROMINI_ASSIGN_OR_RETURN(HostWindow::Made made,
+                              HostWindow::Create(setup, comm_, hosts_, bytes));
+    window_ = std::move(made.window);
+    if (window_ != nullptr) return absl::OkStatus();
+    std::vector<int> colors;
+    std::vector<int> alone;
+    int first_error = 0;
+    for (int r = 0; r < size(); ++r) {
+      const std::vector<int>& neighbours = hosts_.ranks_of(hosts_.host_of(r));
+      int error = 0;
+      for (int rank : neighbours) error = std::max(error, made.errors[rank]);
+      if (error != 0 && neighbours.size() == 1) {
+        return absl::ResourceExhaustedError(absl::StrCat(
+            "mpi: rank ", r, " has no room for ", bytes, " bytes"));
+      }
+      if (error != 0) alone.push_back(r);
+      if (error != 0 && first_error == 0) first_error = error;
+      colors.push_back(error == 0 ? hosts_.host_of(r) : size() + r);
+    }
+    if (rank_ == 0) WarnOfNoWindow(alone, bytes, first_error);
+    hosts_ = HostMap::FromColors(colors);
+  }
+}
+
 MpiLink::~MpiLink() {
+  if (comm_ != MPI_COMM_NULL) watch_->Leave();
   if (!watch_->broken().is_set()) return;
   // Leaked, and only after a break: a late message may still land here.
   scratch_.release();
@@ -171,10 +207,9 @@ absl::Status MpiLink::ExchangeGreetings(const Signature& signature,
 }
 
 absl::Status MpiLink::Free() {
-  ZEROMINI_RETURN_IF_ERROR(window_->Free());
-  ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Comm_free(&host_comm_), "MPI_Comm_free"));
-  return FromMpi(MPI_Comm_free(&comm_), "MPI_Comm_free");
+  window_->Free();
+  ZEROMINI_RETURN_IF_ERROR(FromMpi(MPI_Comm_free(&comm_), "MPI_Comm_free"));
+  return watch_->Leave() ? watch_->Free() : absl::OkStatus();
 }
 
 }  // namespace zeromini

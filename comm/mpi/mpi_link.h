@@ -19,6 +19,7 @@
 #include "comm/level_counter.h"
 #include "comm/mpi/host_window.h"
 #include "comm/mpi/mpi_requests.h"
+#include "comm/mpi/mpi_setup.h"
 #include "comm/mpi/mpi_watch.h"
 #include "comm/segments.h"
 
@@ -29,10 +30,11 @@ namespace zeromini {
 class MpiLink {
  public:
   // Collective over `comm`, which it takes over with errors returning.
-  // `members[r]` is rank r's number in `watch`, `colors[r]` its host.
+  // `members[r]` is rank r's number in `watch`, `colors[r]` its host. Ranks of
+  // a host that can share no memory become hosts of their own, with a warning.
   static absl::StatusOr<std::unique_ptr<MpiLink>> Create(
-      MPI_Comm comm, std::vector<int> members, absl::Span<const int> colors,
-      std::shared_ptr<MpiWatch> watch);
+      MpiSetup& setup, MPI_Comm comm, std::vector<int> members,
+      absl::Span<const int> colors, std::shared_ptr<MpiWatch> watch);
 
   ~MpiLink();
 
@@ -93,12 +95,13 @@ class MpiLink {
  private:
   MpiLink() = default;
 
+  absl::Status ShareMemory(MpiSetup& setup);
+
   absl::Status GreetAsLeader(const Signature& signature, int64_t number);
   absl::Status ExchangeGreetings(const Signature& signature,
                                  std::vector<Signature>* by_rank);
 
   MPI_Comm comm_ = MPI_COMM_NULL;
-  MPI_Comm host_comm_ = MPI_COMM_NULL;
   int rank_ = 0;
   HostMap hosts_;
   std::vector<int> members_;

@@ -1,13 +1,17 @@
 #include "comm/mpi/mpi_watch.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <numeric>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "comm/call.h"
 #include "comm/mpi/give_way.h"
 #include "comm/mpi/mpi_status.h"
+#include "comm/patience.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
@@ -15,7 +19,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-enum Kind : int32_t { kRollCall, kBroken };
+enum Kind : int32_t { kHello, kRollCall, kHere, kBroken };
 constexpr int kNoticeTag = 0;
 constexpr int kLongestText = 1000;
 
@@ -24,50 +28,75 @@ int PlaceOf(int rank, absl::Span<const int> members) {
                           members.begin());
 }
 
-absl::Duration Since(Clock::time_point start) {
-  return absl::FromChrono(Clock::now() - start);
-}
-
 }  // namespace
 
 // Travels as plain bytes.
 struct MpiWatch::Notice {
-  int32_t kind = kRollCall;
+  int32_t kind = kHello;
+  int32_t roll = 0;       // With kRollCall and kHere: the caller's.
   int32_t code = 0;       // Of the error, with kBroken.
   int32_t lost_rank = 0;  // 1 if a rank did not answer.
   char text[kLongestText] = "";
 };
 
-MpiWatch::MpiWatch(absl::Duration timeout, bool any_thread)
+// MPI reads the notice until the requests are done.
+struct MpiWatch::Sending {
+  Notice notice;
+  std::vector<MPI_Request> requests;
+};
+
+MpiWatch::MpiWatch(MPI_Comm comm, std::vector<std::string> hosts,
+                   absl::Duration timeout, bool any_thread)
     : timeout_(timeout),
       grace_(std::min(timeout / 4, absl::Seconds(2))),
-      any_thread_(any_thread) {}
-
-absl::StatusOr<std::shared_ptr<MpiWatch>> MpiWatch::Create(
-    MPI_Comm comm, absl::Duration timeout, bool any_thread) {
-  auto watch = std::shared_ptr<MpiWatch>(new MpiWatch(timeout, any_thread));
-  ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Comm_dup(comm, &watch->comm_), "MPI_Comm_dup"));
-  MPI_Comm_set_errhandler(watch->comm_, MPI_ERRORS_RETURN);
-  MPI_Comm_rank(watch->comm_, &watch->rank_);
-  MPI_Comm_size(watch->comm_, &watch->size_);
-  char name[MPI_MAX_PROCESSOR_NAME] = "";
-  int length = 0;
-  ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Get_processor_name(name, &length), "MPI_Get_processor_name"));
-  std::vector<char> names(watch->size_ * sizeof(name));
-  ZEROMINI_RETURN_IF_ERROR(
-      FromMpi(MPI_Allgather(name, sizeof(name), MPI_BYTE, names.data(),
-                            sizeof(name), MPI_BYTE, watch->comm_),
-              "MPI_Allgather"));
-  for (int r = 0; r < watch->size_; ++r) {
-    watch->hosts_.emplace_back(names.data() + r * sizeof(name));
-  }
-  watch->answered_.resize(watch->size_, 0);
-  return watch;
+      any_thread_(any_thread),
+      comm_(comm),
+      hosts_(std::move(hosts)),
+      size_(static_cast<int>(hosts_.size())),
+      heard_(hosts_.size(), -1) {
+  MPI_Comm_rank(comm_, &rank_);
 }
 
-MpiWatch::~MpiWatch() = default;
+MpiWatch::~MpiWatch() {
+  // Leaked: MPI may read them until it is finalised.
+  if (!sending_.empty()) new std::list<Sending>(std::move(sending_));
+}
+
+absl::Status MpiWatch::Connect() {
+  // Of which most take a descriptor, and 1,024 are all that a process may have.
+  constexpr int kMostConnections = 512;
+  std::vector<int> elsewhere;
+  for (int i = 1; i < size_; ++i) {
+    const int rank = (rank_ + i) % size_;
+    if (hosts_[rank] != hosts_[rank_]) elsewhere.push_back(rank);
+  }
+  if (elsewhere.empty() || size_ > kMostConnections) return absl::OkStatus();
+  {
+    std::lock_guard<std::mutex> lock(telling_);
+    Send(Notice(), elsewhere);
+  }
+  const auto missing = [&] {
+    std::vector<int> ranks;
+    for (int rank : elsewhere) {
+      if (heard_[rank] < 0) ranks.push_back(rank);
+    }
+    return ranks;
+  };
+  Patience patience(timeout_);
+  for (const auto start = Clock::now(); !missing().empty();) {
+    ZEROMINI_RETURN_IF_ERROR(Look());
+    if (patience.IsOver()) {
+      lost_a_rank_ = true;
+      const std::vector<int> ranks = missing();
+      return absl::DeadlineExceededError(absl::StrCat(
+          "mpi: rank ", rank_, " (host ", hosts_[rank_],
+          ") could not be connected with ", DescribeRanks(ranks), " (",
+          HostsOf(ranks), ") within ", absl::FormatDuration(timeout_)));
+    }
+    GiveWay(Clock::now() - start);
+  }
+  return absl::OkStatus();
+}
 
 absl::Status MpiWatch::Free() {
   std::lock_guard<std::mutex> lock(telling_);
@@ -76,14 +105,19 @@ absl::Status MpiWatch::Free() {
   return FromMpi(MPI_Comm_free(&comm_), "MPI_Comm_free");
 }
 
-void MpiWatch::Send(const Notice& notice) {
-  // Leaked, once or twice in a process: MPI may read it until it is finalised.
-  const Notice* kept = new Notice(notice);
-  for (int i = 1; i < size_; ++i) {
-    MPI_Request request = MPI_REQUEST_NULL;
-    MPI_Isend(kept, sizeof(Notice), MPI_BYTE, (rank_ + i) % size_, kNoticeTag,
-              comm_, &request);
-    if (request != MPI_REQUEST_NULL) MPI_Request_free(&request);
+void MpiWatch::Send(const Notice& notice, absl::Span<const int> ranks) {
+  sending_.remove_if([](Sending& sending) {
+    int done = 0;
+    MPI_Testall(static_cast<int>(sending.requests.size()),
+                sending.requests.data(), &done, MPI_STATUSES_IGNORE);
+    return done != 0;
+  });
+  Sending& sending = sending_.emplace_back(Sending{notice, {}});
+  for (int rank : ranks) {
+    if (rank == rank_) continue;
+    sending.requests.push_back(MPI_REQUEST_NULL);
+    MPI_Isend(&sending.notice, sizeof(Notice), MPI_BYTE, rank, kNoticeTag,
+              comm_, &sending.requests.back());
   }
 }
 
@@ -98,7 +132,9 @@ void MpiWatch::Tell() {
   notice.lost_rank = lost_a_rank_ ? 1 : 0;
   std::strncpy(notice.text, std::string(why.message()).c_str(),
                kLongestText - 1);
-  Send(notice);
+  std::vector<int> all(size_);
+  std::iota(all.begin(), all.end(), 0);
+  Send(notice, all);
 }
 
 void MpiWatch::Break(const absl::Status& why) {
@@ -123,15 +159,24 @@ void MpiWatch::Receive() {
                MPI_STATUS_IGNORE);
       if (notice.kind == kBroken) told_ = true;  // By the sender.
     }
-    answered_[source] = 1;
-    if (notice.kind == kRollCall) {
-      roll_called_ = true;
-      continue;
-    }
+    Take(notice, source);
+  }
+}
+
+void MpiWatch::Take(const Notice& notice, int source) {
+  if (notice.kind == kRollCall) {
+    // We are about to wait, or do.
+    Notice here;
+    here.kind = kHere;
+    here.roll = notice.roll;
+    std::lock_guard<std::mutex> lock(telling_);
+    if (!freed_) Send(here, {source});
+  } else if (notice.kind == kBroken) {
     if (notice.lost_rank != 0) lost_a_rank_ = true;
-    notice.text[kLongestText - 1] = '\0';
-    broken_.Set(
-        absl::Status(static_cast<absl::StatusCode>(notice.code), notice.text));
+    const std::string text(notice.text, strnlen(notice.text, kLongestText));
+    broken_.Set(absl::Status(static_cast<absl::StatusCode>(notice.code), text));
+  } else {
+    heard_[source] = std::max(heard_[source], notice.roll);
   }
 }
 
@@ -145,68 +190,87 @@ absl::Status MpiWatch::Look() {
 absl::Status MpiWatch::Until(
     const Wait& wait, const std::function<absl::StatusOr<Progress>()>& look) {
   constexpr int kTurnsPerLook = 8;
-  const auto start = Clock::now();
-  auto last = start;
-  for (int turn = 1;; ++turn) {
-    if (broken_.is_set()) return Look();
-    const absl::StatusOr<Progress> progress = look();
-    if (!progress.ok()) {
-      Break(progress.status());
-      return Look();
+  // All waiting for each other is no state that mends itself.
+  constexpr int kRollCalls = 2;
+  auto last = Clock::now();
+  absl::Duration waited;
+  int roll_calls = 0;
+  for (Patience patience(timeout_ - grace_);;) {
+    for (int turn = 1; !patience.IsOver(); ++turn) {
+      if (broken_.is_set()) return Look();
+      const absl::StatusOr<Progress> progress = look();
+      if (!progress.ok()) {
+        Break(progress.status());
+        return Look();
+      }
+      if (progress->done) return absl::OkStatus();
+      const auto now = Clock::now();
+      if (progress->came > 0) last = now;
+      // Also what moves MPI's own messages on, while we wait for others.
+      if (turn % kTurnsPerLook == 0 || now - last > kSoon) {
+        ZEROMINI_RETURN_IF_ERROR(Look());
+      }
+      if (progress->came == 0) GiveWay(now - last);
     }
-    if (progress->done) return absl::OkStatus();
-    const auto now = Clock::now();
-    if (progress->came > 0) last = now;
-    // Also what moves MPI's own messages on, while we wait for something else.
-    if (turn % kTurnsPerLook == 0 || now - last > kSoon) {
-      ZEROMINI_RETURN_IF_ERROR(Look());
-    }
-    if (roll_called_ || absl::FromChrono(now - start) > timeout_ - grace_) {
-      return CallTheRoll(wait, start);
-    }
-    if (progress->came == 0) GiveWay(now - last);
+    waited += patience.spent();
+    ZEROMINI_RETURN_IF_ERROR(CallTheRoll(wait, waited));
+    if (++roll_calls == kRollCalls) return GiveUp(wait, waited);
+    patience = Patience(timeout_ - grace_);
   }
 }
 
-absl::Status MpiWatch::CallTheRoll(const Wait& wait, Clock::time_point start) {
+absl::Status MpiWatch::CallTheRoll(const Wait& wait, absl::Duration waited) {
+  ++roll_;
   {
     std::lock_guard<std::mutex> lock(telling_);
-    if (!freed_) Send(Notice());
+    Notice call;
+    call.kind = kRollCall;
+    call.roll = roll_;
+    if (!freed_) Send(call, wait.members);
   }
-  answered_[rank_] = 1;
-  const auto all_there = [&] {
-    return std::all_of(wait.members.begin(), wait.members.end(),
-                       [&](int member) { return answered_[member] != 0; });
-  };
+  heard_[rank_] = roll_;
+  const auto is_here = [&](int member) { return heard_[member] >= roll_; };
   const auto called = Clock::now();
-  while (!all_there() && Since(called) < grace_) {
+  Patience grace(grace_);
+  while (!std::all_of(wait.members.begin(), wait.members.end(), is_here) &&
+         !grace.IsOver()) {
     ZEROMINI_RETURN_IF_ERROR(Look());
     GiveWay(Clock::now() - called);
   }
   std::vector<int> absent;
   std::vector<int> absent_members;
   for (size_t r = 0; r < wait.members.size(); ++r) {
-    if (answered_[wait.members[r]] != 0) continue;
+    if (is_here(wait.members[r])) continue;
     absent.push_back(static_cast<int>(r));
     absent_members.push_back(wait.members[r]);
   }
-  std::string text = absl::StrCat(
-      "mpi: rank ", PlaceOf(rank_, wait.members), " (host ", hosts_[rank_],
-      ") waited ",
-      absl::FormatDuration(absl::Trunc(Since(start), absl::Milliseconds(1))),
-      " in ", wait.what(), "; ");
-  if (!absent.empty()) {
-    lost_a_rank_ = true;
-    absl::StrAppend(&text, DescribeRanks(absent), " did not come (",
-                    HostsOf(absent_members), ")");
-  } else {
-    const std::vector<int> pending = wait.pending ? wait.pending() : absent;
-    absl::StrAppend(&text, "all ranks are there now",
-                    pending.empty() ? "" : ", what was missing is from ",
-                    pending.empty() ? "" : DescribeRanks(pending));
+  if (absent.empty()) return absl::OkStatus();
+  lost_a_rank_ = true;
+  Break(absl::DeadlineExceededError(
+      absl::StrCat(Waited(wait, waited + grace.spent()), DescribeRanks(absent),
+                   " did not come (", HostsOf(absent_members), ")")));
+  return Look();
+}
+
+absl::Status MpiWatch::GiveUp(const Wait& wait, absl::Duration waited) {
+  std::string text =
+      absl::StrCat(Waited(wait, waited), "all ranks are there now");
+  const std::vector<int> pending =
+      wait.pending ? wait.pending() : std::vector<int>();
+  if (!pending.empty()) {
+    absl::StrAppend(&text, ", what was missing is from ",
+                    DescribeRanks(pending));
   }
   Break(absl::DeadlineExceededError(text));
   return Look();
+}
+
+std::string MpiWatch::Waited(const Wait& wait, absl::Duration waited) const {
+  return absl::StrCat(
+      "mpi: rank ", PlaceOf(rank_, wait.members), " (host ", hosts_[rank_],
+      ") waited ",
+      absl::FormatDuration(absl::Trunc(waited, absl::Milliseconds(1))), " in ",
+      wait.what(), "; ");
 }
 
 std::string MpiWatch::HostsOf(absl::Span<const int> ranks) const {

@@ -6,8 +6,9 @@
 #include <mpi.h>
 
 #include <atomic>
-#include <chrono>
+#include <cstdint>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -24,11 +25,12 @@ namespace zeromini {
 // One per process and wrapped communicator; groups of Split() share it, as they
 // share a stream. Ranks are those of the communicator given to Create().
 //
-// A wait that lasts too long ends in a roll call: the rank tells all others
-// that it is waiting, those that wait too answer, and after a grace period the
-// members that have not answered are the ones to blame, not those that merely
-// wait for them. The first rank to know tells everybody, so all ranks report
-// the same words; one that was stopped and goes on finds them at its next call.
+// A wait that lasts too long ends in a roll call: the rank asks the members of
+// its group whether they are there, those that wait too answer, and after a
+// grace period the members that have not answered are the ones to blame, not
+// those that merely wait for them. The first rank to know tells everybody, so
+// all ranks report the same words; one that was stopped and goes on finds them
+// at its next call. If all answer, the rank goes on waiting, once more.
 class MpiWatch {
  public:
   // What a wait is for.
@@ -46,12 +48,15 @@ class MpiWatch {
     bool done = false;
   };
 
-  // Collective. Duplicates `comm` for its messages. `any_thread`: MPI may be
-  // called from any.
-  static absl::StatusOr<std::shared_ptr<MpiWatch>> Create(
-      MPI_Comm comm, absl::Duration timeout, bool any_thread);
-
+  // Takes over `comm`, whose rank r is on host `hosts[r]`. `any_thread`: MPI
+  // may be called from any.
+  MpiWatch(MPI_Comm comm, std::vector<std::string> hosts,
+           absl::Duration timeout, bool any_thread);
   ~MpiWatch();
+
+  // Collective, once. Connects this rank with all others, so that a roll call
+  // over a link that has been cut meanwhile needs no new connection.
+  absl::Status Connect();
 
   // Polls `look` until it is done. Fails when `look` does, when the group is
   // broken, or by a roll call; the group is broken then.
@@ -72,37 +77,53 @@ class MpiWatch {
 
   absl::Duration timeout() const { return timeout_; }
 
+  // Held by who calls MPI, of which there may be one at a time unless any may.
+  std::unique_lock<std::mutex> TakeTurn() {
+    static std::mutex turns;
+    return any_thread_ ? std::unique_lock<std::mutex>()
+                       : std::unique_lock<std::mutex>(turns);
+  }
+
+  // Counts the groups that use it. True if the last one has left.
+  void Join() { ++groups_; }
+  bool Leave() { return --groups_ == 0; }
+
   absl::Status Free();  // Collective.
 
  private:
   struct Notice;
+  struct Sending;
 
-  MpiWatch(absl::Duration timeout, bool any_thread);
-
-  // Breaks the group, naming the members that did not answer.
-  absl::Status CallTheRoll(const Wait& wait,
-                           std::chrono::steady_clock::time_point start);
+  // OK if all members answer; otherwise breaks the group, naming the others.
+  absl::Status CallTheRoll(const Wait& wait, absl::Duration waited);
+  // Breaks the group, because all members wait and nothing comes.
+  absl::Status GiveUp(const Wait& wait, absl::Duration waited);
+  std::string Waited(const Wait& wait, absl::Duration waited) const;
   std::string HostsOf(absl::Span<const int> ranks) const;
   void Receive();
+  void Take(const Notice& notice, int source);
   void Tell();  // Sends broken() to all, once.
-  void Send(const Notice& notice);
+  // Requires telling_.
+  void Send(const Notice& notice, absl::Span<const int> ranks);
 
   const absl::Duration timeout_;
   const absl::Duration grace_;  // The part of the timeout kept for roll calls.
   const bool any_thread_;
 
-  MPI_Comm comm_ = MPI_COMM_NULL;
+  MPI_Comm comm_;
+  const std::vector<std::string> hosts_;  // By rank.
+  const int size_;
   int rank_ = 0;
-  int size_ = 1;
-  std::vector<std::string> hosts_;  // By rank.
 
   FirstError broken_;
   std::mutex telling_;
+  std::list<Sending> sending_;  // Requires telling_.
   bool told_ = false;           // Requires telling_.
   bool freed_ = false;          // Requires telling_.
-  bool roll_called_ = false;    // By any rank.
-  std::vector<char> answered_;  // By rank.
+  int32_t roll_ = 0;            // How often this rank has called it.
+  std::vector<int32_t> heard_;  // By rank: the latest roll it has answered.
   std::atomic<bool> lost_a_rank_ = false;
+  std::atomic<int> groups_ = 0;
 };
 
 }  // namespace zeromini

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "comm/patience.h"
 
 namespace zeromini {
 
@@ -37,8 +38,11 @@ absl::Status Rendezvous::WaitForAll(std::unique_lock<std::mutex>& lock,
   }
   const int64_t meeting = meetings_;
   const auto over = [&] { return meetings_ != meeting || !error_.ok(); };
-  const bool in_time =
-      changed_.wait_for(lock, absl::ToChronoNanoseconds(timeout_), over);
+  Patience patience(timeout_);
+  bool in_time = false;
+  do {
+    in_time = changed_.wait_for(lock, patience.Slice(), over);
+  } while (!in_time && !patience.IsOver());
   // A meeting that took place counts even if the group broke right after: the
   // peers are about to read our buffers.
   if (meetings_ != meeting) return absl::OkStatus();

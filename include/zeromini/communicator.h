@@ -64,7 +64,7 @@ class Communicator {
   // Groups made by Split() share it, so a rank's exchanges have one order.
   virtual Stream stream() const = 0;
 
-  // False when exchanges run on the caller's thread and thus hide nothing.
+  // False when exchanges run on a thread of the caller's and thus hide nothing.
   virtual bool overlaps() const { return stream().native != nullptr; }
 
   // How long a wait inside an exchange lasts before the group breaks.

@@ -17,13 +17,15 @@
 namespace zeromini {
 
 struct GroupOptions {
-  // The longest any wait inside an exchange may take. A peer may lawfully be
-  // this late (first-step compilation, data loading), so it is generous.
+  // The longest any wait inside an exchange may take, and the making of a
+  // group. A peer may lawfully be this late (first-step compilation, data
+  // loading), so it is generous. Over MPI it is twice as long if all ranks are
+  // found waiting. Time in which the process is suspended does not count.
   absl::Duration timeout = absl::Minutes(10);
 
   // Which host each rank is on, any numbers, one per rank and equal on all
-  // ranks. Empty: as MPI says (MPI_COMM_TYPE_SHARED). It may split a host, for
-  // tests or for NUMA domains, never join two. Read by MPI groups only.
+  // ranks. Empty: as MPI's processor names say. It may split a host, for tests
+  // or for NUMA domains, never join two. Read by MPI groups only.
   std::vector<int> hosts;
 
   // Makes each rank's communication stream. Tests put delayed streams here;
@@ -77,7 +79,8 @@ class MpiSession {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  // Collective. A group over MPI_COMM_WORLD.
+  // Collective. A group over MPI_COMM_WORLD. If it cannot be made in time,
+  // peers may be stuck inside MPI, and MPI is not finalised later.
   virtual absl::StatusOr<std::unique_ptr<Communicator>> World(
       const GroupOptions& options = {}) = 0;
 };

@@ -20,7 +20,10 @@ absl::StatusOr<std::unique_ptr<Communicator>> WrapMpiHandle(
 
 // Collective over `comm`, which is duplicated and never freed or used itself.
 // Exchanges run on one communication thread if MPI offers
-// MPI_THREAD_MULTIPLE, otherwise on the caller's thread (overlaps() is false).
+// MPI_THREAD_MULTIPLE. Otherwise overlaps() is false: with
+// MPI_THREAD_SERIALIZED they run on the caller's thread, one at a time; below,
+// on the thread that has initialised MPI, which must wrap and wait, and what
+// others ask for runs at its next call.
 // Unimplemented if the library was built without MPI; FailedPrecondition if
 // MPI is not initialised.
 inline absl::StatusOr<std::unique_ptr<Communicator>> WrapMpi(

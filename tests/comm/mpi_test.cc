@@ -88,6 +88,38 @@ TEST(MpiTest, WrapsATrainersCommunicatorAndLeavesItInWorkingOrder) {
               StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
+int duplicates = 0;  // Of an attribute, and so of its communicator.
+int Duplicated(MPI_Comm, int, void*, void*, void*, int* copied) {
+  ++duplicates;
+  *copied = 1;
+  return MPI_SUCCESS;
+}
+int Freed(MPI_Comm, int, void*, void*) {
+  --duplicates;
+  return MPI_SUCCESS;
+}
+
+TEST(MpiTest, ACloseGivesBackAllCommunicatorsThatAWrapMade) {
+  MPI_Comm original = MPI_COMM_NULL;
+  MPI_Comm_dup(MPI_COMM_WORLD, &original);
+  int key = MPI_KEYVAL_INVALID;
+  MPI_Comm_create_keyval(Duplicated, Freed, &key, nullptr);
+  MPI_Comm_set_attr(original, key, nullptr);
+  for (int round = 0; round < 50; ++round) {
+    ASSERT_OK_AND_ASSIGN(auto group, WrapMpi(original));
+    ASSERT_OK_AND_ASSIGN(auto half, group->Split(group->rank() % 2, 0));
+    EXPECT_OK(half->Barrier());
+    EXPECT_GT(duplicates, 0);
+    // The order must not matter.
+    EXPECT_OK(round % 2 == 0 ? half->Close() : group->Close());
+    EXPECT_OK(round % 2 == 0 ? group->Close() : half->Close());
+    ASSERT_EQ(duplicates, 0) << "round " << round;
+  }
+  MPI_Comm_delete_attr(original, key);
+  MPI_Comm_free_keyval(&key);
+  MPI_Comm_free(&original);
+}
+
 TEST(MpiTest, RefusesAForeignHandleAndANullCommunicator) {
   const char foreign[3] = {};
   EXPECT_THAT(
