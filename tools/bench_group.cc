@@ -1,5 +1,6 @@
 #include "tools/bench_group.h"
 
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -106,7 +107,7 @@ absl::Status RunOnWorld(const GroupFlags& flags, Communicator& world,
   constexpr absl::Duration kPeersTurn = absl::Seconds(2);
   std::fflush(nullptr);
   if (ranks > 1) absl::SleepFor(kPeersTurn);
-  std::_Exit(1);
+  std::_Exit(TellLauncher(1));
 }
 
 int RunOnMpi(const std::string& verb, const GroupFlags& flags,
@@ -121,11 +122,16 @@ int RunOnMpi(const std::string& verb, const GroupFlags& flags,
   const int rank = (*session)->rank();
   const int ranks = (*session)->size();
   std::unique_ptr<RawMpi> mpi;
+  std::atomic<const Communicator*> made = nullptr;
+  LastWords words("zeromini bench " + verb, [&made, rank] {
+    const Communicator* group = made;
+    return group != nullptr ? group->in_flight()
+                            : absl::StrCat("rank ", rank, ": in no group");
+  });
   auto world = (*session)->World(OptionsOf(flags));
   absl::Status status = world.status();
   if (status.ok()) {
-    const LastWords words("zeromini bench " + verb,
-                          [&world] { return (*world)->in_flight(); });
+    made = world->get();
     status = RunOnWorld(flags, **world, &mpi, body);
   }
   // What a broken group holds is not given back: that would wait for peers.
@@ -134,6 +140,7 @@ int RunOnMpi(const std::string& verb, const GroupFlags& flags,
     const absl::Status closed = (*world)->Close();
     if (status.ok()) status = closed;
   }
+  made = nullptr;
   SayOfRank(verb, rank, status);
   if (IsBroken(status)) LeaveBrokenGroup(ranks);
   return ExitCodeOf(status);

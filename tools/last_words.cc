@@ -4,6 +4,10 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
 #include <system_error>
 #include <utility>
 
@@ -21,7 +25,52 @@ sigset_t Watched() {
   return set;
 }
 
+// What Open MPI hands down of mpirun's flags: --enable-recovery, and the
+// parameter by which a failed rank does not end the job.
+bool SurvivorsLive() {
+  const auto is = [](const char* name, const char* yes, const char* one) {
+    const char* value = std::getenv(name);
+    return value != nullptr &&
+           (std::strcmp(value, yes) == 0 || std::strcmp(value, one) == 0);
+  };
+  return is("OMPI_MCA_orte_enable_recovery", "true", "1") ||
+         is("OMPI_MCA_orte_abort_on_non_zero_status", "false", "0");
+}
+
+// "Name: mpirun" and "PPid: 17" of /proc; empty where there is none.
+std::string ReadStatus(pid_t process, const std::string& key) {
+  std::ifstream file("/proc/" + std::to_string(process) + "/status");
+  for (std::string word, value; file >> word;) {
+    std::getline(file >> std::ws, value);
+    if (word == key + ":") return value;
+  }
+  return "";
+}
+
+// 0 if there is none.
+pid_t Launcher() {
+  for (pid_t process = getppid(); process > 1;) {
+    const std::string name = ReadStatus(process, "Name");
+    for (const char* known : {"mpirun", "mpiexec", "orterun", "orted"}) {
+      if (name == known) return process;
+    }
+    process = std::atoi(ReadStatus(process, "PPid").c_str());
+  }
+  return 0;
+}
+
 }  // namespace
+
+int TellLauncher(int exit_code) {
+  constexpr unsigned kPeersTurn = 2;  // Seconds.
+  if (exit_code == 0 || !SurvivorsLive()) return exit_code;
+  const pid_t launcher = Launcher();
+  if (launcher == 0) return exit_code;
+  std::fflush(nullptr);
+  sleep(kPeersTurn);
+  kill(launcher, SIGTERM);
+  return exit_code;
+}
 
 void HoldTermination() {
   const sigset_t set = Watched();

@@ -1,5 +1,5 @@
-// LastWords: when the launcher ends the job because another rank died, says
-// which exchange this rank was in before it goes.
+// The end of a job that has lost a rank: what its launcher is told, and what
+// this rank says when the launcher ends it.
 
 #ifndef ZEROMINI_TOOLS_LAST_WORDS_H_
 #define ZEROMINI_TOOLS_LAST_WORDS_H_
@@ -26,6 +26,14 @@ class LastWords {
  private:
   std::thread watcher_;
 };
+
+// To be called last in main(), once peers had no more to wait for. Returns
+// `exit_code`. If it is not 0 and mpirun was told to let the survivors of a
+// lost rank live, the nearest launcher that is our ancestor (mpirun, or Open
+// MPI's daemon on this host) is told by SIGTERM to end the job, after the time
+// that peers need to say what they have found: Open MPI 4.1 would otherwise
+// return 0, and over several hosts never.
+int TellLauncher(int exit_code);
 
 }  // namespace zeromini::tools
 

@@ -1,6 +1,7 @@
 // The zeromini program: plan, replay, bench, info.
 
 #include "tools/files/terminal.h"
+#include "tools/last_words.h"
 #include "tools/verbs.h"
 
 int main(int argc, char** argv) {
@@ -17,5 +18,6 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     exit_code = app.exit(error) == 0 ? 0 : 2;
   }
-  return zeromini::tools::FinishOutput("zeromini", exit_code);
+  return zeromini::tools::TellLauncher(
+      zeromini::tools::FinishOutput("zeromini", exit_code));
 }

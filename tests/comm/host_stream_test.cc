@@ -11,6 +11,7 @@
 #include "tests/support/delayed_stream.h"
 #include "tests/support/no_more_threads.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/suspended.h"
 #include "zeromini/stream.h"
 
 namespace zeromini {
@@ -71,6 +72,20 @@ TEST(HostStreamTest, AWaitEndsInTimeThoughTheClockStepsBack) {
   ended = true;
   guard.join();
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kDeadlineExceeded));
+}
+
+TEST(HostStreamTest, ADeadlineDoesNotPassWhileTheProcessIsSuspended) {
+  Gate gate;
+  auto stream = HostStream::Create("test");
+  stream->Enqueue(gate.Task());
+  auto event = stream->Record();
+  absl::Status status;
+  std::thread waiter(
+      [&] { status = event->Wait(absl::Now() + absl::Seconds(1)); });
+  SuspendThisProcessFor(std::chrono::milliseconds(1500));
+  gate.Open();
+  waiter.join();
+  EXPECT_OK(status);
 }
 
 TEST(HostStreamTest, WithoutAThreadTheStreamSaysSoInsteadOfEndingTheProcess) {

@@ -1,4 +1,5 @@
 #include <atomic>
+#include <thread>
 #include <vector>
 
 #include "tests/comm/conformance.h"
@@ -6,6 +7,7 @@
 #include "tests/support/no_more_threads.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/suspended.h"
 
 namespace zeromini {
 namespace {
@@ -98,6 +100,18 @@ TEST_P(ThreadGroupTest, AnAbortEndsTheWaitsOfAllRanks) {
 TEST(ThreadGroupErrorsTest, RefusesAGroupWithoutRanks) {
   EXPECT_THAT(ThreadGroup(0),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("got 0")));
+}
+
+TEST(ThreadGroupErrorsTest, NoRankIsLateWhileTheProcessIsSuspended) {
+  GroupOptions options;
+  options.timeout = absl::Seconds(1);
+  ASSERT_OK_AND_ASSIGN(auto group, ThreadGroup(2, options));
+  absl::Status status;
+  std::thread first([&] { status = group[0]->Barrier(); });
+  SuspendThisProcessFor(std::chrono::milliseconds(1500));
+  EXPECT_OK(group[1]->Barrier());
+  first.join();
+  EXPECT_OK(status);
 }
 
 TEST(ThreadGroupErrorsTest, WithoutThreadsThereIsNoGroup) {

@@ -1,6 +1,7 @@
 // The zeromini-train program: pretrain, report, summarize.
 
 #include "tools/files/terminal.h"
+#include "tools/last_words.h"
 #include "tools/train/train_verbs.h"
 
 int main(int argc, char** argv) {
@@ -15,5 +16,6 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     exit_code = app.exit(error) == 0 ? 0 : 2;
   }
-  return zeromini::tools::FinishOutput("zeromini-train", exit_code);
+  return zeromini::tools::TellLauncher(
+      zeromini::tools::FinishOutput("zeromini-train", exit_code));
 }

@@ -1,0 +1,32 @@
+// Suspends this process, as a batch scheduler does.
+
+#ifndef ZEROMINI_TESTS_SUPPORT_SUSPENDED_H_
+#define ZEROMINI_TESTS_SUPPORT_SUSPENDED_H_
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <thread>
+
+namespace zeromini {
+
+// All threads; a child lets them go on, and waits 50 ms before it returns, in
+// which other threads find out how late it is.
+inline void SuspendThisProcessFor(std::chrono::milliseconds time) {
+  const pid_t self = getpid();
+  const pid_t child = fork();
+  if (child == 0) {
+    usleep(static_cast<useconds_t>(time.count()) * 1000);
+    kill(self, SIGCONT);
+    _exit(0);
+  }
+  kill(self, SIGSTOP);
+  waitpid(child, nullptr, 0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+}
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_TESTS_SUPPORT_SUSPENDED_H_
