@@ -113,6 +113,11 @@ absl::Status RunOnWorld(const GroupFlags& flags, Communicator& world,
 int RunOnMpi(const std::string& verb, const GroupFlags& flags,
              const Body& body) {
   HoldTermination();
+  std::atomic<const Communicator*> made = nullptr;
+  LastWords words("zeromini bench " + verb, [&made] {
+    const Communicator* world = made;
+    return world != nullptr ? world->in_flight() : "in no group";
+  });
   auto session = MpiSession::Start();
   if (!session.ok()) {
     Say(verb, absl::StrCat("--comm mpi: ", session.status().message(),
@@ -122,12 +127,6 @@ int RunOnMpi(const std::string& verb, const GroupFlags& flags,
   const int rank = (*session)->rank();
   const int ranks = (*session)->size();
   std::unique_ptr<RawMpi> mpi;
-  std::atomic<const Communicator*> made = nullptr;
-  LastWords words("zeromini bench " + verb, [&made, rank] {
-    const Communicator* group = made;
-    return group != nullptr ? group->in_flight()
-                            : absl::StrCat("rank ", rank, ": in no group");
-  });
   auto world = (*session)->World(OptionsOf(flags));
   absl::Status status = world.status();
   if (status.ok()) {

@@ -21,7 +21,6 @@ using Clock = std::chrono::steady_clock;
 
 enum Kind : int32_t { kHello, kRollCall, kHere, kBroken };
 constexpr int kNoticeTag = 0;
-constexpr int kLongestText = 1000;
 
 int PlaceOf(int rank, absl::Span<const int> members) {
   return static_cast<int>(std::find(members.begin(), members.end(), rank) -
@@ -30,14 +29,17 @@ int PlaceOf(int rank, absl::Span<const int> members) {
 
 }  // namespace
 
-// Travels as plain bytes.
+// Travels as plain bytes, the text only with kBroken.
 struct MpiWatch::Notice {
+  static constexpr int kLongestText = 1000;
+
   int32_t kind = kHello;
   int32_t roll = 0;       // With kRollCall and kHere: the caller's.
   int32_t code = 0;       // Of the error, with kBroken.
   int32_t lost_rank = 0;  // 1 if a rank did not answer.
   char text[kLongestText] = "";
 };
+constexpr int kBytesBeforeText = 4 * sizeof(int32_t);
 
 // MPI reads the notice until the requests are done.
 struct MpiWatch::Sending {
@@ -113,11 +115,12 @@ void MpiWatch::Send(const Notice& notice, absl::Span<const int> ranks) {
     return done != 0;
   });
   Sending& sending = sending_.emplace_back(Sending{notice, {}});
+  const int bytes = notice.kind == kBroken ? sizeof(Notice) : kBytesBeforeText;
   for (int rank : ranks) {
     if (rank == rank_) continue;
     sending.requests.push_back(MPI_REQUEST_NULL);
-    MPI_Isend(&sending.notice, sizeof(Notice), MPI_BYTE, rank, kNoticeTag,
-              comm_, &sending.requests.back());
+    MPI_Isend(&sending.notice, bytes, MPI_BYTE, rank, kNoticeTag, comm_,
+              &sending.requests.back());
   }
 }
 
@@ -131,7 +134,7 @@ void MpiWatch::Tell() {
   notice.code = static_cast<int32_t>(why.code());
   notice.lost_rank = lost_a_rank_ ? 1 : 0;
   std::strncpy(notice.text, std::string(why.message()).c_str(),
-               kLongestText - 1);
+               Notice::kLongestText - 1);
   std::vector<int> all(size_);
   std::iota(all.begin(), all.end(), 0);
   Send(notice, all);
@@ -173,7 +176,8 @@ void MpiWatch::Take(const Notice& notice, int source) {
     if (!freed_) Send(here, {source});
   } else if (notice.kind == kBroken) {
     if (notice.lost_rank != 0) lost_a_rank_ = true;
-    const std::string text(notice.text, strnlen(notice.text, kLongestText));
+    const std::string text(notice.text,
+                           strnlen(notice.text, Notice::kLongestText));
     broken_.Set(absl::Status(static_cast<absl::StatusCode>(notice.code), text));
   } else {
     heard_[source] = std::max(heard_[source], notice.roll);

@@ -12,7 +12,10 @@ launcher=""
 hosts=0
 
 finish() {
+  # So that it ends what it has started, if it can.
+  [ -z "$launcher" ] || { kill -TERM "$launcher"; sleep 1; } 2>/dev/null
   [ -z "$launcher" ] || kill -KILL "$launcher" 2>/dev/null
+  for process in $(ranks); do kill -KILL "$process"; done
   [ $hosts -eq 0 ] || "$harness" down
   rm -rf "$out"
 }
@@ -84,6 +87,26 @@ WithRecoveryAJobOnTwoHostsThatLosesARankFails() {
   up 2
   lose_a_rank "$harness" run 2 2 --mpirun --enable-recovery --
   survivors_say
+}
+
+# MPI_Init waits for the other rank, with which there is never a group.
+ARankThatIsEndedBeforeItHasAGroupSaysSo() {
+  mpirun -n 1 "$zeromini" bench step --json "$out/json" : -n 1 sleep 30 \
+    >"$out/log" 2>&1 &
+  launcher=$!
+  for _ in {1..100}; do
+    [ -n "$(ranks)" ] && break
+    sleep 0.1
+  done
+  sleep 1  # So that it is in there.
+  kill -TERM "$(ranks)"
+  for _ in {1..50}; do
+    grep -q 'zeromini bench step: ended by SIGTERM, in no group' "$out/log" &&
+      break
+    sleep 0.1
+  done
+  grep -q 'zeromini bench step: ended by SIGTERM, in no group' "$out/log" ||
+    fail "the rank says nothing"
 }
 
 # Ranks that talk for the first time when the link is gone must not be ended by

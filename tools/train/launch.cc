@@ -1,5 +1,6 @@
 #include "tools/train/launch.h"
 
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
@@ -55,12 +56,15 @@ absl::StatusOr<LaunchedGroup> LaunchedGroup::Start(
     HoldTermination();
     GroupOptions group_options;
     group_options.timeout = options.timeout;
+    auto made = std::make_shared<std::atomic<const Communicator*>>(nullptr);
+    group.last_words_ = std::make_unique<LastWords>("zeromini-train", [made] {
+      const Communicator* world = *made;
+      return world != nullptr ? world->in_flight() : "in no group";
+    });
     ZEROMINI_ASSIGN_OR_RETURN(group.session_, MpiSession::Start());
     ZEROMINI_ASSIGN_OR_RETURN(group.communicator_,
                               group.session_->World(group_options));
-    group.last_words_ = std::make_unique<LastWords>(
-        "zeromini-train",
-        [world = group.communicator_.get()] { return world->in_flight(); });
+    *made = group.communicator_.get();
   }
   if (options.ignore_world_size) return group;
   const int ranks = group.communicator_->size();
