@@ -100,54 +100,46 @@ nlohmann::json SummaryJson(const ReplayOptions& options,
 }
 
 // Says how it went, and returns the exit code.
-int Report(const ReplayOptions& options, const std::string& json_file,
-           const Outcome& outcome) {
+int Report(const ReplayOptions& options, const Outcome& outcome) {
   const absl::Status status = outcome.summary.status();
   if (!outcome.reports) return ExitCodeOf(status);
   if (!status.ok()) return ReportStatus(kProgram, status);
   std::printf("replayed %d steps on %d ranks (%s), stage %d: %s\n",
               outcome.steps, outcome.ranks, options.comm.c_str(), options.stage,
               ForTerminal(options.out).c_str());
-  if (json_file.empty()) return 0;
   return ReportStatus(kProgram,
-                      WriteJson(json_file, SummaryJson(options, outcome)));
+                      WriteJson(options.json, SummaryJson(options, outcome)));
 }
 
 // Reports while MPI is up: the first rank that ends with an error makes mpirun
 // end all others, and finalising MPI waits for the one that reports.
-int ReplayOnMpi(const ReplayOptions& options, const std::string& json_file) {
+int ReplayOnMpi(const ReplayOptions& options) {
   Outcome outcome;
   auto session = MpiSession::Start();
   if (!session.ok()) {
     outcome.summary = session.status();
-    return Report(options, json_file, outcome);
+    return Report(options, outcome);
   }
   outcome.reports = (*session)->rank() == 0;
   auto world = (*session)->World(GroupOptionsFor(options));
   if (!world.ok()) {
     outcome.summary = world.status();
-    return Report(options, json_file, outcome);
+    return Report(options, outcome);
   }
   outcome.summary = ReplayOverMpi(options, **world, &outcome);
   const absl::Status closed = (*world)->Close();
   if (outcome.summary.ok() && !closed.ok()) outcome.summary = closed;
-  return Report(options, json_file, outcome);
+  return Report(options, outcome);
 }
 
-int Replay(const ReplayOptions& options, const std::string& json_file) {
-  if (options.comm == "mpi") return ReplayOnMpi(options, json_file);
+int Replay(const ReplayOptions& options) {
+  if (options.comm == "mpi") return ReplayOnMpi(options);
   Outcome outcome;
   ReplayOnThreads(options, &outcome);
-  return Report(options, json_file, outcome);
+  return Report(options, outcome);
 }
 
-struct ReplayFlags {
-  ReplayOptions options;
-  std::string json;
-};
-
-void AddFlags(CLI::App* verb, ReplayFlags* flags) {
-  ReplayOptions& options = flags->options;
+void AddFlags(CLI::App* verb, ReplayOptions& options) {
   verb->add_option("directory", options.directory,
                    "meta.json, params_00 and grads_TT.safetensors")
       ->required();
@@ -192,7 +184,9 @@ void AddFlags(CLI::App* verb, ReplayFlags* flags) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   AddTimeoutFlag(verb, &options.timeout_seconds);
-  verb->add_option("--json", flags->json, "writes a summary to this file");
+  verb->add_flag("--overwrite", options.overwrite,
+                 "replaces what an earlier replay wrote to --out");
+  verb->add_option("--json", options.json, "writes a summary to this file");
 }
 
 }  // namespace
@@ -200,10 +194,9 @@ void AddFlags(CLI::App* verb, ReplayFlags* flags) {
 void AddReplay(CLI::App& app, int* exit_code) {
   CLI::App* verb = app.add_subcommand(
       "replay", "step through recorded gradients and write the weights");
-  auto flags = std::make_shared<ReplayFlags>();
-  AddFlags(verb, flags.get());
-  verb->callback(
-      [flags, exit_code] { *exit_code = Replay(flags->options, flags->json); });
+  auto options = std::make_shared<ReplayOptions>();
+  AddFlags(verb, *options);
+  verb->callback([options, exit_code] { *exit_code = Replay(*options); });
 }
 
 }  // namespace zeromini::tools

@@ -1,5 +1,6 @@
 #include "tools/replay_input.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -113,8 +114,11 @@ absl::Status ReadLearningRates(const Meta& meta, ReplayInput* input) {
     return meta.Bad("\"lr_per_step\" is no list of learning rates");
   }
   for (const json& rate : rates) {
-    if (!rate.is_number() || !std::isfinite(rate.get<double>())) {
-      return meta.Bad(absl::StrCat("\"lr_per_step\" holds ", rate.dump()));
+    // The update computes in floats.
+    const float value = rate.is_number() ? rate.get<float>() : NAN;
+    if (!std::isfinite(value) || value < 0) {
+      return meta.Bad(absl::StrCat("\"lr_per_step\" holds ", rate.dump(),
+                                   ": a rate is finite and not negative"));
     }
     input->learning_rates.push_back(rate.get<double>());
   }
@@ -131,7 +135,7 @@ absl::Status ReadParameter(const Meta& meta, const json& entry,
   ParamSpec param;
   param.name = entry["name"].get<std::string>();
   const auto shape = entry.find("shape");
-  bool good = shape != entry.end() && shape->is_array() && !shape->empty();
+  bool good = shape != entry.end() && shape->is_array();
   for (size_t i = 0; good && i < shape->size(); ++i) {
     good = Meta::IsCount((*shape)[i]) && (*shape)[i] > 0;
   }
@@ -139,7 +143,9 @@ absl::Status ReadParameter(const Meta& meta, const json& entry,
     return meta.Bad(absl::StrCat("parameter \"", param.name,
                                  "\" has no shape of positive sizes"));
   }
-  param.shape = shape->get<std::vector<int64_t>>();
+  input->file_shapes.push_back(shape->get<std::vector<int64_t>>());
+  param.shape = input->file_shapes.back();
+  if (param.shape.empty()) param.shape = {1};
   const auto trained = entry.find("requires_grad");
   if (trained != entry.end()) {
     if (!trained->is_boolean()) {
@@ -164,44 +170,73 @@ absl::Status ReadParameters(const Meta& meta, ReplayInput* input) {
   return absl::OkStatus();
 }
 
+absl::Status BadTensor(const SafetensorsReader& file, const std::string& tensor,
+                       const std::string& what) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(file.path(), ": tensor \"", tensor, "\": ", what));
+}
+
 absl::Status ReadInitialWeights(ReplayInput* input) {
   ZEROMINI_ASSIGN_OR_RETURN(
       const auto file,
       SafetensorsReader::Open(StepFile(input->directory, "params", 0)));
-  for (const ParamSpec& param : input->params) {
+  for (size_t i = 0; i < input->params.size(); ++i) {
+    const std::string& name = input->params[i].name;
     ZEROMINI_ASSIGN_OR_RETURN(auto weights,
-                              file->ReadF32(param.name, param.shape));
+                              file->ReadF32(name, input->file_shapes[i]));
+    const auto bad =
+        std::find_if(weights.begin(), weights.end(),
+                     [](float weight) { return !std::isfinite(weight); });
+    if (bad != weights.end()) {
+      return BadTensor(*file, name,
+                       absl::StrCat("element ", bad - weights.begin(), " is ",
+                                    *bad, ": weights must be finite"));
+    }
     input->initial.push_back(std::move(weights));
   }
   return absl::OkStatus();
 }
 
+bool IsFloat(TensorFormat format) {
+  return format == TensorFormat::kF32 || format == TensorFormat::kF64 ||
+         format == TensorFormat::kBF16 || format == TensorFormat::kF16;
+}
+
+using ParamIndex = std::map<std::string, size_t>;
+
+absl::Status CheckGradient(const ReplayInput& input, const ParamIndex& index,
+                           const SafetensorsReader& file,
+                           const TensorInfo& tensor) {
+  const auto found = index.find(tensor.name);
+  if (found == index.end()) {
+    // A counter or a mask, but no gradient under a wrong name.
+    if (!IsFloat(tensor.format)) return absl::OkStatus();
+    return BadTensor(file, tensor.name, "meta.json lists no such parameter");
+  }
+  if (input.params[found->second].frozen) {
+    return BadTensor(file, tensor.name, "is a gradient of a frozen parameter");
+  }
+  const std::vector<int64_t>& shape = input.file_shapes[found->second];
+  if (tensor.format == TensorFormat::kF32 && tensor.shape == shape) {
+    return absl::OkStatus();
+  }
+  return BadTensor(
+      file, tensor.name,
+      absl::StrCat("is ", TensorFormatName(tensor.format), " [",
+                   absl::StrJoin(tensor.shape, ", "), "], not F32 [",
+                   absl::StrJoin(shape, ", "), "]"));
+}
+
 absl::Status OpenGradients(ReplayInput* input) {
-  std::map<std::string, const ParamSpec*> params;
-  for (const ParamSpec& param : input->params) params[param.name] = &param;
+  ParamIndex index;
+  for (size_t i = 0; i < input->params.size(); ++i) {
+    index[input->params[i].name] = i;
+  }
   for (int step = 1; step <= input->steps(); ++step) {
     ZEROMINI_ASSIGN_OR_RETURN(auto file, SafetensorsReader::Open(StepFile(
                                              input->directory, "grads", step)));
     for (const TensorInfo& tensor : file->tensors()) {
-      const auto found = params.find(tensor.name);
-      if (found == params.end()) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(file->path(), ": tensor \"", tensor.name,
-                         "\": meta.json lists no such parameter"));
-      }
-      const ParamSpec& param = *found->second;
-      if (param.frozen) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(file->path(), ": tensor \"", tensor.name,
-                         "\": is a gradient of a frozen parameter"));
-      }
-      if (tensor.format != TensorFormat::kF32 || tensor.shape != param.shape) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(file->path(), ": tensor \"", tensor.name, "\": is ",
-                         TensorFormatName(tensor.format), " [",
-                         absl::StrJoin(tensor.shape, ", "), "], not F32 [",
-                         absl::StrJoin(param.shape, ", "), "]"));
-      }
+      ZEROMINI_RETURN_IF_ERROR(CheckGradient(*input, index, *file, tensor));
     }
     input->gradients.push_back(std::move(file));
   }
@@ -237,7 +272,7 @@ absl::StatusOr<std::vector<float>> ReplayInput::Gradient(int param,
                                                          int step) const {
   const SafetensorsReader& file = *gradients[step - 1];
   if (file.Find(params[param].name) == nullptr) return std::vector<float>();
-  return file.ReadF32(params[param].name, params[param].shape);
+  return file.ReadF32(params[param].name, file_shapes[param]);
 }
 
 }  // namespace zeromini::tools

@@ -22,9 +22,10 @@ struct ReplayInput {
   ModelShape model;
   ValueBlocks value_blocks = ValueBlocks::kRows;
   ParamGroup hyper;
-  std::vector<double> learning_rates;       // By step, from step 1.
-  std::vector<ParamSpec> params;            // Null data.
-  std::vector<std::vector<float>> initial;  // By parameter.
+  std::vector<double> learning_rates;  // By step, from step 1.
+  std::vector<ParamSpec> params;       // Null data; a scalar's is {1}.
+  std::vector<std::vector<int64_t>> file_shapes;  // By parameter: {} for one.
+  std::vector<std::vector<float>> initial;        // By parameter.
   std::vector<std::unique_ptr<SafetensorsReader>> gradients;  // By step.
 
   int steps() const { return static_cast<int>(learning_rates.size()); }
@@ -34,7 +35,9 @@ struct ReplayInput {
 
   // Reads and checks everything but the gradients' values. Classes and block
   // counts that meta.json may list are not read: replay works them out.
-  // InvalidArgument or NotFound, naming file and tensor.
+  // InvalidArgument or NotFound, naming file and tensor: for weights that are
+  // not finite and negative rates, too. Tensors that are no floats are ignored
+  // where no parameter has their name.
   static absl::StatusOr<ReplayInput> Open(const std::string& directory);
 };
 

@@ -3,11 +3,16 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <system_error>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "tools/agree_on.h"
+#include "tools/files/output_folder.h"
+#include "tools/files/text_file.h"
 #include "tools/grad_split.h"
 #include "zeromini/internal/status_macros.h"
 #include "zeromini/safetensors.h"
@@ -34,6 +39,17 @@ OptimizerOptions OptimizerOptionsFor(const ReplayInput& input,
   return result;
 }
 
+// params_KK.safetensors and state_KK.safetensors.
+bool IsReplayFile(absl::string_view name) {
+  if (!absl::ConsumePrefix(&name, "params_") &&
+      !absl::ConsumePrefix(&name, "state_")) {
+    return false;
+  }
+  return absl::ConsumeSuffix(&name, ".safetensors") && name.size() >= 2 &&
+         std::all_of(name.begin(), name.end(),
+                     [](unsigned char c) { return absl::ascii_isdigit(c); });
+}
+
 // The weights, the optimizer and what rank 0 writes of them.
 class Walker {
  public:
@@ -42,7 +58,7 @@ class Walker {
       : input_(input), options_(options), group_(group), specs_(input.params) {}
 
   absl::StatusOr<ReplaySummary> Run() {
-    ZEROMINI_RETURN_IF_ERROR(AgreeOn(MakeOutDirectory(), group_));
+    ZEROMINI_RETURN_IF_ERROR(AgreeOn(ClaimOut(), group_));
     ZEROMINI_RETURN_IF_ERROR(CreateOptimizer());
     ReplaySummary summary;
     for (int step = 1; step <= input_.steps(); ++step) {
@@ -71,13 +87,29 @@ class Walker {
   bool sharded() const { return options_.stage == 3; }
   int params() const { return static_cast<int>(specs_.size()); }
 
-  absl::Status MakeOutDirectory() {
+  absl::Status ClaimOut() {
     if (!writes()) return absl::OkStatus();
     std::error_code error;
-    std::filesystem::create_directories(options_.out, error);
-    if (!error) return absl::OkStatus();
-    return absl::PermissionDeniedError(
-        absl::StrCat(options_.out, ": cannot be created: ", error.message()));
+    if (std::filesystem::equivalent(options_.out, input_.directory, error)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(options_.out, ": --out is the recording's own folder"));
+    }
+    OutputFolderRules rules;
+    rules.ours = [this](const std::string& name) {
+      return IsReplayFile(name) || IsSummary(name);
+    };
+    rules.others_allowed = false;
+    rules.overwrite = options_.overwrite;
+    ZEROMINI_ASSIGN_OR_RETURN(OutputFolder folder,
+                              OutputFolder::Claim(options_.out, rules));
+    folder_.emplace(std::move(folder));
+    return CheckWritable(options_.json);
+  }
+
+  bool IsSummary(const std::string& name) const {
+    return !options_.json.empty() &&
+           (std::filesystem::path(options_.out) / name).lexically_normal() ==
+               std::filesystem::path(options_.json).lexically_normal();
   }
 
   absl::Status CreateOptimizer() {
@@ -158,8 +190,8 @@ class Walker {
     if (!writes()) return absl::OkStatus();
     std::vector<TensorToWrite> tensors;
     for (int i = 0; i < params(); ++i) {
-      tensors.push_back(
-          {specs_[i].name, TensorFormat::kF32, specs_[i].shape, weights_[i]});
+      tensors.push_back({specs_[i].name, TensorFormat::kF32,
+                         input_.file_shapes[i], weights_[i]});
     }
     return WriteSafetensors(StepFile(options_.out, "params", step), tensors);
   }
@@ -175,7 +207,8 @@ class Walker {
       // The official optimizer makes state at a parameter's first gradient.
       if (state.steps == 0) continue;
       states.push_back(std::move(state));
-      AddState(optimizer_->plan().params[i], states.back(), &tensors);
+      AddState(optimizer_->plan().params[i], input_.file_shapes[i],
+               states.back(), &tensors);
     }
     const std::string path = StepFile(options_.out, "state", input_.steps());
     return AgreeOn(
@@ -183,12 +216,13 @@ class Walker {
   }
 
   static void AddState(const PlannedParam& param,
+                       const std::vector<int64_t>& shape,
                        const Optimizer::ParamState& state,
                        std::vector<TensorToWrite>* tensors) {
-    tensors->push_back({"m/" + param.name, TensorFormat::kF32, param.shape,
-                        state.momentum.data()});
+    tensors->push_back(
+        {"m/" + param.name, TensorFormat::kF32, shape, state.momentum.data()});
     if (param.element_state) {
-      tensors->push_back({"v/" + param.name, TensorFormat::kF32, param.shape,
+      tensors->push_back({"v/" + param.name, TensorFormat::kF32, shape,
                           state.second_moment.data()});
     } else {
       tensors->push_back({"vmean/" + param.name,
@@ -205,6 +239,7 @@ class Walker {
   std::vector<std::vector<float>> own_weights_;  // External memory only.
   std::vector<float*> weights_;                  // By parameter.
   std::unique_ptr<Optimizer> optimizer_;
+  std::optional<OutputFolder> folder_;  // Rank 0's.
 };
 
 }  // namespace

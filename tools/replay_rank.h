@@ -17,6 +17,8 @@ namespace zeromini::tools {
 struct ReplayOptions {
   std::string directory;
   std::string out;
+  std::string json;        // The caller's, of a summary; checked at the start.
+  bool overwrite = false;  // What an earlier replay left in `out`.
   std::string comm = "threads";
   int ranks = 0;        // 0: not given.
   int stage = 1;        // 3 keeps the weights itself, whatever `memory` says.
@@ -36,7 +38,8 @@ struct ReplaySummary {
 };
 
 // Collective. Rank 0 writes out/params_KK.safetensors after every step and the
-// consolidated state after the last. Every rank returns the same error.
+// consolidated state after the last, into a folder that holds nothing else (see
+// OutputFolder) and is not the recording's. Every rank returns the same error.
 absl::StatusOr<ReplaySummary> ReplayRank(const ReplayInput& input,
                                          const ReplayOptions& options,
                                          Communicator& group);

@@ -51,7 +51,9 @@ std::string ForTerminal(absl::string_view text) {
     uint32_t character = 0;
     const size_t length = FirstCharacter(text, &character);
     const size_t taken = length == 0 ? 1 : length;
-    if (length > 0 && IsHarmless(character)) {
+    if (character == '\n' || character == '\r' || character == '\t') {
+      shown += ' ';
+    } else if (length > 0 && IsHarmless(character)) {
       absl::StrAppend(&shown, text.substr(0, taken));
     } else {
       for (const char c : text.substr(0, taken)) {

@@ -10,9 +10,9 @@
 
 namespace zeromini::tools {
 
-// One line that moves no cursor: control characters, what reorders text and
-// bytes that are not UTF-8 become \x1b and the like. Names of files and strings
-// out of files go through it.
+// One line that moves no cursor: line ends and tabs become spaces, other
+// control characters, what reorders text and bytes that are not UTF-8 become
+// \x1b and the like. Names of files and strings out of files go through it.
 std::string ForTerminal(absl::string_view text);
 
 // docs/exit-codes.md: 0; 2 for what the caller can mend in what was given; 1

@@ -161,10 +161,12 @@ std::string TimeSection(const std::vector<RunRecord>& runs) {
           "ms\"></span>",
           p, 100 * seconds / longest, kPhases[p].name, 1e3 * seconds);
     }
+    const std::string a_step =
+        run.seconds.empty() ? "unknown"
+                            : absl::StrFormat("%.1f ms a step", 1e3 * sum);
     absl::StrAppendFormat(&html,
-                          "<div>%s: %.1f ms a step</div><div "
-                          "class=\"bar\">%s</div>\n",
-                          EscapeHtml(run.name), 1e3 * sum, bar);
+                          "<div>%s: %s</div><div class=\"bar\">%s</div>\n",
+                          EscapeHtml(run.name), a_step, bar);
   }
   html += "<div class=\"legend\">";
   for (size_t p = 0; p < kPhases.size(); ++p) {

@@ -23,8 +23,18 @@ double NumberAt(const Json& json, const char* key, double missing = 0) {
                                                    : missing;
 }
 
-int64_t CountAt(const Json& json, const char* key) {
-  return static_cast<int64_t>(NumberAt(json, key));
+std::optional<double> KnownNumberAt(const Json& json, const char* key) {
+  const auto found = json.find(key);
+  if (found == json.end()) return std::nullopt;
+  // The writer's null is a number that was not finite.
+  return found->is_number() ? found->get<double>() : NAN;
+}
+
+std::optional<int64_t> CountAt(const Json& json, const char* key) {
+  constexpr double kLargest = int64_t{1} << 53;
+  const double number = NumberAt(json, key, -1);
+  if (number < 0 || number > kLargest) return std::nullopt;
+  return static_cast<int64_t>(number);
 }
 
 std::string TextAt(const Json& json, const char* key) {
@@ -47,8 +57,8 @@ void ReadFormats(const Json& options, RunRecord& run) {
   run.dtype = text("dtype");
   run.master = run.dtype == "fp32" ? "-" : text("master");
   run.momentum = text("momentum");
-  run.shard_group = CountAt(options, "shard_group");
-  run.micro_steps = static_cast<int64_t>(NumberAt(options, "micro_steps", 1));
+  run.shard_group = CountAt(options, "shard_group").value_or(0);
+  run.micro_steps = CountAt(options, "micro_steps").value_or(1);
 }
 
 void ReadSummary(const Json& json, RunRecord& run) {
@@ -65,12 +75,12 @@ void ReadSummary(const Json& json, RunRecord& run) {
   ReadFormats(options, run);
   run.parameters = CountAt(json, "parameters");
   run.steps = CountAt(options, "steps");
-  run.seed = static_cast<uint64_t>(NumberAt(options, "seed"));
-  run.learning_rate = NumberAt(options, "learning_rate");
+  run.seed = CountAt(options, "seed");
+  run.learning_rate = KnownNumberAt(options, "learning_rate");
   run.state_bytes = CountAt(json, "state_bytes_per_rank");
-  run.training_loss = NumberAt(json, "training_loss", NAN);
-  run.validation_loss = NumberAt(json, "validation_loss", NAN);
-  run.tokens_per_second = NumberAt(json, "tokens_per_second");
+  run.training_loss = KnownNumberAt(json, "training_loss");
+  run.validation_loss = KnownNumberAt(json, "validation_loss");
+  run.tokens_per_second = KnownNumberAt(json, "tokens_per_second");
   run.blas = TextAt(ObjectAt(json, "blas"), "name");
 }
 

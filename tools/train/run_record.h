@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,25 +16,26 @@ namespace zeromini::tools {
 
 using Point = std::pair<double, double>;
 
+// What is not set is unknown: run.json is written last.
 struct RunRecord {
   std::string name;
   std::string optimizer;  // "adam-mini (whole)" for whole value blocks.
   bool finished = false;  // run.json is there.
-  int64_t ranks = 0;
-  int64_t stage = 0;
-  int64_t shard_group = 0;  // Ranks of a copy; 0: all.
-  int64_t micro_steps = 1;
+  std::optional<int64_t> ranks;
+  std::optional<int64_t> stage;
+  std::optional<int64_t> shard_group;  // Ranks of a copy; 0: all.
+  std::optional<int64_t> micro_steps;
   std::string dtype;     // Of the weights.
   std::string master;    // "-" beside fp32 weights.
   std::string momentum;  // And second moments of elements.
-  int64_t parameters = 0;
-  int64_t steps = 0;
-  uint64_t seed = 0;
-  double learning_rate = 0;
-  int64_t state_bytes = 0;   // Of the rank that holds most.
-  double training_loss = 0;  // Mean of the last 50 steps.
-  double validation_loss = 0;
-  double tokens_per_second = 0;
+  std::optional<int64_t> parameters;
+  std::optional<int64_t> steps;
+  std::optional<int64_t> seed;
+  std::optional<double> learning_rate;
+  std::optional<int64_t> state_bytes;   // Of the rank that holds most.
+  std::optional<double> training_loss;  // Mean of the last 50 steps; NaN too.
+  std::optional<double> validation_loss;
+  std::optional<double> tokens_per_second;
   std::string blas;
 
   std::vector<Point> training;    // (step, loss)

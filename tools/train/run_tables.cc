@@ -4,10 +4,12 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <optional>
 #include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "tools/files/terminal.h"
 
 namespace zeromini::tools {
 namespace {
@@ -18,8 +20,46 @@ size_t Width(const std::string& text) {
       text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
+constexpr char kUnknown[] = "-";
+
 std::string Loss(double loss) {
   return std::isfinite(loss) ? absl::StrFormat("%.4f", loss) : "not finite";
+}
+
+template <typename T, typename Show>
+std::string Known(const std::optional<T>& value, Show show) {
+  return value.has_value() ? std::string(show(*value)) : kUnknown;
+}
+
+std::string Count(const std::optional<int64_t>& count) {
+  return Known(count, [](int64_t n) { return absl::StrCat(n); });
+}
+
+std::string TextOrUnknown(const std::string& text) {
+  return text.empty() ? kUnknown : text;
+}
+
+std::string BytesPerParameter(const RunRecord& run) {
+  if (!run.state_bytes || !run.ranks || run.parameters.value_or(0) == 0) {
+    return kUnknown;
+  }
+  return absl::StrFormat("%.3f", static_cast<double>(*run.state_bytes) *
+                                     static_cast<double>(*run.ranks) /
+                                     static_cast<double>(*run.parameters));
+}
+
+template <typename T>
+nlohmann::json OrNull(const std::optional<T>& value) {
+  return value.has_value() ? nlohmann::json(*value) : nlohmann::json();
+}
+
+// Names come out of files.
+std::vector<std::vector<std::string>> RowsForTerminal(
+    std::vector<std::vector<std::string>> rows) {
+  for (auto& row : rows) {
+    for (std::string& cell : row) cell = ForTerminal(cell);
+  }
+  return rows;
 }
 
 struct Spread {
@@ -74,9 +114,10 @@ std::string HumanBytes(double bytes) {
 }
 
 std::string Table::ToText() const {
+  const std::vector<std::vector<std::string>> shown = RowsForTerminal(rows);
   std::vector<size_t> widths;
   for (const std::string& cell : header) widths.push_back(Width(cell));
-  for (const auto& row : rows) {
+  for (const auto& row : shown) {
     for (size_t c = 0; c < row.size() && c < widths.size(); ++c) {
       widths[c] = std::max(widths[c], Width(row[c]));
     }
@@ -91,7 +132,7 @@ std::string Table::ToText() const {
     text += '\n';
   };
   add(header);
-  for (const auto& row : rows) add(row);
+  for (const auto& row : shown) add(row);
   return text;
 }
 
@@ -104,7 +145,7 @@ std::string Table::ToMarkdown() const {
   add(header);
   for (size_t c = 0; c < header.size(); ++c) text += c == 0 ? "|---" : "|---:";
   text += "|\n";
-  for (const auto& row : rows) add(row);
+  for (const auto& row : RowsForTerminal(rows)) add(row);
   return text;
 }
 
@@ -114,19 +155,15 @@ Table ResultTable(const std::vector<RunRecord>& runs) {
                   "steps",      "training",   "validation", "tokens/s",
                   "state/rank", "bytes/param"};
   for (const RunRecord& run : runs) {
-    const double per_param = run.parameters > 0
-                                 ? static_cast<double>(run.state_bytes) *
-                                       static_cast<double>(run.ranks) /
-                                       static_cast<double>(run.parameters)
-                                 : 0;
-    table.rows.push_back({run.name,
-                          run.finished ? run.optimizer : "not finished",
-                          absl::StrCat(run.ranks), absl::StrCat(run.stage),
-                          absl::StrCat(run.training.size()),
-                          Loss(run.training_loss), Loss(run.validation_loss),
-                          absl::StrFormat("%.0f", run.tokens_per_second),
-                          HumanBytes(static_cast<double>(run.state_bytes)),
-                          absl::StrFormat("%.3f", per_param)});
+    table.rows.push_back(
+        {run.name, run.finished ? run.optimizer : "not finished",
+         Count(run.ranks), Count(run.stage), absl::StrCat(run.training.size()),
+         Known(run.training_loss, Loss), Known(run.validation_loss, Loss),
+         Known(run.tokens_per_second,
+               [](double rate) { return absl::StrFormat("%.0f", rate); }),
+         Known(run.state_bytes,
+               [](int64_t n) { return HumanBytes(static_cast<double>(n)); }),
+         BytesPerParameter(run)});
   }
   return table;
 }
@@ -137,9 +174,11 @@ Table SetupTable(const std::vector<RunRecord>& runs) {
                   "stage", "shard group", "accumulate"};
   for (const RunRecord& run : runs) {
     table.rows.push_back(
-        {run.name, run.dtype, run.master, run.momentum, absl::StrCat(run.stage),
-         run.shard_group == 0 ? "all" : absl::StrCat(run.shard_group),
-         absl::StrCat(run.micro_steps)});
+        {run.name, TextOrUnknown(run.dtype), TextOrUnknown(run.master),
+         TextOrUnknown(run.momentum), Count(run.stage),
+         Known(run.shard_group,
+               [](int64_t n) { return n == 0 ? "all" : absl::StrCat(n); }),
+         Count(run.micro_steps)});
   }
   return table;
 }
@@ -155,7 +194,8 @@ Table BytesTable(const std::vector<RunRecord>& runs) {
     std::vector<std::string> row = {run.name};
     for (const char* key : keys) {
       const auto found = run.bytes.find(key);
-      row.push_back(HumanBytes(found == run.bytes.end() ? 0 : found->second));
+      row.push_back(found == run.bytes.end() ? kUnknown
+                                             : HumanBytes(found->second));
     }
     table.rows.push_back(std::move(row));
   }
@@ -168,9 +208,10 @@ std::vector<RunGroup> GroupRuns(const std::vector<RunRecord>& runs) {
   for (const RunRecord& run : runs) {
     if (!run.finished) continue;
     auto& [training, validation] =
-        spreads[{run.steps, OptimizerAndFormats(run), run.learning_rate}];
-    training.Take(run.training_loss);
-    validation.Take(run.validation_loss);
+        spreads[{run.steps.value_or(0), OptimizerAndFormats(run),
+                 run.learning_rate.value_or(0)}];
+    training.Take(run.training_loss.value_or(NAN));
+    validation.Take(run.validation_loss.value_or(NAN));
   }
   std::vector<RunGroup> groups;
   for (const auto& [key, value] : spreads) {
@@ -213,20 +254,20 @@ nlohmann::json ToJson(const std::vector<RunRecord>& runs) {
     list.push_back({{"name", run.name},
                     {"optimizer", run.optimizer},
                     {"finished", run.finished},
-                    {"ranks", run.ranks},
-                    {"stage", run.stage},
+                    {"ranks", OrNull(run.ranks)},
+                    {"stage", OrNull(run.stage)},
                     {"dtype", run.dtype},
                     {"master", run.master},
                     {"momentum", run.momentum},
-                    {"shard_group", run.shard_group},
-                    {"micro_steps", run.micro_steps},
-                    {"steps", run.steps},
-                    {"parameters", run.parameters},
-                    {"learning_rate", run.learning_rate},
-                    {"training_loss", run.training_loss},
-                    {"validation_loss", run.validation_loss},
-                    {"tokens_per_second", run.tokens_per_second},
-                    {"state_bytes_per_rank", run.state_bytes},
+                    {"shard_group", OrNull(run.shard_group)},
+                    {"micro_steps", OrNull(run.micro_steps)},
+                    {"steps", OrNull(run.steps)},
+                    {"parameters", OrNull(run.parameters)},
+                    {"learning_rate", OrNull(run.learning_rate)},
+                    {"training_loss", OrNull(run.training_loss)},
+                    {"validation_loss", OrNull(run.validation_loss)},
+                    {"tokens_per_second", OrNull(run.tokens_per_second)},
+                    {"state_bytes_per_rank", OrNull(run.state_bytes)},
                     {"bytes", run.bytes},
                     {"seconds", run.seconds}});
   }
