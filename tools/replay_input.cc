@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <utility>
 
@@ -115,10 +116,11 @@ absl::Status ReadLearningRates(const Meta& meta, ReplayInput* input) {
   }
   for (const json& rate : rates) {
     // The update computes in floats.
-    const float value = rate.is_number() ? rate.get<float>() : NAN;
-    if (!std::isfinite(value) || value < 0) {
+    constexpr double kLargest = std::numeric_limits<float>::max();
+    const double value = rate.is_number() ? rate.get<double>() : -1;
+    if (!(value >= 0 && value <= kLargest)) {
       return meta.Bad(absl::StrCat("\"lr_per_step\" holds ", rate.dump(),
-                                   ": a rate is finite and not negative"));
+                                   ": a rate is a float that is not negative"));
     }
     input->learning_rates.push_back(rate.get<double>());
   }

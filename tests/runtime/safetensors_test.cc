@@ -203,8 +203,73 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{"{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],"
                 "\"data_offsets\":[0,4]}}",
                 4, "\"dtype\": is listed twice"},
+        Hostile{"{\"a\":" ENTRY("F4", "[3]", "[0,1]") "}", 1,
+                "\"a\": its shape [3] overflows, or makes no whole bytes"},
+        Hostile{"\xEF\xBB\xBF{}", 0, "byte-order mark"},
+        Hostile{"{} {}", 0, "malformed at line 1, column 4"},
+        Hostile{"{\"__metadata__\":{\"k\":\"\xff\"}}", 0, "not UTF-8"},
         Hostile{"{\"__metadata__\":{\"k\":3}}", 0, "key \"k\" is no string"},
         Hostile{"{\"__metadata__\":3}", 0, "__metadata__ is no JSON object"}));
+
+TEST_F(SafetensorsTest, ATensorOfAnyElementTypeOfTheFormatIsNoReasonToRefuse) {
+  struct Type {
+    const char* name;
+    TensorFormat format;
+    int64_t bits;
+  };
+  const Type types[] = {{"F64", TensorFormat::kF64, 64},
+                        {"F32", TensorFormat::kF32, 32},
+                        {"F16", TensorFormat::kF16, 16},
+                        {"BF16", TensorFormat::kBF16, 16},
+                        {"I64", TensorFormat::kI64, 64},
+                        {"I32", TensorFormat::kI32, 32},
+                        {"I16", TensorFormat::kI16, 16},
+                        {"I8", TensorFormat::kI8, 8},
+                        {"U64", TensorFormat::kU64, 64},
+                        {"U32", TensorFormat::kU32, 32},
+                        {"U16", TensorFormat::kU16, 16},
+                        {"U8", TensorFormat::kU8, 8},
+                        {"BOOL", TensorFormat::kBool, 8},
+                        {"C64", TensorFormat::kC64, 64},
+                        {"F8_E4M3", TensorFormat::kF8E4M3, 8},
+                        {"F8_E5M2", TensorFormat::kF8E5M2, 8},
+                        {"F8_E8M0", TensorFormat::kF8E8M0, 8},
+                        {"F6_E2M3", TensorFormat::kF6E2M3, 6},
+                        {"F6_E3M2", TensorFormat::kF6E3M2, 6},
+                        {"F4", TensorFormat::kF4, 4}};
+  for (const Type& type : types) {
+    const std::string bytes = std::to_string(type.bits);  // Of 8 elements.
+    const std::string end = std::to_string(type.bits + 4);
+    ASSERT_OK(OpenRaw(FileOf(
+        "{\"a\":{\"dtype\":\"" + std::string(type.name) +
+            "\",\"shape\":[8],\"data_offsets\":[0," + bytes + "]},\"b\":" +
+            "{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[" + bytes +
+            "," + end + "]}}",
+        type.bits + 4)))
+        << type.name;
+    ASSERT_OK_AND_ASSIGN(const auto file, SafetensorsReader::Open(path_));
+    EXPECT_EQ(file->Find("a")->format, type.format) << type.name;
+    EXPECT_EQ(file->Find("a")->bytes(), type.bits) << type.name;
+    EXPECT_STREQ(TensorFormatName(type.format), type.name);
+    EXPECT_OK(file->ReadF32("b", {1})) << type.name;
+  }
+}
+
+TEST_F(SafetensorsTest, OpensAFileOfTwoHundredThousandTensors) {
+  constexpr int kTensors = 200000;
+  const float value = 1;
+  std::vector<TensorToWrite> tensors;
+  for (int i = 0; i < kTensors; ++i) {
+    tensors.push_back({"layers." + std::to_string(i) + ".weight",
+                       TensorFormat::kF32,
+                       {1},
+                       &value});
+  }
+  ASSERT_OK(WriteSafetensors(path_, tensors));
+  ASSERT_OK_AND_ASSIGN(const auto file, SafetensorsReader::Open(path_));
+  EXPECT_EQ(file->tensors().size(), static_cast<size_t>(kTensors));
+  EXPECT_EQ(file->Find("layers.199999.weight")->offset, 4 * (kTensors - 1));
+}
 
 TEST_F(SafetensorsTest, RefusesAHeaderLengthBeyondTheFileOrTheFormat) {
   EXPECT_THAT(OpenRaw(std::string(8, '\xff')),
@@ -213,6 +278,12 @@ TEST_F(SafetensorsTest, RefusesAHeaderLengthBeyondTheFileOrTheFormat) {
   EXPECT_THAT(OpenRaw(std::string("\x40\0\0\0\0\0\0\0{}", 10)),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("claims 64 bytes, but the file has 10")));
+}
+
+TEST_F(SafetensorsTest, RefusesWhatFollowsANulInTheHeader) {
+  EXPECT_THAT(OpenRaw(FileOf(std::string("{}\0{\"a\":", 8), 0)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("NUL byte at offset 2")));
 }
 
 TEST_F(SafetensorsTest, SurvivesDeeplyNestedJson) {

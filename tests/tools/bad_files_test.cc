@@ -26,9 +26,12 @@ using testing::HasSubstr;
 constexpr char kGood[] =
     R"({"model_type":"llama","hidden_size":8,"loss":1,"step":1})";
 
+// Under keys that the readers look into.
 std::string Nested() {
-  return absl::StrCat("{\"a\":", std::string(100000, '['),
-                      std::string(100000, ']'), "}\n");
+  const std::string lists =
+      absl::StrCat(std::string(100000, '['), std::string(100000, ']'));
+  return absl::StrCat("{\"optimizer\":", lists, ",\"options\":{\"a\":", lists,
+                      "},\"bytes\":{\"a\":", lists, "}}\n");
 }
 
 struct BadFile {

@@ -28,6 +28,7 @@ struct Verb {
   const char* name;
   const char* program;
   const char* arguments;
+  bool slow = false;
 };
 
 const Verb kVerbs[] = {
@@ -43,7 +44,8 @@ const Verb kVerbs[] = {
     {"BenchStep", ZEROMINI_PROGRAM,
      "bench step --comm threads --params 128Ki --repetitions 1"},
     {"BenchMemory", ZEROMINI_PROGRAM,
-     "bench memory --model gpt2 --scale 1/12 --optimizer sgd --ranks 1"},
+     "bench memory --model gpt2 --scale 1/12 --optimizer sgd --ranks 1",
+     /*slow=*/true},
     {"Report", ZEROMINI_TRAIN_PROGRAM, "report %d/run --out %d/page.html"},
     {"Summarize", ZEROMINI_TRAIN_PROGRAM, "summarize %d/run"}};
 
@@ -87,6 +89,7 @@ class ExitCodesTest : public testing::TestWithParam<Verb> {
 };
 
 TEST_P(ExitCodesTest, ZeroWhenAllWasDone) {
+  if (GetParam().slow) GTEST_SKIP() << "slow";
   ASSERT_EQ(Run("--json %d/json", out_), 0) << Contents(error_);
   EXPECT_THAT(Contents(dir_ + "/json"), Not(IsEmpty()));
   EXPECT_THAT(Contents(out_), Not(IsEmpty()));
@@ -116,6 +119,7 @@ TEST_P(ExitCodesTest, OneForAFullDisk) {
 }
 
 TEST_P(ExitCodesTest, OneForAFullStdout) {
+  if (GetParam().slow) GTEST_SKIP() << "slow";
   EXPECT_EQ(Run("", "/dev/full"), 1);
   EXPECT_THAT(Contents(error_), HasSubstr("stdout: cannot be written"));
 }

@@ -24,6 +24,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 struct Ran {
   int exit_code = -1;
@@ -47,13 +48,26 @@ class ReplayTest : public testing::Test {
   }
   ~ReplayTest() override { fs::remove_all(dir_); }
 
-  Ran Run(const std::string& arguments) {
+  Ran Run(const std::string& arguments) { return RunTo(out_, arguments); }
+
+  Ran RunTo(const std::string& out, const std::string& arguments) {
     const std::string error = dir_ + "/stderr";
     const int status = std::system(
-        absl::StrCat(ZEROMINI_PROGRAM, " replay ", input_, " --out ", out_, " ",
+        absl::StrCat(ZEROMINI_PROGRAM, " replay ", input_, " --out ", out, " ",
                      arguments, " >", dir_, "/stdout 2>", error)
             .c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, Contents(error)};
+  }
+
+  std::string Name() const { return fs::path(dir_).filename().string(); }
+
+  // Of a tensor's first byte, from the file's.
+  static int64_t DataOffset(const std::string& path, const std::string& name) {
+    const auto file = SafetensorsReader::Open(path);
+    EXPECT_OK(file);
+    int64_t at = static_cast<int64_t>(fs::file_size(path));
+    for (const TensorInfo& tensor : (*file)->tensors()) at -= tensor.bytes();
+    return at + (*file)->Find(name)->offset;
   }
 
   json Meta() {
@@ -66,6 +80,7 @@ class ReplayTest : public testing::Test {
   // Exit 2, and one line that holds `file` and `what`.
   void ExpectRefusal(const std::string& file, const std::string& what) {
     for (const char* ranks : {"1", "3"}) {
+      if (fs::is_directory(out_)) fs::remove_all(out_);
       const Ran ran = Run(absl::StrCat("--ranks ", ranks));
       EXPECT_EQ(ran.exit_code, 2) << ran.error;
       EXPECT_THAT(ran.error, AllOf(HasSubstr(file), HasSubstr(what)));
@@ -178,6 +193,139 @@ TEST_F(ReplayTest, RefusesMetaOfTheWrongTypes) {
 TEST_F(ReplayTest, RefusesAnOutputItCannotWrite) {
   std::ofstream(out_) << "a file";
   ExpectRefusal(out_, "cannot be created");
+}
+
+TEST_F(ReplayTest, NeverWritesToTheRecordingsFolder) {
+  const std::string answers = Contents(input_ + "params_05.safetensors");
+  fs::create_directory_symlink(dir_, dir_ + ".link");
+  for (const std::string& out :
+       {dir_, input_ + "../" + Name(), dir_ + ".link"}) {
+    for (const char* more : {"", " --overwrite"}) {
+      const Ran ran = RunTo(out, more);
+      EXPECT_EQ(ran.exit_code, 2) << out;
+      EXPECT_THAT(ran.error, HasSubstr("the recording's own folder"));
+    }
+  }
+  fs::remove(dir_ + ".link");
+  EXPECT_EQ(Contents(input_ + "params_05.safetensors"), answers);
+}
+
+TEST_F(ReplayTest, RefusesAnOutputFolderWithOtherFiles) {
+  fs::create_directories(out_);
+  fs::copy_file(input_ + "grads_01.safetensors",
+                out_ + "/grads_01.safetensors");
+  fs::copy_file(input_ + "params_01.safetensors",
+                out_ + "/params_01.safetensors");
+  for (const char* more : {"", "--overwrite"}) {
+    const Ran ran = Run(more);
+    EXPECT_EQ(ran.exit_code, 2);
+    EXPECT_THAT(ran.error, AllOf(HasSubstr(out_), HasSubstr("grads_01")));
+  }
+  EXPECT_EQ(Contents(out_ + "/params_01.safetensors"),
+            Contents(input_ + "params_01.safetensors"));
+}
+
+TEST_F(ReplayTest, OverwritesAnEarlierReplayOnlyWhenTold) {
+  const std::string summary = " --json " + out_ + "/summary.json";
+  ASSERT_EQ(Run(summary).exit_code, 0);
+  const std::string first = Contents(out_ + "/params_10.safetensors");
+  std::ofstream(out_ + "/params_11.safetensors.partial-0") << "killed";
+  const Ran again = Run(summary + " --clip 0.1");
+  EXPECT_EQ(again.exit_code, 2);
+  EXPECT_THAT(again.error,
+              AllOf(HasSubstr("an earlier run"), HasSubstr("--overwrite")));
+  EXPECT_EQ(Contents(out_ + "/params_10.safetensors"), first);
+  ASSERT_EQ(Run(summary + " --clip 0.1 --overwrite").exit_code, 0);
+  EXPECT_NE(Contents(out_ + "/params_10.safetensors"), first);
+  EXPECT_FALSE(fs::exists(out_ + "/params_11.safetensors.partial-0"));
+}
+
+TEST_F(ReplayTest, TwoAtOnceIntoOneFolderDoNotBothSayThatAllIsWell) {
+  const std::string one = absl::StrCat(ZEROMINI_PROGRAM, " replay ", input_,
+                                       " --ranks 3 --out ", out_);
+  const int status =
+      std::system(absl::StrCat("{ ", one, " 2>", dir_, "/stderr; echo $? >",
+                               dir_, "/first; } & ", one, " 2>>", dir_,
+                               "/stderr; echo $? >", dir_, "/second; wait")
+                      .c_str());
+  EXPECT_EQ(status, 0);
+  const std::string codes =
+      Contents(dir_ + "/first") + Contents(dir_ + "/second");
+  EXPECT_TRUE(codes == "0\n2\n" || codes == "2\n0\n") << codes;
+  EXPECT_THAT(Contents(dir_ + "/stderr"), HasSubstr(out_));
+}
+
+TEST_F(ReplayTest, RefusesWeightsThatAreNotFinite) {
+  const std::string name = "model.layers.1.mlp.up_proj.weight";
+  const std::string good = Contents(input_ + "params_00.safetensors");
+  for (const char* bits : {"\x00\x00\xc0\x7f", "\x00\x00\x80\xff"}) {
+    const std::string path = input_ + "params_00.safetensors";
+    std::ofstream(path, std::ios::binary) << good;
+    const int64_t at = DataOffset(path, name) + 400;
+    std::fstream(path, std::ios::in | std::ios::out | std::ios::binary)
+        .seekp(at)
+        .write(bits, 4);
+    ExpectRefusal("params_00.safetensors", name + "\": element 100 is ");
+  }
+}
+
+TEST_F(ReplayTest, RefusesRatesThatAreNegativeOrNoFloats) {
+  for (const char* rate : {"-0.001", "1e39", "null", "\"x\"", "-1e-300"}) {
+    json meta = Meta();
+    meta["lr_per_step"][3] = json::parse(rate);
+    SetMeta(meta);
+    ExpectRefusal("meta.json", "\"lr_per_step\" holds");
+  }
+}
+
+TEST_F(ReplayTest, RefusesAKeyThatMetaListsTwice) {
+  std::string text = Contents(input_ + "meta.json");
+  text.insert(text.find('{') + 1, "\"optimizer\":\"adamw\",");
+  std::ofstream(input_ + "meta.json") << text;
+  ExpectRefusal("meta.json", "key \"optimizer\": is listed twice");
+}
+
+TEST_F(ReplayTest, RefusesMetaThatIsFollowedByANul) {
+  std::ofstream(input_ + "meta.json", std::ios::app) << '\0' << "garbage";
+  ExpectRefusal("meta.json", "has a NUL byte");
+}
+
+TEST_F(ReplayTest, StepsAScalarAndLooksPastOtherElementTypes) {
+  const float scalar = 0.5f;
+  const float gradient = 0.25f;
+  const int32_t counter = 7;
+  json meta = Meta();
+  meta["lr_per_step"] = {0.1};
+  meta["parameters"] = {{{"name", "logit_scale"}, {"shape", json::array()}}};
+  SetMeta(meta);
+  ASSERT_OK(WriteSafetensors(input_ + "params_00.safetensors",
+                             {{"logit_scale", TensorFormat::kF32, {}, &scalar},
+                              {"step", TensorFormat::kI32, {}, &counter}}));
+  ASSERT_OK(
+      WriteSafetensors(input_ + "grads_01.safetensors",
+                       {{"logit_scale", TensorFormat::kF32, {}, &gradient},
+                        {"step", TensorFormat::kI32, {}, &counter}}));
+  const Ran ran = Run("--ranks 2");
+  ASSERT_EQ(ran.exit_code, 0) << ran.error;
+  ASSERT_OK_AND_ASSIGN(
+      const auto weights,
+      SafetensorsReader::Open(out_ + "/params_01.safetensors"));
+  ASSERT_OK_AND_ASSIGN(const auto value, weights->ReadF32("logit_scale", {}));
+  // The first step is the rate's size, whatever the gradient's.
+  EXPECT_NEAR(value[0], 0.4f, 0.1f * 0.1f * 0.5f + 1e-6f);
+  ASSERT_OK_AND_ASSIGN(const auto state,
+                       SafetensorsReader::Open(out_ + "/state_01.safetensors"));
+  EXPECT_OK(state->ReadF32("m/logit_scale", {}));
+}
+
+TEST_F(ReplayTest, ShowsNoEscapeSequenceOfAFileName) {
+  const Ran ran = RunTo("'" + dir_ + "/\x1b[31mred\x07'", "--speed 4");
+  EXPECT_THAT(ran.error, Not(HasSubstr("\x1b")));
+  std::ofstream(dir_ + "/\x1b[31mred") << "a file";
+  const Ran refused = RunTo("'" + dir_ + "/\x1b[31mred'", "");
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.error,
+              AllOf(HasSubstr("\\x1b[31mred"), Not(HasSubstr("\x1b"))));
 }
 
 TEST_F(ReplayTest, RefusesUnevenShardGroupsAndUnknownFlags) {

@@ -178,6 +178,67 @@ TEST_F(RunFolderTest, ForgivesALastLineCutShortButNoOther) {
                                          HasSubstr("metrics.jsonl:2")));
 }
 
+TEST_F(RunFolderTest, AnInterruptedRunShowsNoNumberThatNobodyKnows) {
+  std::filesystem::create_directories(folder_);
+  std::filesystem::remove(folder_ + "/run.json");
+  std::ofstream(folder_ + "/metrics.jsonl") << "{\"step\":1,\"loss\":2}\n";
+  ASSERT_OK_AND_ASSIGN(const RunRecord run, ReadRun(folder_));
+  const std::vector<std::string> result = {
+      run.name, "not finished", "-", "-", "1", "-", "-", "-", "-", "-"};
+  EXPECT_EQ(ResultTable({run}).rows[0], result);
+  const std::vector<std::string> setup = {run.name, "-", "-", "-",
+                                          "-",      "-", "-"};
+  EXPECT_EQ(SetupTable({run}).rows[0], setup);
+  const std::vector<std::string> bytes = {run.name, "-", "-", "-",
+                                          "-",      "-", "-", "-"};
+  EXPECT_EQ(BytesTable({run}).rows[0], bytes);
+  const nlohmann::json json = ToJson(std::vector<RunRecord>{run})[0];
+  for (const char* key : {"ranks", "steps", "parameters", "training_loss",
+                          "validation_loss", "state_bytes_per_rank"}) {
+    EXPECT_TRUE(json[key].is_null()) << key;
+  }
+  EXPECT_THAT(HtmlReport({run}),
+              AllOf(HasSubstr(": unknown</div>"), Not(HasSubstr("0.0000")),
+                    Not(HasSubstr("0 B")), Not(HasSubstr("0.0 ms"))));
+}
+
+TEST_F(RunFolderTest, RefusesARunThatIsNoPlainJson) {
+  std::filesystem::create_directories(folder_);
+  std::ofstream(folder_ + "/metrics.jsonl") << "{\"step\":1,\"loss\":2}\n";
+  std::ofstream(folder_ + "/run.json") << "{\"ranks\":1,\"ranks\":2}";
+  EXPECT_THAT(ReadRun(folder_).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("run.json: is not a JSON object: key "
+                                 "\"ranks\": is listed twice")));
+}
+
+TEST_F(RunFolderTest, NumbersThatNoCounterReachesAreUnknown) {
+  std::filesystem::create_directories(folder_);
+  std::ofstream(folder_ + "/metrics.jsonl") << "{\"step\":1,\"loss\":2}\n";
+  std::ofstream(folder_ + "/run.json")
+      << "{\"ranks\":1e300,\"parameters\":-5,\"options\":{\"seed\":-1}}";
+  ASSERT_OK_AND_ASSIGN(const RunRecord run, ReadRun(folder_));
+  EXPECT_FALSE(run.ranks.has_value());
+  EXPECT_FALSE(run.parameters.has_value());
+  EXPECT_FALSE(run.seed.has_value());
+}
+
+TEST_F(RunFolderTest, ARunIsWrittenWhateverItsNames) {
+  ASSERT_OK_AND_ASSIGN(RunFiles files, RunFiles::Create(folder_));
+  ASSERT_OK(files.AddLine({{"step", 1}, {"loss", 2}, {"note", "caf\xe9"}}));
+  ASSERT_OK(files.WriteRun({{"name", "caf\xe9"}, {"ranks", 2}}));
+  ASSERT_OK_AND_ASSIGN(const RunRecord run, ReadRun(folder_));
+  EXPECT_TRUE(run.finished);
+  EXPECT_EQ(run.name, "caf\xEF\xBF\xBD");
+}
+
+TEST(RunTablesTest, ShowsNoEscapeSequenceOfAName) {
+  EXPECT_THAT(ResultTable({MakeRun("a\x1b[31mb")}).ToText(),
+              AllOf(HasSubstr("a\\x1b[31mb"), Not(HasSubstr("\x1b"))));
+  EXPECT_THAT(ResultTable({MakeRun("a\x1b[31mb")}).ToMarkdown(),
+              Not(HasSubstr("\x1b")));
+}
+
 TEST_F(RunFolderTest, NamesAFolderWithoutARun) {
   EXPECT_THAT(ReadRun("/no/such/run"),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("/no/such/run")));
