@@ -5,6 +5,10 @@
 //   loss.backward();                                  // as ever
 //   auto report = (*sharded)->Step({learning_rate});  // instead of step() and
 //                                                     // zero_grad()
+//
+// What other trainers do to gradients between the two is the optimizer's here:
+// OptimizerOptions::max_grad_norm and max_grad_value clip, and
+// StepOptions::loss_scale divides by a loss scale. See TorchOptimizer::Step().
 
 #ifndef ZEROMINI_TORCH_H_
 #define ZEROMINI_TORCH_H_
@@ -19,6 +23,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -26,6 +31,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "zeromini/internal/torch_blocks.h"
+#include "zeromini/internal/torch_hooks.h"
+#include "zeromini/internal/torch_overlaps.h"
 #include "zeromini/internal/torch_specs.h"
 #include "zeromini/optimizer.h"
 
@@ -36,6 +43,13 @@ struct TorchAttachOptions {
   // rule, a group, a gather group, slices or output_is_last here where the name
   // cannot tell.
   std::function<void(ParamSpec& spec)> adjust;
+
+  // False: the parameter is left alone, as if it were not the module's. It is
+  // neither trained nor moved nor broadcast, and its gradient stays in .grad().
+  // Asked again in Step() about what has been registered since. All ranks must
+  // come to the same. Empty: all are included.
+  std::function<bool(const std::string& name, const torch::Tensor& tensor)>
+      include;
 };
 
 // The optimizer behind a module. Hooks run where torch accumulates gradients,
@@ -47,28 +61,56 @@ class TorchOptimizer {
   TorchOptimizer& operator=(const TorchOptimizer&) = delete;
 
   // Never communicates. As Detach(), where it has not been called, but for the
-  // sharded weights of stage 3: those tensors are left without memory.
+  // sharded weights of stage 3: those tensors stay released.
   ~TorchOptimizer();
 
   // Collective. Optimizer::Step(), then the gradients are cleared. The module
   // reads all its weights in forward, so it always waits for them, whatever
   // options.wait says. At stage 3 all weights are released before.
   //
-  // An error that status() has is returned here; since the other ranks cannot
-  // know of it, it breaks the group. An error of Optimizer::Step() leaves
-  // weights and state as they were.
+  // From a backward pass on, until Step(), .grad() of what it reached is a
+  // bool tensor on the meta device: it has no values, and arithmetic on it,
+  // clip_grad_norm_() included, throws. Gradients are changed by hooks on
+  // tensors, or here (see the top); zero_grad() after Step() does no harm.
+  //
+  // FailedPrecondition, naming the parameter and the cure, before anything is
+  // exchanged: .grad() was changed or reset after a backward pass; a trained
+  // parameter has other memory or another dtype than at AttachTorch()
+  // (set_data() and not back, Module::load(), to()); one that was frozen or not
+  // there then requires a gradient; one that trained does not, unless
+  // absent_gradients is kSkip. Where the module's owner is no std::shared_ptr,
+  // it must still be there.
+  //
+  // Such an error, and one that status() has, breaks the group, since the other
+  // ranks cannot know of it. An error of Optimizer::Step() leaves weights and
+  // state as they were.
   absl::StatusOr<StepReport> Step(const StepOptions& options);
 
-  // The first error of a hook (one backward() too many, a sparse gradient) or
-  // of Before() and After(), none of which has anybody to tell. It stays.
+  // The first error of a hook (one backward() too many, a sparse gradient, a
+  // gradient of weights in other memory) or of Before() and After(), none of
+  // which has anybody to tell. It stays.
   absl::Status status() const;
 
   // Stage 3 (else FailedPrecondition, and nothing to do). Collective in the
-  // sense of Optimizer::Gather(), whose errors they have. Gather() waits and
-  // lets the tensors of the group be where its weights are; Release() takes
-  // their memory away, and whatever reads them then reads null.
+  // sense of Optimizer::Gather(), whose errors they have, and Step()'s where
+  // somebody else gave a tensor other memory. Gather() waits and lets the
+  // tensors of the group be where its weights are. Release() takes their memory
+  // away: what reads or writes such a tensor then throws ("Cannot access data
+  // pointer" or "storage"). Views made before are not told: through one that is
+  // kept for longer, untyped reads end the process.
   absl::Status Gather(int group, GatherPass pass = GatherPass::kNone);
   absl::Status Release(int group);
+
+  // Calls `body` while all weights are whole, for what wants a module as it is:
+  //
+  //   sharded->WithWholeWeights([&] { torch::save(model, path); return ok; });
+  //
+  // At stage 3 collective, from one gather group to the next, so a budget need
+  // not have room for more than one: the whole copy is outside of it, only on
+  // ranks whose `body` is not empty, and only there for as long as it runs.
+  // What is written to it is lost, and all groups are released after. The error
+  // is the body's own, or that of a Gather().
+  absl::Status WithWholeWeights(const std::function<absl::Status()>& body);
 
   // Gather() and Release() around a block whose parameters are `group`:
   //
@@ -107,19 +149,32 @@ class TorchOptimizer {
   struct Entry {
     std::string name;
     torch::Tensor tensor;
-    torch::Tensor flat_grad;  // Over Optimizer::GradData(); else undefined.
-    c10::Storage storage;     // Stage 3: under the tensor for good. Else null.
+    bool trains = false;  // Neither frozen nor without requires_grad.
+
+    // Where the weights are, for good; kept even if the tensor leaves it.
+    c10::Storage storage;
+    torch::ScalarType dtype = torch::kFloat32;
+    void* data = nullptr;  // Null where they are in shards.
+    // In shards only: what the tensor is between Gather() and Release(), and
+    // what it is else.
+    torch::Tensor whole, released;
+
     // A std::shared_ptr or, in later releases, torch's own.
     decltype(torch::autograd::impl::grad_accumulator(
         std::declval<const torch::Tensor&>())) accumulator;
-    uintptr_t hook = 0;
-    int passes = 0;     // Backward passes that reached it since Step().
-    bool tied = false;  // Another tensor object over an earlier one's memory.
+    internal::GradientHooks hooks;
+    int passes = 0;  // Backward passes that reached it since Step().
+
+    torch::Tensor home;   // Over Optimizer::GradData(); else undefined.
+    torch::Tensor sum;    // Of passes that wait for the last one.
+    torch::Tensor taken;  // What .grad() is after a pass.
+    int64_t taken_version = 0;
   };
 
   // What is gathered together: nothing, if all of it is frozen and thus whole.
   struct GatherSet {
     std::vector<int> owners;           // Of entries_, tied ones left out.
+    std::vector<int> members;          // Tied ones in.
     std::vector<torch::Tensor> zeros;  // In place of weights, after an error.
   };
 
@@ -127,22 +182,44 @@ class TorchOptimizer {
 
   // Lists the module's tensors and says what each is. No communication.
   absl::StatusOr<std::vector<ParamSpec>> Describe(
-      torch::nn::Module& module, const TorchAttachOptions& attach);
+      torch::nn::Module& module, const OptimizerOptions& options,
+      const TorchAttachOptions& attach);
+  absl::Status DescribeOne(const std::string& name, const torch::Tensor& tensor,
+                           const std::function<void(ParamSpec& spec)>& adjust,
+                           std::vector<ParamSpec>* specs);
+  void SetMicroSteps(const OptimizerOptions& options,
+                     const std::vector<ParamSpec>& specs);
   absl::Status TakeOver(const OptimizerOptions& options);
-  absl::Status MoveToFlatMemory();
+  void MoveToFlatMemory();
   void AddHooks();
   void RemoveHooks();
-  void OnGradient(int index);
-  absl::Status Deliver(int index);
-  absl::Status DeliverLate(int index);
-  absl::Status DeliverAllLate();
-  void ClearGradients();
   void GiveOwnWeights();
   void Keep(const absl::Status& status);
 
+  // internal/torch_gradients.h.
+  void BeforeGradient(int index);
+  void OnGradient(int index, const torch::Tensor& received);
+  absl::Status Take(int index, int pass, const torch::Tensor& received);
+  absl::Status GiveSum(int index);
+  absl::Status GiveLate(int index);
+  absl::Status GiveAllLate();
+  void ClearGradients();
+
+  // Whether all is as it was taken over: internal/torch_checks.h.
+  absl::Status CheckGradient(const Entry& entry) const;
+  absl::Status CheckMemory(const Entry& entry) const;
+  absl::Status CheckTrains(const Entry& entry) const;
+  absl::Status CheckRegistered() const;
+  absl::Status CheckModule() const;
+
   // Stage 3: internal/torch_gather.h.
   absl::Status MoveToShards();
+  absl::Status CheckMembers(const GatherSet& set) const;
+  void Show(const GatherSet& set);
+  void Hide(const GatherSet& set);
+  absl::Status HideAll();
   absl::Status ReleaseAll();
+  absl::Status CopyWhole(bool keep, std::vector<torch::Tensor>* copies);
   void GatherOrZero(int group, GatherPass pass);
   void ReleaseOrKeep(int group);
   bool Trains(int group) const;
@@ -151,10 +228,17 @@ class TorchOptimizer {
   Communicator& group_;
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<Entry> entries_;  // As the ParamSpecs.
+  // Where torch requires a gradient and the optimizer knows what to make of it.
+  std::unordered_set<const at::TensorImpl*> settled_;
+  std::weak_ptr<torch::nn::Module>
+      shared_module_;                    // Empty if nobody shares it,
+  torch::nn::Module* module_ = nullptr;  // and then this is set.
+  decltype(TorchAttachOptions::include) include_;
   int micro_steps_ = 1;
-  // Torch adds up the passes in .grad(), and the last one hands over.
+  // The passes are added up here, and the last one hands over.
   bool local_ = true;
   double scale_ = 1;  // What a local sum is multiplied by.
+  bool skips_absent_ = false;
   bool detached_ = false;
 
   bool sharded_ = false;           // Stage 3.
@@ -172,27 +256,35 @@ class TorchOptimizer {
 // given under the module's own names in its own order; a tensor registered
 // twice is one parameter, one that shares another's memory is tied to it, and
 // requires_grad() == false is frozen. Training starts from rank 0's weights.
+// Gradients that are there are dropped.
 //
-// options.memory == kFlat moves the weights, and at stage 1 the fp32 gradients,
-// into the optimizer's memory; the tensors stay the module's. Other gradients
-// are freed as soon as they have been handed over. At stage 3 tensors that are
-// not frozen have no memory but from Gather() or Before() on; typed reads of
-// such a one throw, others read null.
+// Left alone, hence neither moved nor broadcast, are frozen tensors that the
+// optimizer has no use for (another dtype, not contiguous, not on the host, no
+// memory), tensors without elements, and what TorchAttachOptions::include
+// leaves out.
+//
+// options.memory == kFlat moves the weights into the optimizer's memory; the
+// tensors stay the module's. A gradient is freed as soon as it has been handed
+// over, and .grad() is then as Step() says. At stage 3 tensors that are not
+// frozen have no memory but from Gather() or Before() on.
 //
 // options.micro_steps == k: k backward passes before Step(). At stage 1, if all
-// parameters are fp32, they accumulate in .grad() and only the last hands over.
-// Otherwise every pass hands over at once, and the optimizer adds up in fp32,
-// shards only from stage 2 on; the gradients are then exchanged k times. With
-// Reduction::kMean the sum is divided by k, hence each micro-batch's *mean*
-// loss goes into backward() as it is, not divided by k.
+// that trains is fp32, the passes are added up here, in the optimizer's memory
+// with kFlat, and only the last hands over. Otherwise every pass hands over at
+// once, and the optimizer adds up in fp32, shards only from stage 2 on; the
+// gradients are then exchanged k times. With Reduction::kMean the sum is
+// divided by k, hence each micro-batch's *mean* loss goes into backward() as it
+// is, not divided by k.
 //
 // Of a parameter that fewer passes reached, but one, Step() gives what is
 // missing, as zeros where passes have been handed over. At stage 3, where
 // gathers and gradients share one order, all ranks must reach the same
 // parameters in each pass.
 //
-// InvalidArgument, naming the parameter: not on the host, not contiguous, not
-// a dtype the optimizer knows. `group` must outlive the result.
+// InvalidArgument, naming the parameter: it requires a gradient and is not on
+// the host, not contiguous, not a dtype the optimizer knows; or its memory
+// overlaps another's and does not begin and end with it, be it a parameter's
+// or, with kFlat, a buffer's. `group` must outlive the result.
 absl::StatusOr<std::unique_ptr<TorchOptimizer>> AttachTorch(
     torch::nn::Module& module, const OptimizerOptions& options,
     Communicator& group, const TorchAttachOptions& attach = {});
@@ -201,6 +293,7 @@ absl::StatusOr<std::unique_ptr<TorchOptimizer>> AttachTorch(
 
 // What is declared above, defined.
 #include "zeromini/internal/torch_attach.h"
+#include "zeromini/internal/torch_checks.h"
 #include "zeromini/internal/torch_gather.h"
 #include "zeromini/internal/torch_gradients.h"
 

@@ -249,7 +249,7 @@ class Stage3AloneTest : public testing::Test {
     std::vector<std::string> names;
     for (const auto& item : model_->named_parameters()) {
       if (absl::StrContains(item.key(), ".layers.") &&
-          item.value().data_ptr() != nullptr) {
+          item.value().has_storage()) {
         names.push_back(item.key());
       }
     }
@@ -281,7 +281,7 @@ TEST_F(Stage3AloneTest, EveryGradientComesBeforeItsBlockIsReleased) {
     const torch::Tensor tensor = item.value();
     tensor.register_hook([tensor, &gradients, &late](const torch::Tensor&) {
       ++gradients;
-      if (tensor.data_ptr() == nullptr) ++late;
+      if (!tensor.has_storage()) ++late;
     });
   }
   model_->Loss(Tokens(0, 0)).backward();

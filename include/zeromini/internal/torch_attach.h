@@ -9,83 +9,130 @@
 
 namespace zeromini {
 
-inline absl::StatusOr<std::vector<ParamSpec>> TorchOptimizer::Describe(
-    torch::nn::Module& module, const TorchAttachOptions& attach) {
-  std::vector<ParamSpec> specs;
-  for (const auto& item : module.named_parameters()) {
-    const torch::Tensor& tensor = item.value();
-    bool listed = false;
-    std::string owner;
-    for (const Entry& earlier : entries_) {
-      if (earlier.tensor.is_same(tensor)) listed = true;
-      if (owner.empty() && tensor.numel() > 0 &&
-          earlier.tensor.data_ptr() == tensor.data_ptr()) {
-        owner = earlier.name;
-      }
-    }
-    if (listed) continue;
-    absl::StatusOr<ParamSpec> spec = internal::SpecOf(item.key(), tensor);
-    if (!spec.ok()) return spec.status();
-    spec->tied_to = owner;
-    if (attach.adjust) attach.adjust(*spec);
-    Entry entry;
-    entry.name = item.key();
-    entry.tensor = tensor;
-    entry.tied = !owner.empty();
-    entries_.push_back(std::move(entry));
-    specs.push_back(*std::move(spec));
+inline absl::Status TorchOptimizer::DescribeOne(
+    const std::string& name, const torch::Tensor& tensor,
+    const std::function<void(ParamSpec& spec)>& adjust,
+    std::vector<ParamSpec>* specs) {
+  absl::StatusOr<ParamSpec> spec = internal::SpecOf(name, tensor);
+  if (!spec.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(spec.status().message(),
+                     "; TorchAttachOptions::include can leave it out"));
   }
-  return specs;
-}
-
-inline absl::Status TorchOptimizer::MoveToFlatMemory() {
-  torch::NoGradGuard no_grad;
-  for (size_t i = 0; i < entries_.size(); ++i) {
-    Entry& entry = entries_[i];
-    const int index = static_cast<int>(i);
-    void* data = optimizer_->ParamData(index);
-    if (data == nullptr) continue;  // Only in shards: MoveToShards().
-    const torch::Tensor view = torch::from_blob(data, entry.tensor.sizes(),
-                                                entry.tensor.scalar_type());
-    view.copy_(entry.tensor);
-    entry.tensor.set_data(view);
-    float* grad = optimizer_->GradData(index);
-    if (grad == nullptr || entry.tied || !entry.tensor.requires_grad()) {
-      continue;
-    }
-    entry.flat_grad =
-        torch::from_blob(grad, entry.tensor.sizes(), torch::kFloat32);
+  for (const Entry& earlier : entries_) {
+    if (internal::DataOf(earlier.tensor) != spec->data) continue;
+    spec->tied_to = earlier.name;
+    break;
   }
+  if (adjust) adjust(*spec);
+  Entry entry;
+  entry.name = name;
+  entry.tensor = tensor;
+  entry.trains = tensor.requires_grad() && !spec->frozen;
+  entry.storage = tensor.storage();
+  entry.dtype = tensor.scalar_type();
+  entry.data = spec->data;
+  entries_.push_back(std::move(entry));
+  specs->push_back(*std::move(spec));
   return absl::OkStatus();
 }
 
-inline void TorchOptimizer::AddHooks() {
-  using torch::autograd::variable_list;
+inline absl::StatusOr<std::vector<ParamSpec>> TorchOptimizer::Describe(
+    torch::nn::Module& module, const OptimizerOptions& options,
+    const TorchAttachOptions& attach) {
+  const auto parameters = module.named_parameters();
+  const internal::RangesInPart in_part(parameters);
+  std::vector<internal::MemoryRange> ranges = internal::BufferRanges(module);
+  std::vector<ParamSpec> specs;
+  std::unordered_set<const at::TensorImpl*> seen;
+  for (const auto& item : parameters) {
+    const torch::Tensor& tensor = item.value();
+    if (!seen.insert(tensor.unsafeGetTensorImpl()).second) continue;
+    const bool asked = tensor.numel() > 0 &&
+                       (!attach.include || attach.include(item.key(), tensor));
+    const bool taken_over =
+        asked &&
+        (tensor.requires_grad() ||
+         (internal::SpecOf(item.key(), tensor).ok() && !in_part.Has(tensor)));
+    ranges.push_back(internal::RangeOf("parameter", item.key(), tensor));
+    ranges.back().taken_over = taken_over;
+    if (!taken_over) continue;
+    const absl::Status status =
+        DescribeOne(item.key(), tensor, attach.adjust, &specs);
+    if (!status.ok()) return status;
+    if (tensor.requires_grad()) settled_.insert(tensor.unsafeGetTensorImpl());
+  }
+  const bool moves = options.memory == MemoryForm::kFlat;
+  const absl::Status apart = internal::CheckOverlaps(std::move(ranges), moves);
+  if (!apart.ok()) return apart;
+  return specs;
+}
+
+inline void TorchOptimizer::MoveToFlatMemory() {
+  torch::NoGradGuard no_grad;
+  const Plan& plan = optimizer_->plan();
+  // What has more than one gradient has no one place for their sum.
+  std::vector<bool> tied(entries_.size(), false);
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const int owner = plan.params[i].tied_to;
+    if (owner >= 0) tied[i] = tied[owner] = true;
+  }
   for (size_t i = 0; i < entries_.size(); ++i) {
     Entry& entry = entries_[i];
-    if (!entry.tensor.requires_grad()) continue;
     const int index = static_cast<int>(i);
+    entry.data = optimizer_->ParamData(index);
+    if (entry.data == nullptr) continue;  // Only in shards: MoveToShards().
+    const torch::Tensor view = torch::from_blob(
+        entry.data, entry.tensor.sizes(), entry.tensor.scalar_type());
+    view.copy_(entry.tensor);
+    entry.tensor.set_data(view);
+    entry.storage = view.storage();
+    float* grad = local_ && entry.trains && !tied[i]
+                      ? optimizer_->GradData(index)
+                      : nullptr;
+    if (grad == nullptr) continue;
+    entry.home = torch::from_blob(grad, entry.tensor.sizes(), torch::kFloat32);
+  }
+}
+
+inline void TorchOptimizer::AddHooks() {
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    Entry& entry = entries_[i];
+    if (!entry.trains) continue;
+    const int index = static_cast<int>(i);
+    entry.taken = internal::TakenGradient(entry.tensor);
     // A variable only points weakly to its accumulator; who drops it, drops
-    // the hook.
+    // the hooks.
     entry.accumulator = torch::autograd::impl::grad_accumulator(entry.tensor);
-    entry.hook = entry.accumulator->add_post_hook(
-        std::make_unique<torch::autograd::utils::LambdaPostHook>(
-            [this, index](const variable_list& outputs, const variable_list&) {
-              OnGradient(index);
-              return outputs;
-            }));
+    entry.hooks.Add(
+        *entry.accumulator, [this, index] { BeforeGradient(index); },
+        [this, index](const torch::Tensor& received) {
+          OnGradient(index, received);
+        });
   }
 }
 
 inline absl::Status TorchOptimizer::TakeOver(const OptimizerOptions& options) {
   sharded_ = options.stage == 3;
-  absl::Status moved = options.memory == MemoryForm::kFlat ? MoveToFlatMemory()
-                                                           : absl::OkStatus();
-  if (moved.ok() && sharded_) moved = MoveToShards();
+  if (options.memory == MemoryForm::kFlat) MoveToFlatMemory();
+  const absl::Status moved = sharded_ ? MoveToShards() : absl::OkStatus();
   if (!moved.ok()) return moved;
   ClearGradients();
   AddHooks();
   return absl::OkStatus();
+}
+
+inline void TorchOptimizer::SetMicroSteps(const OptimizerOptions& options,
+                                          const std::vector<ParamSpec>& specs) {
+  micro_steps_ = options.micro_steps < 1 ? 1 : options.micro_steps;
+  skips_absent_ = options.absent_gradients == AbsentGradients::kSkip;
+  local_ = options.stage == 1 && micro_steps_ > 1;
+  for (const ParamSpec& spec : specs) {
+    if (!spec.frozen && spec.dtype != DType::kFloat32) local_ = false;
+  }
+  if (local_ && options.reduction == Reduction::kMean) {
+    scale_ = 1.0 / micro_steps_;
+  }
 }
 
 inline absl::StatusOr<std::unique_ptr<TorchOptimizer>> AttachTorch(
@@ -94,7 +141,7 @@ inline absl::StatusOr<std::unique_ptr<TorchOptimizer>> AttachTorch(
   std::unique_ptr<TorchOptimizer> result(new TorchOptimizer(group));
   std::vector<ParamSpec> specs;
   absl::Status status = internal::Guarded([&]() -> absl::Status {
-    auto described = result->Describe(module, attach);
+    auto described = result->Describe(module, options, attach);
     if (described.ok()) specs = *std::move(described);
     return described.status();
   });
@@ -102,19 +149,12 @@ inline absl::StatusOr<std::unique_ptr<TorchOptimizer>> AttachTorch(
     group.Abort(status);  // Peers with another module would wait for this rank.
     return status;
   }
-
-  result->micro_steps_ = options.micro_steps < 1 ? 1 : options.micro_steps;
-  result->local_ = options.stage == 1;
-  for (const ParamSpec& spec : specs) {
-    if (spec.dtype != DType::kFloat32) result->local_ = false;
-  }
+  result->shared_module_ = module.weak_from_this();
+  if (result->shared_module_.expired()) result->module_ = &module;
+  result->include_ = attach.include;
+  result->SetMicroSteps(options, specs);
   OptimizerOptions core = options;
-  if (result->local_) {
-    core.micro_steps = 1;
-    if (options.reduction == Reduction::kMean) {
-      result->scale_ = 1.0 / result->micro_steps_;
-    }
-  }
+  if (result->local_) core.micro_steps = 1;
   auto optimizer = Optimizer::Create(core, specs, group);
   if (!optimizer.ok()) return optimizer.status();
   result->optimizer_ = *std::move(optimizer);
@@ -135,10 +175,12 @@ inline void TorchOptimizer::GiveOwnWeights() {
   torch::NoGradGuard no_grad;
   for (size_t i = 0; optimizer_ && i < entries_.size(); ++i) {
     const void* data = optimizer_->ParamData(static_cast<int>(i));
-    if (data == nullptr || entries_[i].tensor.data_ptr() != data) continue;
+    if (data == nullptr || internal::DataOf(entries_[i].tensor) != data) {
+      continue;
+    }
     const torch::Tensor own = entries_[i].tensor.detach().clone();
     for (size_t j = i; j < entries_.size(); ++j) {
-      if (entries_[j].tensor.data_ptr() == data) {
+      if (internal::DataOf(entries_[j].tensor) == data) {
         entries_[j].tensor.set_data(own.view(entries_[j].tensor.sizes()));
       }
     }
@@ -147,7 +189,8 @@ inline void TorchOptimizer::GiveOwnWeights() {
 
 inline void TorchOptimizer::RemoveHooks() {
   for (Entry& entry : entries_) {
-    if (entry.accumulator) entry.accumulator->del_post_hook(entry.hook);
+    if (!entry.accumulator) continue;
+    entry.hooks.Remove(*entry.accumulator);
     entry.accumulator = nullptr;
     entry.tensor.mutable_grad() = torch::Tensor();
   }
@@ -163,7 +206,10 @@ inline absl::Status TorchOptimizer::Detach() {
       absl::Status status = Gather(item.first);
       if (!status.ok()) return status;
       GiveOwnWeights();
-      status = Release(item.first);
+      for (int owner : item.second.owners) {
+        internal::PointAt(entries_[owner].storage, nullptr);
+      }
+      status = optimizer_->Release(item.first);
       if (!status.ok()) return status;
     }
     GiveOwnWeights();
@@ -176,8 +222,11 @@ inline TorchOptimizer::~TorchOptimizer() {
   if (detached_) return;
   const absl::Status ignored = internal::Guarded([&] {
     RemoveHooks();
-    for (const Entry& entry : entries_) {
-      if (entry.storage) internal::PointAt(entry.storage, nullptr);
+    for (const auto& item : sets_) {
+      if (CheckMembers(item.second).ok()) Hide(item.second);
+      for (int owner : item.second.owners) {
+        internal::PointAt(entries_[owner].storage, nullptr);
+      }
     }
     GiveOwnWeights();
     return absl::OkStatus();

@@ -36,6 +36,17 @@ inline torch::Tensor Over(const c10::Storage& storage,
       .set_(storage, 0, like.sizes(), like.strides());
 }
 
+// A tensor shaped and typed like `like` that has no storage: whatever asks for
+// its memory throws. set_data() gives this to a tensor and takes it away again.
+inline torch::Tensor WithoutStorage(const torch::Tensor& like) {
+  auto impl = c10::make_intrusive<c10::TensorImpl>(
+      c10::DispatchKeySet(c10::DispatchKey::CPU), like.dtype(),
+      c10::Device(c10::kCPU));
+  impl->set_sizes_and_strides(like.sizes(), like.strides());
+  impl->set_storage_access_should_throw();
+  return torch::Tensor(std::move(impl));
+}
+
 // What a node calls in backward. An IValue holds nothing but torch's classes.
 struct BackwardCall : torch::CustomClassHolder {
   explicit BackwardCall(std::function<void()> body) : call(std::move(body)) {}

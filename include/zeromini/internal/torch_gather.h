@@ -28,13 +28,39 @@ inline absl::Status TorchOptimizer::MoveToShards() {
       set.owners.push_back(index);
       last_group_ = std::max(last_group_, plan.params[i].gather_group);
     }
-    // Frees what it was in.
-    entry.tensor.set_data(
-        internal::Over(entries_[owner].storage, entry.tensor));
+    entry.storage = entries_[owner].storage;
+    entry.whole = internal::Over(entry.storage, entry.tensor);
+    entry.released = internal::WithoutStorage(entry.tensor);
+    entry.tensor.set_data(entry.released);  // Frees what it was in.
+    set.members.push_back(index);
   }
   anchor_ = torch::zeros({1});
   anchor_.requires_grad_();
   return absl::OkStatus();
+}
+
+// Nobody's own memory is taken away in silence.
+inline absl::Status TorchOptimizer::CheckMembers(const GatherSet& set) const {
+  for (int member : set.members) {
+    const absl::Status status = CheckMemory(entries_[member]);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+inline void TorchOptimizer::Show(const GatherSet& set) {
+  for (int member : set.members) {
+    entries_[member].tensor.set_data(entries_[member].whole);
+  }
+}
+
+inline void TorchOptimizer::Hide(const GatherSet& set) {
+  for (int member : set.members) {
+    entries_[member].tensor.set_data(entries_[member].released);
+  }
+  for (int owner : set.owners) {
+    internal::PointAt(entries_[owner].storage, nullptr);
+  }
 }
 
 inline absl::Status TorchOptimizer::Gather(int group, GatherPass pass) {
@@ -44,13 +70,15 @@ inline absl::Status TorchOptimizer::Gather(int group, GatherPass pass) {
   absl::Status status = optimizer_->Gather(group, pass);
   if (!status.ok()) return status;
   GatherSet& set = found->second;
-  for (int owner : set.owners) {
-    status = optimizer_->WaitParam(owner);
-    if (!status.ok()) return status;
+  status = CheckMembers(set);
+  for (size_t i = 0; status.ok() && i < set.owners.size(); ++i) {
+    status = optimizer_->WaitParam(set.owners[i]);
   }
+  if (!status.ok()) return status;
   for (int owner : set.owners) {
     internal::PointAt(entries_[owner].storage, optimizer_->ParamData(owner));
   }
+  Show(set);
   set.zeros.clear();
   return absl::OkStatus();
 }
@@ -58,13 +86,22 @@ inline absl::Status TorchOptimizer::Gather(int group, GatherPass pass) {
 inline absl::Status TorchOptimizer::Release(int group) {
   const auto found = sets_.find(group);
   if (found != sets_.end()) {
-    for (int owner : found->second.owners) {
-      internal::PointAt(entries_[owner].storage, nullptr);
-    }
+    const absl::Status status = CheckMembers(found->second);
+    if (!status.ok()) return status;
+    Hide(found->second);
     found->second.zeros.clear();
     if (found->second.owners.empty()) return absl::OkStatus();
   }
   return optimizer_->Release(group);
+}
+
+inline absl::Status TorchOptimizer::HideAll() {
+  absl::Status status;
+  for (const auto& item : sets_) {
+    if (status.ok()) status = CheckMembers(item.second);
+    Hide(item.second);
+  }
+  return status;
 }
 
 // Also what has been gathered ahead and never used.
@@ -76,12 +113,52 @@ inline absl::Status TorchOptimizer::ReleaseAll() {
   return absl::OkStatus();
 }
 
+// One group after the other; `copies` by entry, if they are to be kept.
+inline absl::Status TorchOptimizer::CopyWhole(
+    bool keep, std::vector<torch::Tensor>* copies) {
+  torch::NoGradGuard no_grad;
+  for (const auto& item : sets_) {
+    absl::Status status = Gather(item.first);
+    if (!status.ok()) return status;
+    absl::Status copied = internal::Guarded([&] {
+      for (int owner : item.second.owners) {
+        if (keep) (*copies)[owner] = entries_[owner].whole.clone();
+      }
+      return absl::OkStatus();
+    });
+    if (!copied.ok()) group_.Abort(copied);  // The others would wait for it.
+    status = Release(item.first);
+    if (!copied.ok()) return copied;
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+inline absl::Status TorchOptimizer::WithWholeWeights(
+    const std::function<absl::Status()>& body) {
+  const auto run = [&] { return body ? body() : absl::OkStatus(); };
+  if (!sharded_) return internal::Guarded(run);
+  std::vector<torch::Tensor> copies(entries_.size());
+  absl::Status status =
+      internal::Guarded([&] { return CopyWhole(bool{body}, &copies); });
+  if (!status.ok() || !body) return status;
+  for (const auto& item : sets_) {
+    for (int owner : item.second.owners) {
+      internal::PointAt(entries_[owner].storage, copies[owner].data_ptr());
+    }
+    Show(item.second);
+  }
+  status = internal::Guarded(run);
+  const absl::Status hidden = internal::Guarded([&] { return HideAll(); });
+  return status.ok() ? hidden : status;
+}
+
 inline void TorchOptimizer::GatherOrZero(int group, GatherPass pass) {
   absl::Status now = status();
   if (now.ok()) now = internal::Guarded([&] { return Gather(group, pass); });
   if (now.ok()) return;
   Keep(now);
-  // The block runs whatever we say; a null pointer would end the process.
+  // The block runs whatever we say, and what it would throw says less.
   Keep(internal::Guarded([&] {
     const auto found = sets_.find(group);
     if (found == sets_.end()) return absl::OkStatus();
@@ -93,6 +170,7 @@ inline void TorchOptimizer::GatherOrZero(int group, GatherPass pass) {
           torch::zeros(entry.tensor.sizes(), entry.tensor.scalar_type()));
       internal::PointAt(entry.storage, set.zeros.back().data_ptr());
     }
+    if (CheckMembers(set).ok()) Show(set);
     return absl::OkStatus();
   }));
 }

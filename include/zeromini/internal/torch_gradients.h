@@ -1,5 +1,8 @@
 // TorchOptimizer's way of a gradient, from torch's hook to Step().
 // Included by zeromini/torch.h, at its end.
+//
+// Before a pass adds to .grad(), it is undefined; so after that it is what this
+// pass gave, whatever happened before. It is taken away at once.
 
 #ifndef ZEROMINI_INTERNAL_TORCH_GRADIENTS_H_
 #define ZEROMINI_INTERNAL_TORCH_GRADIENTS_H_
@@ -18,57 +21,83 @@ inline absl::Status TorchOptimizer::status() const {
   return hook_status_;
 }
 
-inline void TorchOptimizer::OnGradient(int index) {
+inline void TorchOptimizer::BeforeGradient(int index) {
   Entry& entry = entries_[index];
+  bool first = false;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    ++entry.passes;
+    first = entry.passes == 0;
+  }
+  if (first) return;
+  Keep(internal::Guarded([&] { return CheckGradient(entry); }));
+  entry.tensor.mutable_grad() = torch::Tensor();
+}
+
+inline void TorchOptimizer::OnGradient(int index,
+                                       const torch::Tensor& received) {
+  Entry& entry = entries_[index];
+  int pass = 0;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    pass = ++entry.passes;
     if (!hook_status_.ok()) return;
-    if (local_ && entry.passes < micro_steps_) return;
-    if (entry.passes > micro_steps_) {
-      hook_status_ = absl::FailedPreconditionError(absl::StrCat(
-          "parameter '", entry.name, "': backward pass ", entry.passes,
-          " before Step(), but micro_steps is ", micro_steps_));
+    if (pass > micro_steps_) {
+      hook_status_ = absl::FailedPreconditionError(
+          absl::StrCat("parameter '", entry.name, "': backward pass ", pass,
+                       " before Step(), but micro_steps is ", micro_steps_));
       return;
     }
   }
-  Keep(internal::Guarded([&] { return Deliver(index); }));
+  Keep(internal::Guarded([&] { return Take(index, pass, received); }));
 }
 
-inline absl::Status TorchOptimizer::Deliver(int index) {
+inline absl::Status TorchOptimizer::Take(int index, int pass,
+                                         const torch::Tensor& received) {
   torch::NoGradGuard no_grad;
   Entry& entry = entries_[index];
+  const absl::Status memory = CheckMemory(entry);
+  if (!memory.ok()) return memory;
   torch::Tensor grad = entry.tensor.grad();
-  if (!grad.defined()) {
+  if (!grad.defined() || grad.is_meta()) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "parameter '", entry.name, "': its gradient was reset before Step()"));
+        "parameter '", entry.name,
+        "': its gradient has been taken before this optimizer's hook; is "
+        "another TorchOptimizer still attached?"));
   }
-  if (grad.is_sparse() || grad.scalar_type() != entry.tensor.scalar_type()) {
+  if (grad.is_sparse() || grad.scalar_type() != entry.dtype) {
     return absl::InvalidArgumentError(absl::StrCat(
         "parameter '", entry.name,
         "': its gradient is sparse or of another dtype than the parameter"));
   }
-  grad = grad.contiguous();
-  if (scale_ != 1) grad.mul_(scale_);
-  const bool in_place = entry.flat_grad.defined() &&
-                        entry.flat_grad.data_ptr() == grad.data_ptr();
-  const absl::Status status =
-      optimizer_->GradReady(index, in_place ? nullptr : grad.data_ptr());
-  // Freed here, so that full gradients never exist all at once.
-  if (!entry.flat_grad.defined()) entry.tensor.mutable_grad() = torch::Tensor();
+  const bool own = grad.is_contiguous() && internal::OwnsMemory(grad, received);
+  // Freed with `grad`, so that full gradients never exist all at once.
+  entry.tensor.mutable_grad() = entry.taken;
+  entry.taken_version = internal::VersionOf(entry.taken);
+  grad = grad.detach().contiguous();
+  if (!local_) return optimizer_->GradReady(index, grad.data_ptr());
+  if (entry.sum.defined()) {
+    entry.sum.add_(grad);
+  } else if (entry.home.defined()) {
+    entry.sum = entry.home.copy_(grad);
+  } else {
+    entry.sum = own ? grad : grad.clone();
+  }
+  return pass < micro_steps_ ? absl::OkStatus() : GiveSum(index);
+}
+
+inline absl::Status TorchOptimizer::GiveSum(int index) {
+  torch::NoGradGuard no_grad;
+  Entry& entry = entries_[index];
+  if (scale_ != 1) entry.sum.mul_(scale_);
+  const absl::Status status = optimizer_->GradReady(
+      index, entry.home.defined() ? nullptr : entry.sum.data_ptr());
+  entry.sum = torch::Tensor();
   return status;
 }
 
-inline absl::Status TorchOptimizer::DeliverLate(int index) {
+inline absl::Status TorchOptimizer::GiveLate(int index) {
   Entry& entry = entries_[index];
-  if (local_ || entry.flat_grad.defined()) {
-    const int missing = local_ ? 1 : micro_steps_ - entry.passes;
-    for (int i = 0; i < missing; ++i) {
-      const absl::Status status = Deliver(index);
-      if (!status.ok()) return status;
-    }
-    return absl::OkStatus();
-  }
+  if (local_) return GiveSum(index);
   const torch::Tensor zeros =
       torch::zeros(entry.tensor.sizes(), entry.tensor.scalar_type());
   for (int pass = entry.passes; pass < micro_steps_; ++pass) {
@@ -78,11 +107,11 @@ inline absl::Status TorchOptimizer::DeliverLate(int index) {
   return absl::OkStatus();
 }
 
-inline absl::Status TorchOptimizer::DeliverAllLate() {
+inline absl::Status TorchOptimizer::GiveAllLate() {
   for (size_t i = 0; i < entries_.size(); ++i) {
     const int passes = entries_[i].passes;
     if (passes == 0 || passes == micro_steps_) continue;
-    const absl::Status status = DeliverLate(static_cast<int>(i));
+    const absl::Status status = GiveLate(static_cast<int>(i));
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -91,12 +120,8 @@ inline absl::Status TorchOptimizer::DeliverAllLate() {
 inline void TorchOptimizer::ClearGradients() {
   for (Entry& entry : entries_) {
     entry.passes = 0;
-    if (entry.flat_grad.defined()) {
-      entry.tensor.mutable_grad() = entry.flat_grad;
-      entry.flat_grad.zero_();
-    } else {
-      entry.tensor.mutable_grad() = torch::Tensor();
-    }
+    entry.sum = torch::Tensor();
+    entry.tensor.mutable_grad() = torch::Tensor();
   }
 }
 
@@ -106,8 +131,11 @@ inline absl::StatusOr<StepReport> TorchOptimizer::Step(
     return absl::FailedPreconditionError("the module has been detached");
   }
   absl::Status before = status();
-  if (before.ok()) before = internal::Guarded([&] { return DeliverAllLate(); });
-  if (before.ok() && sharded_) before = ReleaseAll();
+  if (before.ok()) before = internal::Guarded([&] { return CheckModule(); });
+  if (before.ok()) before = internal::Guarded([&] { return GiveAllLate(); });
+  if (before.ok() && sharded_) {
+    before = internal::Guarded([&] { return ReleaseAll(); });
+  }
   if (!before.ok()) {
     group_.Abort(before);
     return before;

@@ -30,6 +30,16 @@ absl::Status Guarded(Body body) {
   }
 }
 
+// Null without one: a tensor that stage 3 has released.
+inline const c10::StorageImpl* StorageOf(const torch::Tensor& tensor) {
+  return tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl();
+}
+
+// Null without memory, where data_ptr() throws.
+inline void* DataOf(const torch::Tensor& tensor) {
+  return StorageOf(tensor) == nullptr ? nullptr : tensor.data_ptr();
+}
+
 inline absl::StatusOr<DType> DTypeOf(const torch::Tensor& tensor) {
   switch (tensor.scalar_type()) {
     case torch::kFloat32:
@@ -68,7 +78,7 @@ inline absl::StatusOr<ParamSpec> SpecOf(const std::string& name,
   if (spec.shape.empty()) spec.shape = {1};
   spec.dtype = *dtype;
   spec.frozen = !tensor.requires_grad();
-  spec.data = tensor.data_ptr();
+  spec.data = DataOf(tensor);
   if (spec.data == nullptr && tensor.numel() > 0) {
     return absl::InvalidArgumentError(
         absl::StrCat(who,
