@@ -4,6 +4,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "runtime/optimizer_parts.h"
+#include "support/device_wrapper.h"
 #include "support/exact_training.h"
 #include "support/mpi_session.h"
 
@@ -72,6 +74,33 @@ TEST(MpiTrainingTest, WhatIsWrongOnOneRankIsAnErrorOnEach) {
   EXPECT_OK(optimizer->Step({0.01}));
   ASSERT_OK(optimizer->Close());
   ASSERT_OK(world->Close());
+}
+
+// In another process, too, and long before the deadline.
+TEST(MpiTrainingTest, NoRoomForAGradientOnOneRankIsAnErrorOnEachAtOnce) {
+  GroupOptions group = TestGroupOptions();
+  group.timeout = absl::Seconds(80);
+  ASSERT_OK_AND_ASSIGN(auto world, TestSession().World(group));
+  if (world->size() == 1) return;
+  const absl::Time begin = absl::Now();
+  TrainingCase c;
+  c.options = ExactOptions();
+  c.ranks = world->size();
+  auto full = std::make_shared<std::atomic<bool>>(false);
+  OptimizerParts parts;
+  parts.device = std::make_unique<SmallDevice>(group.timeout, full);
+  Replica replica(c.specs);
+  ASSERT_OK_AND_ASSIGN(
+      auto optimizer,
+      CreateOptimizer(c.options, replica.specs(), *world, std::move(parts)));
+  *full = world->rank() == 1;
+  GiveGradients(c, *optimizer, 1, world->rank()).IgnoreError();
+  EXPECT_THAT(
+      optimizer->Step({0.01}),
+      StatusIs(absl::StatusCode::kResourceExhausted,
+               HasSubstr(world->rank() == 1 ? "the device is full"
+                                            : "rank 1: the device is full")));
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(40));
 }
 
 }  // namespace
