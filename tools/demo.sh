@@ -31,7 +31,7 @@ for optimizer in adam-mini adamw; do
   echo
   echo "training with $optimizer on 2 ranks, $steps steps"
   mpirun -n 2 zeromini-train pretrain --model llama-1m --optimizer "$optimizer" \
-    --stage 2 --steps "$steps" --seed 1 --out "$out/$optimizer"
+    --stage 2 --steps "$steps" --seed 1 --overwrite --out "$out/$optimizer"
 done
 
 echo

@@ -172,6 +172,28 @@ TEST_F(ReplayTest, RefusesAnOptimizerItDoesNotHave) {
   ExpectRefusal("meta.json", "galore_adamw");
 }
 
+TEST_F(ReplayTest, RefusesToTrainNothing) {
+  json meta = Meta();
+  for (json& parameter : meta["parameters"]) {
+    parameter["requires_grad"] = false;
+  }
+  SetMeta(meta);
+  for (const auto& file : fs::directory_iterator(dir_)) {
+    if (file.path().filename().string().rfind("grads_", 0) != 0) continue;
+    std::ofstream(file.path()) << std::string("\2\0\0\0\0\0\0\0{}", 10);
+  }
+  ExpectRefusal("meta.json", "every parameter is frozen");
+}
+
+TEST_F(ReplayTest, TakesATimeoutThatIsOne) {
+  EXPECT_EQ(Run("--timeout 2.5 --ranks 2").exit_code, 0);
+  for (const char* bad : {"0", "-1", "nan", "inf", "1e9", "soon"}) {
+    const Ran ran = Run(absl::StrCat("--timeout ", bad));
+    EXPECT_EQ(ran.exit_code, 2) << bad;
+    EXPECT_THAT(ran.error, HasSubstr("--timeout")) << bad;
+  }
+}
+
 TEST_F(ReplayTest, RefusesMetaOfTheWrongTypes) {
   const json good = Meta();
   for (const char* key :

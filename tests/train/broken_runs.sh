@@ -32,7 +32,7 @@ start() {
     "$program" $flags --steps 1000000 --out "$out/$name" "$@" \
     >"$out/$name.log" 2>&1 &
   job=$!
-  until [ "$(wc -l <"$out/$name/metrics.jsonl" 2>/dev/null || echo 0)" -gt 3 ]
+  until [ "$(wc -l 2>/dev/null <"$out/$name/metrics.jsonl" || echo 0)" -gt 3 ]
   do
     kill -0 $job 2>/dev/null || fail "$name: it does not train"
     sleep 0.1

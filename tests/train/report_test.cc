@@ -127,7 +127,7 @@ class RunFolderTest : public testing::Test {
 };
 
 TEST_F(RunFolderTest, ReadsBackWhatTheTrainerWrites) {
-  ASSERT_OK_AND_ASSIGN(RunFiles files, RunFiles::Create(folder_));
+  ASSERT_OK_AND_ASSIGN(RunFiles files, RunFiles::Create(folder_, true));
   StepMetrics metrics;
   metrics.step = 1;
   metrics.loss = 2.5;

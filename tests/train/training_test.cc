@@ -354,7 +354,7 @@ TEST(TrainingTest, ACopyThatCannotBeWrittenIsFoundBeforeTheFirstStep) {
                 HasSubstr(options.json))
         << "rank " << rank;
   });
-  EXPECT_FALSE(std::filesystem::exists(options.out));
+  EXPECT_FALSE(std::filesystem::exists(options.out + "/metrics.jsonl"));
 }
 
 TEST(TrainingTest, ARunUnderNamesThatAreNotUtf8IsRecorded) {

@@ -19,7 +19,7 @@ train() {
   [ -f "$out/$1/run.json" ] && return 0
   zeromini-train pretrain --comm self --model llama-1m --batch 8 --length 64 \
     --optimizer "$2" --value-blocks "$3" --lr "$4" --steps "$5" --seed "$6" \
-    --eval-every 600 --eval-batches 128 --out "$out/$1" >"$out/$1.log" 2>&1 ||
+    --eval-every 600 --eval-batches 128 --overwrite --out "$out/$1" >"$out/$1.log" 2>&1 ||
     { echo "parity: $1 failed, see $out/$1.log" >&2; return 1; }
   echo "done: $1"
 }

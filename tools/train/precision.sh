@@ -21,7 +21,7 @@ train() {
   zeromini-train pretrain --comm self --model llama-1m --batch 8 --length 64 \
     --optimizer "$1" --dtype "$2" "${master[@]}" --momentum "$4" \
     --steps "$steps" --seed "$5" --eval-every 0 --eval-batches 128 \
-    --out "$out/$name" >"$out/$name.log" 2>&1 ||
+    --overwrite --out "$out/$name" >"$out/$name.log" 2>&1 ||
     { echo "precision: $name failed, see $out/$name.log" >&2; return 1; }
   echo "done: $name"
 }

@@ -3,15 +3,19 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
+#include <filesystem>
 #include <memory>
 #include <new>
 #include <optional>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "spdlog/spdlog.h"
 #include "tools/agree_on.h"
 #include "tools/files/json_file.h"
+#include "tools/files/terminal.h"
+#include "tools/files/text_file.h"
 #include "tools/train/batch_share.h"
 #include "tools/train/language_model.h"
 #include "tools/train/launch.h"
@@ -94,6 +98,9 @@ absl::Status Trainer::Files() {
       PrometheusFile::Create(PrometheusPath(options_.prometheus, group_.rank()),
                              options_.name, group_.rank()));
   if (!leads()) return absl::OkStatus();
+  // The copy may go there; Claim() says why if it cannot be made.
+  std::error_code ignored;
+  std::filesystem::create_directories(options_.out, ignored);
   ZEROMINI_RETURN_IF_ERROR(CheckWritable(options_.json));
   ZEROMINI_ASSIGN_OR_RETURN(RunFiles files,
                             RunFiles::Create(options_.out, options_.overwrite));
@@ -127,8 +134,9 @@ void Trainer::Announce() const {
                ParameterCount(options_.model), options_.dtype,
                options_.optimizer, group_.size(), group_.size() == 1 ? "" : "s",
                options_.stage);
-  spdlog::info("{}: {} training and {} validation bytes", options_.data,
-               data_->training_tokens(), data_->validation_tokens());
+  spdlog::info("{}: {} training and {} validation bytes",
+               ForTerminal(options_.data), data_->training_tokens(),
+               data_->validation_tokens());
   for (const std::string& warning : options_.model.warnings) {
     spdlog::warn("{}", warning);
   }
