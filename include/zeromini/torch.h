@@ -53,7 +53,8 @@ struct TorchAttachOptions {
 };
 
 // The optimizer behind a module. Hooks run where torch accumulates gradients,
-// on any thread; everything else is for the thread that trains. Nothing throws:
+// on any thread, but backward passes that reach one parameter must not run at
+// the same time; everything else is for the thread that trains. Nothing throws:
 // what torch throws becomes a Status.
 class TorchOptimizer {
  public:
@@ -92,12 +93,12 @@ class TorchOptimizer {
   absl::Status status() const;
 
   // Stage 3 (else FailedPrecondition, and nothing to do). Collective in the
-  // sense of Optimizer::Gather(), whose errors they have, and Step()'s where
-  // somebody else gave a tensor other memory. Gather() waits and lets the
-  // tensors of the group be where its weights are. Release() takes their memory
-  // away: what reads or writes such a tensor then throws ("Cannot access data
-  // pointer" or "storage"). Views made before are not told: through one that is
-  // kept for longer, untyped reads end the process.
+  // sense of Optimizer::Gather(), whose errors they have, and Step()'s where a
+  // tensor has other memory, which breaks the group. Gather() waits and lets
+  // the tensors of the group be where its weights are. Release() takes their
+  // memory away: what reads or writes such a tensor then throws ("Cannot access
+  // data pointer" or "storage"). Views made before are not told: through one
+  // that is kept for longer, untyped reads end the process.
   absl::Status Gather(int group, GatherPass pass = GatherPass::kNone);
   absl::Status Release(int group);
 
@@ -215,6 +216,7 @@ class TorchOptimizer {
   // Stage 3: internal/torch_gather.h.
   absl::Status MoveToShards();
   absl::Status CheckMembers(const GatherSet& set) const;
+  absl::Status CheckOrBreak(const GatherSet& set);
   void Show(const GatherSet& set);
   void Hide(const GatherSet& set);
   absl::Status HideAll();
@@ -228,8 +230,9 @@ class TorchOptimizer {
   Communicator& group_;
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<Entry> entries_;  // As the ParamSpecs.
-  // Where torch requires a gradient and the optimizer knows what to make of it.
+  // Where torch requires a gradient and that is as it should be.
   std::unordered_set<const at::TensorImpl*> settled_;
+  std::vector<torch::Tensor> left_out_;  // By include_; these are settled, too.
   std::weak_ptr<torch::nn::Module>
       shared_module_;                    // Empty if nobody shares it,
   torch::nn::Module* module_ = nullptr;  // and then this is set.
@@ -240,6 +243,7 @@ class TorchOptimizer {
   double scale_ = 1;  // What a local sum is multiplied by.
   bool skips_absent_ = false;
   bool detached_ = false;
+  bool restored_ = false;  // The module no longer needs this object's memory.
 
   bool sharded_ = false;           // Stage 3.
   std::map<int, GatherSet> sets_;  // By gather group.
@@ -277,7 +281,8 @@ class TorchOptimizer {
 // is, not divided by k.
 //
 // Of a parameter that fewer passes reached, but one, Step() gives what is
-// missing, as zeros where passes have been handed over. At stage 3, where
+// missing, as zeros where passes have been handed over. All ranks must have the
+// same micro_steps (InvalidArgument with both numbers). At stage 3, where
 // gathers and gradients share one order, all ranks must reach the same
 // parameters in each pass.
 //

@@ -88,7 +88,7 @@ TEST(TorchModulesTest, FrozenTensorsThatAreOfNoUseAreLeftAlone) {
   }
 }
 
-TEST(TorchModulesTest, AFrozenTensorOfHalvesDoesNotEndAddingUpHere) {
+TEST(TorchModulesTest, Fp32IsTrainedOverMicroStepsBesideFrozenHalves) {
   struct Halves : torch::nn::Module {
     Halves() {
       base =
@@ -142,6 +142,44 @@ TEST(TorchModulesTest, WhatIsNotIncludedIsLeftAlone) {
       EXPECT_NEAR(net.theirs.grad().norm().item<double>(), 1, 1e-5);
     });
   }
+}
+
+TEST(TorchModulesTest, WhatIsLeftOutIsSoUnderEachOfItsNames) {
+  struct Twice : torch::nn::Module {
+    Twice() {
+      ours = register_parameter("ours", torch::zeros({4}));
+      first = register_parameter("first", torch::zeros({4}));
+      second = register_parameter("second", first);
+    }
+    torch::Tensor ours, first, second;
+  };
+  auto group = Self();
+  Twice net;
+  TorchAttachOptions attach;
+  attach.include = [](const std::string& name, const torch::Tensor&) {
+    return name != "first";
+  };
+  ASSERT_OK_AND_ASSIGN(auto sharded,
+                       AttachTorch(net, Sgd(kForms[1]), *group, attach));
+  (net.ours.sum() + net.second.sum()).backward();
+  EXPECT_OK(sharded->Step({1}));
+  EXPECT_EQ(net.first.sum().item<float>(), 0);
+}
+
+TEST(TorchModulesTest, RanksThatDisagreeOnMicroStepsAreRefused) {
+  struct One : torch::nn::Module {
+    One() { weight = register_parameter("weight", torch::zeros({4})); }
+    torch::Tensor weight;
+  };
+  RunRanks(2, [](int rank, Communicator& group) {
+    One net;
+    OptimizerOptions options = Sgd(kForms[0]);
+    options.micro_steps = rank == 0 ? 2 : 4;
+    EXPECT_THAT(
+        AttachTorch(net, options, group).status(),
+        StatusIs(absl::StatusCode::kInvalidArgument,
+                 AllOf(HasSubstr("4 on rank 1"), HasSubstr("2 on rank 0"))));
+  });
 }
 
 TEST(TorchModulesTest, ATrainedTensorOfNoUseIsRefusedWithTheWayOut) {

@@ -48,12 +48,15 @@ inline absl::StatusOr<std::vector<ParamSpec>> TorchOptimizer::Describe(
   for (const auto& item : parameters) {
     const torch::Tensor& tensor = item.value();
     if (!seen.insert(tensor.unsafeGetTensorImpl()).second) continue;
-    const bool asked = tensor.numel() > 0 &&
-                       (!attach.include || attach.include(item.key(), tensor));
-    const bool taken_over =
-        asked &&
-        (tensor.requires_grad() ||
-         (internal::SpecOf(item.key(), tensor).ok() && !in_part.Has(tensor)));
+    const bool included = !attach.include || attach.include(item.key(), tensor);
+    if (!included) {
+      settled_.insert(tensor.unsafeGetTensorImpl());
+      left_out_.push_back(tensor);
+    }
+    const bool of_use =
+        tensor.requires_grad() ||
+        (internal::SpecOf(item.key(), tensor).ok() && !in_part.Has(tensor));
+    const bool taken_over = included && of_use && tensor.numel() > 0;
     ranges.push_back(internal::RangeOf("parameter", item.key(), tensor));
     ranges.back().taken_over = taken_over;
     if (!taken_over) continue;
@@ -135,6 +138,27 @@ inline void TorchOptimizer::SetMicroSteps(const OptimizerOptions& options,
   }
 }
 
+namespace internal {
+
+// Collective. Where passes are added up here, the optimizer cannot tell.
+inline absl::Status AgreeOnMicroSteps(int64_t mine, Communicator& group) {
+  std::vector<int64_t> all(group.size(), mine);
+  absl::Status status =
+      group.AllGather(&all[group.rank()], all.data(), 1, DType::kInt64,
+                      Exchange{Purpose::kControl, -1, 0});
+  if (status.ok()) status = group.Barrier();
+  if (!status.ok()) return status;
+  for (int rank = 1; rank < group.size(); ++rank) {
+    if (all[rank] == all[0]) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("ranks disagree on micro_steps: ", all[rank], " on rank ",
+                     rank, " but ", all[0], " on rank 0"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace internal
+
 inline absl::StatusOr<std::unique_ptr<TorchOptimizer>> AttachTorch(
     torch::nn::Module& module, const OptimizerOptions& options,
     Communicator& group, const TorchAttachOptions& attach) {
@@ -149,6 +173,8 @@ inline absl::StatusOr<std::unique_ptr<TorchOptimizer>> AttachTorch(
     group.Abort(status);  // Peers with another module would wait for this rank.
     return status;
   }
+  status = internal::AgreeOnMicroSteps(options.micro_steps, group);
+  if (!status.ok()) return status;
   result->shared_module_ = module.weak_from_this();
   if (result->shared_module_.expired()) result->module_ = &module;
   result->include_ = attach.include;
@@ -214,12 +240,13 @@ inline absl::Status TorchOptimizer::Detach() {
     }
     GiveOwnWeights();
     sharded_ = false;
+    restored_ = true;
     return absl::OkStatus();
   });
 }
 
 inline TorchOptimizer::~TorchOptimizer() {
-  if (detached_) return;
+  if (restored_) return;
   const absl::Status ignored = internal::Guarded([&] {
     RemoveHooks();
     for (const auto& item : sets_) {

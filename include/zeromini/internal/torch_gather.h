@@ -48,6 +48,13 @@ inline absl::Status TorchOptimizer::CheckMembers(const GatherSet& set) const {
   return absl::OkStatus();
 }
 
+// The other ranks cannot know of it.
+inline absl::Status TorchOptimizer::CheckOrBreak(const GatherSet& set) {
+  const absl::Status status = CheckMembers(set);
+  if (!status.ok()) group_.Abort(status);
+  return status;
+}
+
 inline void TorchOptimizer::Show(const GatherSet& set) {
   for (int member : set.members) {
     entries_[member].tensor.set_data(entries_[member].whole);
@@ -65,12 +72,15 @@ inline void TorchOptimizer::Hide(const GatherSet& set) {
 
 inline absl::Status TorchOptimizer::Gather(int group, GatherPass pass) {
   const auto found = sets_.find(group);
-  const bool whole = found != sets_.end() && found->second.owners.empty();
-  if (whole) return absl::OkStatus();
-  absl::Status status = optimizer_->Gather(group, pass);
+  absl::Status status;
+  if (found != sets_.end()) {
+    if (found->second.owners.empty()) return status;  // Whole.
+    status = CheckOrBreak(found->second);
+    if (!status.ok()) return status;
+  }
+  status = optimizer_->Gather(group, pass);
   if (!status.ok()) return status;
   GatherSet& set = found->second;
-  status = CheckMembers(set);
   for (size_t i = 0; status.ok() && i < set.owners.size(); ++i) {
     status = optimizer_->WaitParam(set.owners[i]);
   }
@@ -86,7 +96,7 @@ inline absl::Status TorchOptimizer::Gather(int group, GatherPass pass) {
 inline absl::Status TorchOptimizer::Release(int group) {
   const auto found = sets_.find(group);
   if (found != sets_.end()) {
-    const absl::Status status = CheckMembers(found->second);
+    const absl::Status status = CheckOrBreak(found->second);
     if (!status.ok()) return status;
     Hide(found->second);
     found->second.zeros.clear();
