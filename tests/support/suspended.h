@@ -12,8 +12,8 @@
 
 namespace zeromini {
 
-// All threads; a child lets them go on. First leaves other threads time to begin
-// a wait, and last to find out how late it is.
+// All threads; a child lets them go on. First leaves other threads time to
+// begin a wait, and last to find out how late it is.
 inline void SuspendThisProcessFor(std::chrono::milliseconds time) {
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   const pid_t self = getpid();
