@@ -1,0 +1,69 @@
+// A trainer whose MPI may be called from one thread only, and which gives its
+// gradients from another, as LibTorch's autograd may.
+
+#include <cstdio>
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "support/exact_training.h"
+#include "zeromini/mpi.h"
+
+namespace zeromini {
+namespace {
+
+TEST(MainThreadTest, GradientsOfAnotherThreadGiveTheBitsOfOneRank) {
+  TrainingCase one;
+  one.options = ExactOptions();
+  one.options.max_grad_norm = 0.5;
+  const TrainingResult expected = Train(one);
+  for (int stage : {1, 2}) {
+    ASSERT_OK_AND_ASSIGN(auto world,
+                         WrapMpi(MPI_COMM_WORLD, TestGroupOptions()));
+    TrainingCase many = one;
+    many.ranks = world->size();
+    many.options.stage = stage;
+    Replica replica(many.specs);
+    ASSERT_OK_AND_ASSIGN(
+        auto optimizer,
+        Optimizer::Create(many.options, replica.specs(), *world));
+    TrainingResult got;
+    for (int step = 1; step <= many.steps; ++step) {
+      absl::Status given;
+      std::thread([&] {
+        given = GiveGradients(many, *optimizer, step, world->rank());
+      }).join();
+      ASSERT_OK(given);
+      StepOptions options;
+      options.learning_rate = many.learning_rate;
+      ASSERT_OK_AND_ASSIGN(const StepReport report, optimizer->Step(options));
+      got.norms.push_back(report.grad_norm);
+    }
+    EXPECT_EQ(got.norms, expected.norms);
+    for (int p = 0; p < int(many.specs.size()); ++p) {
+      ASSERT_OK_AND_ASSIGN(const auto weights,
+                           ReadWeights(many, p, replica, *optimizer));
+      EXPECT_EQ(weights, expected.weights[p])
+          << "stage " << stage << ", " << many.specs[p].name;
+    }
+    ASSERT_OK(optimizer->Close());
+    ASSERT_OK(world->Close());
+  }
+}
+
+}  // namespace
+}  // namespace zeromini
+
+int main(int argc, char** argv) {
+  testing::InitGoogleMock(&argc, argv);
+  int provided = 0;
+  MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
+  int failed = 0;
+  if (provided >= MPI_THREAD_MULTIPLE) {
+    std::printf("skipped: this MPI always provides MPI_THREAD_MULTIPLE\n");
+  } else {
+    failed = RUN_ALL_TESTS();
+  }
+  MPI_Finalize();
+  return failed;
+}
