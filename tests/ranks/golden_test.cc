@@ -146,9 +146,9 @@ TEST_P(GoldenBitsTest, DoNotDependOnTheNumberOfRanks) {
   }
 }
 
-// Where every rank gets all of a gradient: a sum of at most five equal floats is
-// rounded once, which powers of two need not even that; of six or more it may
-// be off.
+// Where every rank gets all of a gradient: a sum of at most five equal floats
+// is rounded once, which powers of two need not even that; of six or more it
+// may be off.
 TEST_P(GoldenBitsTest, OfTheMeanAreThoseOfOneRankOnTwoAndFour) {
   ReplayOptions options;
   options.directory = GoldenDirectory(GetParam());
