@@ -233,7 +233,7 @@ void PrintLine(const Json& json) {
   const Json& step = json["step_bytes_per_rank"];
   std::printf(
       "%-14s %-9s %5d %7.3f%% %7.1f%% %6d %7.1f %10.2f %10.3f %11.1f %11.1f\n",
-      json["model"].get<std::string>().c_str(),
+      ForTerminal(json["model"].get<std::string>()).c_str(),
       json["optimizer"].get<std::string>().c_str(), json["ranks"].get<int>(),
       100 * json["padding_fraction"].get<double>(),
       100 * json["in_place_fraction"].get<double>(),
@@ -275,7 +275,8 @@ absl::StatusOr<std::vector<ModelPreset>> FindModels(const PlanArgs& args) {
     presets.push_back(std::move(preset));
   }
   for (const std::string& warning : warnings) {
-    std::fprintf(stderr, "zeromini plan: warning: %s\n", warning.c_str());
+    std::fprintf(stderr, "zeromini plan: warning: %s\n",
+                 ForTerminal(warning).c_str());
   }
   return presets;
 }

@@ -1,5 +1,8 @@
 // The zeromini program: plan, replay, bench, info.
 
+#include <iostream>
+#include <sstream>
+
 #include "tools/files/terminal.h"
 #include "tools/last_words.h"
 #include "tools/verbs.h"
@@ -16,7 +19,9 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    exit_code = app.exit(error) == 0 ? 0 : 2;
+    std::ostringstream said;
+    exit_code = app.exit(error, std::cout, said) == 0 ? 0 : 2;
+    std::cerr << zeromini::tools::LinesForTerminal(said.str());
   }
   return zeromini::tools::TellLauncher(
       zeromini::tools::FinishOutput("zeromini", exit_code));

@@ -91,6 +91,8 @@ const Reader kReaders[] = {
      "in/params_00.safetensors"},
     {"ReplayGradients", ZEROMINI_PROGRAM, "replay %d/in --out %d/out",
      "in/grads_03.safetensors"},
+    {"PlanConfig", ZEROMINI_PROGRAM, "plan --config %d/config.json --ranks 2",
+     "config.json"},
     // An interrupted run has no run.json, and may have no step.
     {"ReportRun", ZEROMINI_TRAIN_PROGRAM, "report %d/run --out %d/page.html",
      "run/run.json", "Missing"},

@@ -158,6 +158,11 @@ TEST(TerminalTest, NothingThatIsShownMovesTheCursorOrReordersText) {
   EXPECT_EQ(ForTerminal(absl::string_view("\0", 1)), "\\x00");
 }
 
+TEST(TerminalTest, LinesStayLines) {
+  EXPECT_EQ(LinesForTerminal("a\x1b\n\nb"), "a\\x1b\n\nb\n");
+  EXPECT_EQ(LinesForTerminal(""), "");
+}
+
 TEST(TerminalTest, ExitCodesTellInputFromTheWorld) {
   EXPECT_EQ(ExitCodeOf(absl::OkStatus()), 0);
   for (const absl::StatusCode code :

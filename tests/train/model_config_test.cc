@@ -1,5 +1,6 @@
 #include "tools/train/model_config.h"
 
+#include <filesystem>
 #include <fstream>
 #include <string>
 
@@ -36,6 +37,14 @@ TEST(ModelConfigTest, ReadsALlama) {
   EXPECT_EQ(config.context, 512);
   EXPECT_DOUBLE_EQ(config.rope_theta, 500000);
   EXPECT_TRUE(config.tied_head);
+}
+
+TEST(ModelConfigTest, AFolderStandsForTheConfigInIt) {
+  const std::string folder = testing::TempDir() + "/model_folder";
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder + "/config.json") << kLlama;
+  ASSERT_OK_AND_ASSIGN(const ModelConfig config, ReadHfConfig(folder));
+  EXPECT_EQ(config.hidden, 64);
 }
 
 TEST(ModelConfigTest, ReadsAGpt2AndDerivesItsMlp) {

@@ -1,5 +1,6 @@
 #include "tools/files/terminal.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -61,6 +62,16 @@ std::string ForTerminal(absl::string_view text) {
       }
     }
     text.remove_prefix(taken);
+  }
+  return shown;
+}
+
+std::string LinesForTerminal(absl::string_view text) {
+  std::string shown;
+  while (!text.empty()) {
+    const absl::string_view line = text.substr(0, text.find('\n'));
+    absl::StrAppend(&shown, ForTerminal(line), "\n");
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
   }
   return shown;
 }

@@ -15,6 +15,9 @@ namespace zeromini::tools {
 // \x1b and the like. Names of files and strings out of files go through it.
 std::string ForTerminal(absl::string_view text);
 
+// The same of each line of `text`, with the line ends.
+std::string LinesForTerminal(absl::string_view text);
+
 // docs/exit-codes.md: 0; 2 for what the caller can mend in what was given; 1
 // for what happened to the run.
 int ExitCodeOf(const absl::Status& status);
