@@ -263,9 +263,9 @@ class TorchOptimizer {
 // Gradients that are there are dropped.
 //
 // Left alone, hence neither moved nor broadcast, are frozen tensors that the
-// optimizer has no use for (another dtype, not contiguous, not on the host, no
-// memory), tensors without elements, and what TorchAttachOptions::include
-// leaves out.
+// optimizer has no use for (another dtype, not contiguous, not on the host,
+// over a part of another), tensors without elements, and what
+// TorchAttachOptions::include leaves out.
 //
 // options.memory == kFlat moves the weights into the optimizer's memory; the
 // tensors stay the module's. A gradient is freed as soon as it has been handed

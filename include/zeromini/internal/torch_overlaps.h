@@ -107,8 +107,7 @@ inline absl::Status CheckOverlaps(std::vector<MemoryRange> ranges, bool moves) {
           both ? " share a part of their memory"
                : " share memory, and only the first would be moved out of it",
           "; give one of them memory of its own (set_data(t.clone())), or "
-          "leave "
-          "them out (TorchAttachOptions::include)"));
+          "leave them out (TorchAttachOptions::include)"));
     }
     const MemoryRange*& last = furthest[range.taken_over ? 1 : 0];
     if (last == nullptr || last->end < range.end) last = &range;
