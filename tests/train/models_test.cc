@@ -41,9 +41,11 @@ class ModelsTest : public testing::TestWithParam<const char*> {
 
 TEST_P(ModelsTest, IsRefusedWhereAllOfItIsFrozen) {
   for (torch::Tensor parameter : model_->parameters()) {
-    EXPECT_OK(CheckTrainable(*model_));
     parameter.set_requires_grad(false);
   }
+  model_->parameters()[2].set_requires_grad(true);
+  EXPECT_OK(CheckTrainable(*model_));
+  model_->parameters()[2].set_requires_grad(false);
   const auto group = Self();
   PretrainOptions options;
   options.model = config_;
