@@ -243,7 +243,7 @@ TEST(AttachTorchErrorTest, RanksMustMakeTheSameNumberOfMicroSteps) {
       EXPECT_THAT(
           AttachTorch(net, options, group),
           StatusIs(absl::StatusCode::kInvalidArgument,
-                   HasSubstr(absl::StrCat("micro_steps is 2 on rank 1 but ",
+                   HasSubstr(absl::StrCat("micro_steps: 2 on rank 1 but ",
                                           micro_steps, " on rank 0"))));
     });
   }

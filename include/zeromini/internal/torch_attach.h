@@ -4,7 +4,6 @@
 #ifndef ZEROMINI_INTERNAL_TORCH_ATTACH_H_
 #define ZEROMINI_INTERNAL_TORCH_ATTACH_H_
 
-#include "zeromini/internal/torch_agreement.h"
 #include "zeromini/torch.h"
 
 namespace zeromini {
@@ -146,7 +145,11 @@ inline absl::Status AgreeOnMicroSteps(int64_t mine, Communicator& group) {
   absl::Status status =
       group.AllGather(&all[group.rank()], all.data(), 1, DType::kInt64,
                       Exchange{Purpose::kControl, -1, 0});
-  if (status.ok()) status = group.Barrier();
+  // The exchange has a deadline, and `all` must last until it is over.
+  HostStream* stream = HostStream::From(group.stream());
+  if (status.ok() && stream != nullptr) {
+    status = stream->Record()->Wait(absl::InfiniteFuture());
+  }
   if (!status.ok()) return status;
   for (int rank = 1; rank < group.size(); ++rank) {
     if (all[rank] == all[0]) continue;
@@ -184,8 +187,6 @@ inline absl::StatusOr<std::unique_ptr<TorchOptimizer>> AttachTorch(
   auto optimizer = Optimizer::Create(core, specs, group);
   if (!optimizer.ok()) return optimizer.status();
   result->optimizer_ = *std::move(optimizer);
-  status = internal::AgreeOnMicroSteps(result->micro_steps_, group);
-  if (!status.ok()) return status;
   status = internal::Guarded([&] { return result->TakeOver(options); });
   if (!status.ok()) {
     group.Abort(status);
