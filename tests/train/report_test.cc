@@ -224,7 +224,7 @@ TEST_F(RunFolderTest, NumbersThatNoCounterReachesAreUnknown) {
 }
 
 TEST_F(RunFolderTest, ARunIsWrittenWhateverItsNames) {
-  ASSERT_OK_AND_ASSIGN(RunFiles files, RunFiles::Create(folder_));
+  ASSERT_OK_AND_ASSIGN(RunFiles files, RunFiles::Create(folder_, true));
   ASSERT_OK(files.AddLine({{"step", 1}, {"loss", 2}, {"note", "caf\xe9"}}));
   ASSERT_OK(files.WriteRun({{"name", "caf\xe9"}, {"ranks", 2}}));
   ASSERT_OK_AND_ASSIGN(const RunRecord run, ReadRun(folder_));
