@@ -43,7 +43,7 @@ ranks() {
 
 # Trains until one of four ranks is killed; the job must end with an error.
 lose_a_rank() {  # lose_a_rank LAUNCH...
-  "$@" "$zeromini" bench step --no-baseline --params 4Mi --repetitions 100000 \
+  "$@" "$zeromini" bench step --no-baseline --params 16Mi --repetitions 1000 \
     --optimizer adam-mini --timeout 4 --json "$out/json" >"$out/log" 2>&1 &
   launcher=$!
   for _ in {1..200}; do
@@ -52,6 +52,7 @@ lose_a_rank() {  # lose_a_rank LAUNCH...
   done
   [ "$(ranks | wc -l)" -eq 4 ] || fail "$(ranks | wc -l) of 4 ranks started"
   sleep 3  # So that they step.
+  [ "$(ranks | wc -l)" -eq 4 ] || fail "the job ended before a rank was lost"
   kill -KILL "$(ranks | tail -n 1)"
   for _ in {1..300}; do
     kill -0 "$launcher" 2>/dev/null || break
