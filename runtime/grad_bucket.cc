@@ -255,7 +255,7 @@ absl::Status GradBucket::Fire(int number, const RankGroups::Family& groups) {
       });
       landed = device.Record(device.compute());
     }
-    context_.pool.Give(std::move(wire_), std::move(landed));
+    context_.pool.Give(std::move(wire_), std::move(landed), landed_);
     wire_ = nullptr;
     wire_data_ = nullptr;
     wire_ready_ = nullptr;

@@ -119,7 +119,9 @@ absl::Status WeightGather::Unpack(int bucket,
     return absl::OkStatus();
   });
   done_[bucket] = device_.Record(compute);
-  pool_.Give(std::move(buffers_[bucket]), done_[bucket]);
+  // Step() runs on a thread that may exchange: where exchanges do not overlap
+  // this one has ended.
+  pool_.Give(std::move(buffers_[bucket]), done_[bucket], nullptr);
   buffers_[bucket] = nullptr;
   return absl::OkStatus();
 }
