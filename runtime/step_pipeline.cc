@@ -1,13 +1,11 @@
 #include "runtime/step_pipeline.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "runtime/agreement.h"
-#include "runtime/option_checks.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
@@ -213,68 +211,52 @@ absl::Status StepPipeline::FireRest() {
   return absl::OkStatus();
 }
 
+absl::Status StepPipeline::FinishGradients(double loss_scale) {
+  ZEROMINI_RETURN_IF_ERROR(FireRest());
+  ClampAll(loss_scale);
+  ZEROMINI_RETURN_IF_ERROR(FinishExchange(group_, device_));
+  return device_.Synchronize(device_.Record(device_.compute()),
+                             absl::Now() + StreamPatience(group_));
+}
+
+absl::Status StepPipeline::Update(const StepOptions& options,
+                                  StepReport* report) {
+  const absl::Time start = absl::Now();
+  absl::Status updated = UpdateAll(options);
+  if (!updated.ok()) {
+    return absl::Status(
+        updated.code(),
+        absl::StrCat(updated.message(), " (weights are partly updated)"));
+  }
+  ++optimizer_steps_;
+  report->seconds_update =
+      static_cast<double>(kernel_nanos_.exchange(0)) * 1e-9;
+  if (options.wait) {
+    report->seconds_exposed_weights =
+        std::max(0.0, Seconds(start) - report->seconds_update);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
   StepReport report;
   const absl::Time start = absl::Now();
-  ZEROMINI_RETURN_IF_ERROR(FireRest());
-  ClampAll(options.loss_scale);
-  ZEROMINI_RETURN_IF_ERROR(FinishExchange(group_, device_));
-  ZEROMINI_RETURN_IF_ERROR(device_.Synchronize(
-      device_.Record(device_.compute()), absl::Now() + StreamPatience(group_)));
+  ZEROMINI_RETURN_IF_ERROR(FinishGradients(options.loss_scale));
   report.seconds_exposed_gradients = Seconds(start);
-
   const absl::Time scalars_start = absl::Now();
   const uint64_t agreement = AgreementWord(options);
   ZEROMINI_RETURN_IF_ERROR(ExchangeScalars(agreement));
   report.seconds_scalars = Seconds(scalars_start);
-  if (!scalars_.Agreed(agreement, group_.size())) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "ranks disagree on the learning rate, loss scale or hyper-parameters "
-        "of step ",
-        optimizer_steps_ + 1, "; rank ", group_.rank(), " has ",
-        options.learning_rate, " and ", options.loss_scale));
-  }
-  if (std::isnan(options.learning_rate)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "step ", optimizer_steps_ + 1,
-        ": the learning rate is not given, or not a number: learning_rate must "
-        "be finite, 0 to move nothing; nothing was updated"));
-  }
-  // Only now, when all ranks are known to have the same.
-  const absl::Status numbers =
-      CheckStep(options, options_, groups_, MeanScale(options.loss_scale));
-  if (!numbers.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("step ", optimizer_steps_ + 1, ": ", numbers.message(),
-                     "; nothing was updated"));
-  }
+  ZEROMINI_RETURN_IF_ERROR(CheckNumbers(options, agreement));
   ZEROMINI_RETURN_IF_ERROR(CheckPresence());
-  report.absent_params = 0;
-  for (size_t p = 0; p < plan_.params.size(); ++p) {
-    if (plan_.params[p].bucket >= 0 && !present_[p]) ++report.absent_params;
-  }
+  report.absent_params = CountAbsent();
   SetScales(options.loss_scale, &report);
   ZEROMINI_RETURN_IF_ERROR(DecideToSkip(&report));
   {
     std::lock_guard<std::mutex> lock(fire_mutex_);
     ZEROMINI_RETURN_IF_ERROR(weights_.ReleaseAll());
   }
-  if (!report.skipped) {
-    const absl::Time update_start = absl::Now();
-    absl::Status updated = UpdateAll(options);
-    if (!updated.ok()) {
-      return absl::Status(
-          updated.code(),
-          absl::StrCat(updated.message(), " (weights are partly updated)"));
-    }
-    ++optimizer_steps_;
-    report.seconds_update =
-        static_cast<double>(kernel_nanos_.exchange(0)) * 1e-9;
-    if (options.wait) {
-      report.seconds_exposed_weights =
-          std::max(0.0, Seconds(update_start) - report.seconds_update);
-    }
-  }
+  if (!report.skipped) ZEROMINI_RETURN_IF_ERROR(Update(options, &report));
   report.step = optimizer_steps_;
   report.seconds_total = Seconds(start);
   return report;

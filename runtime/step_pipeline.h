@@ -77,7 +77,10 @@ class StepPipeline {
   int SplitSlot(int split) const;
   void AddScalars(int bucket);
   absl::Status ExchangeScalars(uint64_t agreement);
+  absl::Status CheckNumbers(const StepOptions& options,
+                            uint64_t agreement) const;
   absl::Status CheckPresence();
+  int64_t CountAbsent() const;
   absl::Status NameAbsent(const std::vector<int>& params);
   std::string NameNotFinite() const;
   void SetScales(double loss_scale, StepReport* report);
@@ -96,6 +99,8 @@ class StepPipeline {
                         const StepOptions& options) const;
   uint64_t AgreementWord(const StepOptions& options) const;
   absl::StatusOr<StepReport> RunStep(const StepOptions& options);
+  absl::Status FinishGradients(double loss_scale);
+  absl::Status Update(const StepOptions& options, StepReport* report);
   absl::Status AwaitWeights();
   absl::Status EndFailedStep(absl::Status why);
   void EndStep();

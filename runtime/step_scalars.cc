@@ -39,6 +39,30 @@ uint64_t StepPipeline::AgreementWord(const StepOptions& options) const {
   return hash.value();
 }
 
+// Only after the exchange, when all ranks are known to have the same.
+absl::Status StepPipeline::CheckNumbers(const StepOptions& options,
+                                        uint64_t agreement) const {
+  if (!scalars_.Agreed(agreement, group_.size())) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "ranks disagree on the learning rate, loss scale or hyper-parameters "
+        "of step ",
+        optimizer_steps_ + 1, "; rank ", group_.rank(), " has ",
+        options.learning_rate, " and ", options.loss_scale));
+  }
+  if (std::isnan(options.learning_rate)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "step ", optimizer_steps_ + 1,
+        ": the learning rate is not given, or not a number: learning_rate must "
+        "be finite, 0 to move nothing; nothing was updated"));
+  }
+  const absl::Status numbers =
+      CheckStep(options, options_, groups_, MeanScale(options.loss_scale));
+  if (numbers.ok()) return numbers;
+  return absl::InvalidArgumentError(absl::StrCat("step ", optimizer_steps_ + 1,
+                                                 ": ", numbers.message(),
+                                                 "; nothing was updated"));
+}
+
 // Expert slices have different blocks under one index.
 int StepPipeline::SplitSlot(int split) const {
   const int bucket = plan_.params[plan_.split_blocks[split].param].bucket;
@@ -125,6 +149,14 @@ absl::Status StepPipeline::CheckPresence() {
     present_[p] = ranks > 0 ? 1 : 0;
   }
   return absent.empty() ? absl::OkStatus() : NameAbsent(absent);
+}
+
+int64_t StepPipeline::CountAbsent() const {
+  int64_t absent = 0;
+  for (size_t p = 0; p < plan_.params.size(); ++p) {
+    if (plan_.params[p].bucket >= 0 && !present_[p]) ++absent;
+  }
+  return absent;
 }
 
 std::string StepPipeline::NameNotFinite() const {
