@@ -58,7 +58,7 @@ class ShardedOptimizer : public Optimizer {
 
   ~ShardedOptimizer() override {
     // Streams may still use our buffers; their waits are bounded.
-    if (pipeline_ != nullptr) pipeline_->Drain().IgnoreError();
+    if (open_ && pipeline_ != nullptr) pipeline_->End().IgnoreError();
   }
 
   absl::Status Init(absl::Span<const ParamSpec> specs) {
@@ -193,7 +193,7 @@ class ShardedOptimizer : public Optimizer {
   absl::Status Close() override {
     ZEROMINI_RETURN_IF_ERROR(CheckOpen());
     open_ = false;
-    ZEROMINI_RETURN_IF_ERROR(pipeline_->Drain());
+    ZEROMINI_RETURN_IF_ERROR(pipeline_->End());
     return groups_.Close();
   }
 

@@ -215,8 +215,7 @@ absl::Status StepPipeline::FinishGradients(double loss_scale) {
   ZEROMINI_RETURN_IF_ERROR(FireRest());
   ClampAll(loss_scale);
   ZEROMINI_RETURN_IF_ERROR(FinishExchange(group_, device_));
-  return device_.Synchronize(device_.Record(device_.compute()),
-                             absl::Now() + StreamPatience(group_));
+  return Await(device_.Record(device_.compute()));
 }
 
 absl::Status StepPipeline::Update(const StepOptions& options,

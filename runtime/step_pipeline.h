@@ -44,8 +44,9 @@ class StepPipeline {
   absl::Status WaitParam(int param, Stream stream);
   absl::Status WaitAll();
 
-  // Ends what runs; the first error of the group, if any.
-  absl::Status Drain();
+  // Nothing refers to the pipeline any more. If what was queued does not end in
+  // time it is dropped, which breaks the group.
+  absl::Status End();
 
   void SetGroup(int group, const ParamGroup& hyper) { groups_[group] = hyper; }
   // The weights have been changed from outside: the next step takes their
@@ -101,7 +102,9 @@ class StepPipeline {
   absl::StatusOr<StepReport> RunStep(const StepOptions& options);
   absl::Status FinishGradients(double loss_scale);
   absl::Status Update(const StepOptions& options, StepReport* report);
+  absl::Status Await(const Event& event);
   absl::Status AwaitWeights();
+  absl::Status Drain();  // Ends what runs; the first error, if any.
   absl::Status EndFailedStep(absl::Status why);
   void EndStep();
   std::string OrderHint() const;  // Requires fire_mutex_.

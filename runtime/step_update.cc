@@ -220,8 +220,7 @@ absl::Status StepPipeline::WaitParam(int param, Stream stream) {
     done = gather_.done(bucket);
   }
   if (stream.native != nullptr) return device_.WaitFor(stream, done);
-  absl::Status passed =
-      device_.Synchronize(done, absl::Now() + StreamPatience(group_));
+  absl::Status passed = Await(done);
   return passed.ok() ? passed : BreakOrdered(std::move(passed));
 }
 
@@ -231,8 +230,12 @@ absl::Status StepPipeline::WaitAll() {
   return passed.ok() ? passed : BreakOrdered(std::move(passed));
 }
 
+// Each wait has all the time: a process may be suspended in the one before.
+absl::Status StepPipeline::Await(const Event& event) {
+  return device_.Synchronize(event, absl::Now() + StreamPatience(group_));
+}
+
 absl::Status StepPipeline::AwaitWeights() {
-  const absl::Time deadline = absl::Now() + StreamPatience(group_);
   // Also what reads weights without moving any: masters taken from them.
   std::vector<Event> pending = {device_.Record(device_.compute())};
   if (options_.stage == 3) {
@@ -243,9 +246,7 @@ absl::Status StepPipeline::AwaitWeights() {
       pending.push_back(gather_.done(static_cast<int>(b)));
     }
   }
-  for (const Event& event : pending) {
-    ZEROMINI_RETURN_IF_ERROR(device_.Synchronize(event, deadline));
-  }
+  for (const Event& event : pending) ZEROMINI_RETURN_IF_ERROR(Await(event));
   return absl::OkStatus();
 }
 
@@ -255,12 +256,23 @@ absl::Status StepPipeline::BreakOrdered(absl::Status why) {
 }
 
 absl::Status StepPipeline::Drain() {
-  const absl::Time deadline = absl::Now() + StreamPatience(group_);
-  absl::Status group =
-      device_.Synchronize(device_.Record(group_.stream()), deadline);
-  absl::Status compute =
-      device_.Synchronize(device_.Record(device_.compute()), deadline);
+  absl::Status group = Await(device_.Record(group_.stream()));
+  absl::Status compute = Await(device_.Record(device_.compute()));
   return group.ok() ? compute : group;
+}
+
+absl::Status StepPipeline::End() {
+  absl::Status drained = Drain();
+  if (drained.ok()) return drained;
+  if (absl::IsDeadlineExceeded(drained)) {
+    drained = absl::DeadlineExceededError(absl::StrCat(
+        "the optimizer ended before the streams that its exchanges wait for: ",
+        drained.message()));
+  }
+  // Drops what is queued; what runs ends by a deadline of its own.
+  absl::Status why = BreakOrdered(std::move(drained));
+  Drain().IgnoreError();
+  return why;
 }
 
 }  // namespace zeromini

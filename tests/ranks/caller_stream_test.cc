@@ -9,6 +9,7 @@
 #include "runtime/optimizer_parts.h"
 #include "support/device_wrapper.h"
 #include "support/exact_training.h"
+#include "support/watched_communicator.h"
 
 namespace zeromini {
 namespace {
@@ -94,6 +95,44 @@ TEST(CallerStreamTest, AGradientGivenOnItNeedsNoOptimizerLater) {
         options.micro_steps = 1;
         ExpectNoUseAfterTheEnd(options, close, /*at_home=*/true);
       }
+    }
+  }
+}
+
+// The stream is so late that the optimizer goes without it.
+TEST(CallerStreamTest,
+     AnExchangeThatWaitsForItRunsNeverOnceTheOptimizerIsGone) {
+  for (bool close : {true, false}) {
+    for (int stage : {1, 2}) {
+      OptimizerOptions options = ExactOptions();
+      options.stage = stage;
+      RunRanks(2, [&](int, Communicator& group) {
+        TimedCommunicator timed(group);
+        const auto graveyard = std::make_shared<Graveyard>();
+        Replica replica(OneBucket());
+        const std::vector<float> gradient(8 * 16, 1.0f);
+        HeldStream held;
+        {
+          ASSERT_OK_AND_ASSIGN(
+              auto optimizer,
+              MakeBurying(options, replica.specs(), timed, graveyard));
+          for (int p : {0, 1}) {
+            ASSERT_OK(optimizer->GradReady(p, gradient.data(), held.handle()));
+          }
+          timed.set_timeout(absl::Milliseconds(5));
+          if (close) {
+            EXPECT_FALSE(optimizer->Close().ok());
+          }
+        }
+        EXPECT_OK(held.LetGoAndWait());
+        HostStream::From(group.stream())
+            ->Record()
+            ->Wait(absl::InfiniteFuture())
+            .IgnoreError();
+        EXPECT_GT(graveyard->graves(), 0u);
+        EXPECT_EQ(graveyard->Disturbed(), 0);
+        EXPECT_FALSE(group.Barrier().ok()) << "peers would wait";
+      });
     }
   }
 }

@@ -7,7 +7,9 @@
 #include "gtest/gtest.h"
 #include "runtime/optimizer_parts.h"
 #include "support/delayed_stream.h"
+#include "support/device_wrapper.h"
 #include "support/exact_training.h"
+#include "support/watched_communicator.h"
 
 namespace zeromini {
 namespace {
@@ -118,6 +120,58 @@ TEST(LateStreamsTest, ChangesOfWeightsComeAfterTheStepBeforeThem) {
       }
     });
   }
+}
+
+// Spends all of its first wait's time, as a process does that is suspended in
+// it, and keeps the least that any wait had left.
+class SuspendedDevice : public DeviceWrapper {
+ public:
+  using DeviceWrapper::DeviceWrapper;
+
+  absl::Status Synchronize(const Event& event, absl::Time deadline) override {
+    least_ = std::min(least_, deadline - absl::Now());
+    ++waits_;
+    if (!std::exchange(suspend_, false)) {
+      return DeviceWrapper::Synchronize(event, deadline);
+    }
+    while (absl::Now() <= deadline) absl::SleepFor(absl::Milliseconds(10));
+    return DeviceWrapper::Synchronize(event, absl::InfiniteFuture());
+  }
+
+  void SuspendNextWait() {
+    suspend_ = true;
+    waits_ = 0;
+    least_ = absl::InfiniteDuration();
+  }
+  int waits() const { return waits_; }
+  absl::Duration least() const { return least_; }
+
+ private:
+  bool suspend_ = false;
+  int waits_ = 0;
+  absl::Duration least_ = absl::InfiniteDuration();
+};
+
+TEST(LateStreamsTest, ASuspensionInOneWaitTakesNoTimeFromTheNext) {
+  auto self = Self();
+  TimedCommunicator timed(*self);
+  Replica replica(EveryKindOfParam());
+  auto owned = std::make_unique<SuspendedDevice>(timed.timeout());
+  SuspendedDevice& device = *owned;
+  OptimizerParts parts;
+  parts.device = std::move(owned);
+  ASSERT_OK_AND_ASSIGN(auto optimizer,
+                       CreateOptimizer(ExactOptions(), replica.specs(), timed,
+                                       std::move(parts)));
+  timed.set_timeout(absl::Milliseconds(2));
+  device.SuspendNextWait();
+  ASSERT_OK(optimizer->WaitAll());
+  EXPECT_GE(device.waits(), 2);
+  EXPECT_GT(device.least(), absl::ZeroDuration());
+  device.SuspendNextWait();
+  ASSERT_OK(optimizer->Close());
+  EXPECT_GE(device.waits(), 2);
+  EXPECT_GT(device.least(), absl::ZeroDuration());
 }
 
 }  // namespace

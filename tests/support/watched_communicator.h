@@ -59,6 +59,21 @@ class WatchedCommunicator : public Communicator {
   const std::function<void(const Exchange&)> tell_;
 };
 
+// Says whatever timeout a test sets, and so how long the runtime waits for
+// streams. Exchanges keep that of the group.
+class TimedCommunicator : public WatchedCommunicator {
+ public:
+  explicit TimedCommunicator(Communicator& group)
+      : WatchedCommunicator(group, [](const Exchange&) {}),
+        timeout_(group.timeout()) {}
+
+  absl::Duration timeout() const override { return timeout_; }
+  void set_timeout(absl::Duration timeout) { timeout_ = timeout; }
+
+ private:
+  absl::Duration timeout_;
+};
+
 }  // namespace zeromini
 
 #endif  // ZEROMINI_TESTS_SUPPORT_WATCHED_COMMUNICATOR_H_
