@@ -52,10 +52,16 @@ absl::StatusOr<std::string> TargetOf(const std::string& path) {
   return resolved == nullptr ? path : std::string(resolved.get());
 }
 
+// For writing if it may be: over NFS that is what an exclusive lock needs.
+int OpenToLock(const std::string& path) {
+  constexpr int kFlags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  const int fd = open(path.c_str(), O_RDWR | kFlags);
+  return fd >= 0 ? fd : open(path.c_str(), O_RDONLY | kFlags);
+}
+
 // Its writer holds a lock while it lives. Where locks do not work, it stays.
 void RemoveIfAbandoned(const std::string& beside) {
-  const int fd =
-      open(beside.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  const int fd = OpenToLock(beside);
   if (fd < 0) return;
   struct stat opened;
   struct stat named;

@@ -1,10 +1,14 @@
 #include "zeromini/internal/atomic_file.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -20,6 +24,18 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
+// As over NFS, where a file that was opened for reading only takes no
+// exclusive lock. Overrides libc's.
+bool over_nfs = false;
+extern "C" int flock(int fd, int operation) noexcept {
+  const bool exclusive = (operation & LOCK_EX) != 0;
+  if (over_nfs && exclusive && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY) {
+    errno = EBADF;
+    return -1;
+  }
+  return static_cast<int>(syscall(SYS_flock, fd, operation));
+}
+
 class AtomicFileTest : public testing::Test {
  protected:
   AtomicFileTest() {
@@ -33,6 +49,16 @@ class AtomicFileTest : public testing::Test {
     if (!file.ok()) return file.status();
     const absl::Status put = (*file)->Append(text.data(), text.size());
     return put.ok() ? (*file)->Commit() : put;
+  }
+  // As a writer that was killed.
+  static void LeaveHalf(const std::string& path) {
+    const pid_t child = fork();
+    if (child == 0) {
+      auto file = AtomicFile::Create(path);
+      if (file.ok()) (*file)->Append("half", 4).IgnoreError();
+      kill(getpid(), SIGKILL);
+    }
+    waitpid(child, nullptr, 0);
   }
   static std::string Contents(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
@@ -80,16 +106,24 @@ TEST_F(AtomicFileTest, AFullDiskLeavesTheOldFileAndNothingElse) {
 }
 
 TEST_F(AtomicFileTest, AKilledWritersFileIsRemovedByTheNextWriter) {
-  const pid_t child = fork();
-  if (child == 0) {
-    auto file = AtomicFile::Create(path_);
-    if (file.ok()) (*file)->Append("half", 4).IgnoreError();
-    kill(getpid(), SIGKILL);
+  for (bool nfs : {false, true}) {
+    const std::string path = path_ + (nfs ? "_on_nfs" : "");
+    const int before = Files();
+    over_nfs = nfs;
+    LeaveHalf(path);
+    ASSERT_EQ(Files(), before + 1) << "the killed writer left no file";
+    ASSERT_OK(Write(path, "whole"));
+    over_nfs = false;
+    EXPECT_EQ(Contents(path), "whole");
+    EXPECT_EQ(Files(), before + 1) << (nfs ? "over NFS" : "");
   }
-  waitpid(child, nullptr, 0);
-  ASSERT_EQ(Files(), 1) << "the killed writer left no file";
+}
+
+// Killed between being given its permissions and its name.
+TEST_F(AtomicFileTest, AKilledWritersFileIsRemovedThoughItMayNotBeWritten) {
+  LeaveHalf(path_);
+  ASSERT_EQ(chmod((path_ + ".partial-0").c_str(), 0444), 0);
   ASSERT_OK(Write(path_, "whole"));
-  EXPECT_EQ(Contents(path_), "whole");
   EXPECT_EQ(Files(), 1);
 }
 
