@@ -1,6 +1,7 @@
 #include "runtime/step_pipeline.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -115,8 +116,19 @@ bool StepPipeline::KeepsWireMaster(int bucket) const {
          RoundsOnWire(plan_, bucket, options_.weight_wire);
 }
 
+bool StepPipeline::Decays(const PlannedParam& param) const {
+  return param.decays || groups_[param.group].decay_norms_and_biases;
+}
+
 int StepPipeline::Exchanges() const {
   return options_.stage == 1 ? 1 : options_.micro_steps;
+}
+
+void StepPipeline::SetGroup(int group, const ParamGroup& hyper) {
+  // State was made for it.
+  const std::optional<Algorithm> algorithm = groups_[group].algorithm;
+  groups_[group] = hyper;
+  groups_[group].algorithm = algorithm;
 }
 
 absl::Status StepPipeline::Break(absl::Status why) {

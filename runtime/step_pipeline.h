@@ -48,7 +48,7 @@ class StepPipeline {
   // time it is dropped, which breaks the group.
   absl::Status End();
 
-  void SetGroup(int group, const ParamGroup& hyper) { groups_[group] = hyper; }
+  void SetGroup(int group, const ParamGroup& hyper);
   // The weights have been changed from outside: the next step takes their
   // master from them again.
   void ForgetMaster(int param) { has_master_[param] = 0; }
@@ -67,6 +67,9 @@ class StepPipeline {
   int RankInPlan(int bucket) const;
   bool TakesAllSums() const;
   bool KeepsWireMaster(int bucket) const;
+  bool Decays(const PlannedParam& param) const;
+  // What updates make of the groups: one in which nothing decays has no decay.
+  std::vector<ParamGroup> AppliedGroups() const;
   int Exchanges() const;  // Per bucket and step.
 
   absl::Status FireReady();

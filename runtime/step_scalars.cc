@@ -39,6 +39,18 @@ uint64_t StepPipeline::AgreementWord(const StepOptions& options) const {
   return hash.value();
 }
 
+std::vector<ParamGroup> StepPipeline::AppliedGroups() const {
+  std::vector<char> decays(groups_.size(), 0);
+  for (const PlannedParam& param : plan_.params) {
+    if (param.bucket >= 0 && Decays(param)) decays[param.group] = 1;
+  }
+  std::vector<ParamGroup> applied = groups_;
+  for (size_t g = 0; g < applied.size(); ++g) {
+    if (!decays[g]) applied[g].weight_decay = 0;
+  }
+  return applied;
+}
+
 // Only after the exchange, when all ranks are known to have the same.
 absl::Status StepPipeline::CheckNumbers(const StepOptions& options,
                                         uint64_t agreement) const {
@@ -55,8 +67,8 @@ absl::Status StepPipeline::CheckNumbers(const StepOptions& options,
         ": the learning rate is not given, or not a number: learning_rate must "
         "be finite, 0 to move nothing; nothing was updated"));
   }
-  const absl::Status numbers =
-      CheckStep(options, options_, groups_, MeanScale(options.loss_scale));
+  const absl::Status numbers = CheckStep(options, options_, AppliedGroups(),
+                                         MeanScale(options.loss_scale));
   if (numbers.ok()) return numbers;
   return absl::InvalidArgumentError(absl::StrCat("step ", optimizer_steps_ + 1,
                                                  ": ", numbers.message(),

@@ -14,10 +14,9 @@ namespace zeromini {
 StepScalars StepPipeline::ScalarsOf(const PlannedParam& param, int index,
                                     const StepOptions& options) const {
   const ParamGroup& group = groups_[param.group];
-  const bool decays = param.decays || group.decay_norms_and_biases;
   StepScalars scalars;
   scalars.learning_rate = options.learning_rate * group.learning_rate_scale;
-  scalars.weight_decay = decays ? group.weight_decay : 0;
+  scalars.weight_decay = Decays(param) ? group.weight_decay : 0;
   scalars.beta1 = group.beta1;
   scalars.beta2 = group.beta2;
   scalars.epsilon = group.epsilon;

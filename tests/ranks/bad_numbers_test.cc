@@ -144,6 +144,30 @@ TEST(BadNumbersTest, AStepThatFp32CannotTakeIsRefused) {
   }
 }
 
+// A rate of 11 times the group's decay of 0.1 is above 1.
+TEST(BadNumbersTest, AGroupInWhichNothingDecaysMayHaveAnyRate) {
+  for (bool decays : {false, true}) {
+    TrainingCase c;
+    c.options = ExactOptions();
+    c.options.groups[0].decay_norms_and_biases = decays;
+    c.specs = {Spec("norm", {8}, BlockRule::Whole(), 0),
+               Spec("frozen", {8, 4}, BlockRule::Rows(), 0)};
+    c.specs[1].frozen = true;
+    auto self = Self();
+    Replica replica(c.specs);
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         Optimizer::Create(c.options, replica.specs(), *self));
+    ASSERT_FALSE(optimizer->plan().params[0].decays);
+    ASSERT_OK(GiveGradients(c, *optimizer, 1, 0));
+    const absl::Status status = optimizer->Step({11}).status();
+    if (!decays) {
+      EXPECT_OK(status);
+    } else {
+      EXPECT_THAT(status, StatusIs(kInvalid, HasSubstr("turn the weights")));
+    }
+  }
+}
+
 // What is never divided by needs no size.
 TEST(BadNumbersTest, SgdMayHaveAnyEpsilon) {
   TrainingCase c;

@@ -109,6 +109,24 @@ TEST(GroupsTest, TheAlgorithmOfAGroupCannotChange) {
   EXPECT_OK(optimizer->SetGroup(1, changed));
 }
 
+// SGD divides by no epsilon, so any is good; Adam's check would refuse it.
+TEST(GroupsTest, ASetGroupThatNamesNoAlgorithmKeepsTheGroupsOwn) {
+  auto self = Self();
+  OptimizerOptions options = ExactOptions();
+  options.groups[0].algorithm = Algorithm::kSgd;
+  options.groups[0].epsilon = 2e-38;
+  Replica replica(EveryKindOfParam());
+  TrainingCase c;
+  c.options = options;
+  ASSERT_OK_AND_ASSIGN(auto optimizer,
+                       Optimizer::Create(options, replica.specs(), *self));
+  ParamGroup changed = options.groups[0];
+  changed.algorithm.reset();
+  ASSERT_OK(optimizer->SetGroup(0, changed));
+  ASSERT_OK(GiveGradients(c, *optimizer, 1, 0));
+  EXPECT_OK(optimizer->Step({1.0}));
+}
+
 TEST(GroupsTest, ClippingByValueCutsEachElementOfTheSum) {
   constexpr float kLimit = 0.0625f;
   TrainingCase cut;
