@@ -70,7 +70,8 @@ struct StepReport {
 enum class GatherPass { kForward, kBackward, kNone };
 
 // Not thread-safe, except GradReady() and WaitParam(), which any thread may
-// call between steps.
+// call between steps. Where exchanges run on one thread only (see mpi.h), so do
+// waits for them: WaitParam() with a null stream, and all other calls.
 //
 // A failure of one rank alone, such as no memory for a gradient, is every
 // rank's: it breaks the caller's group, and each later call on each rank
@@ -78,8 +79,11 @@ enum class GatherPass { kForward, kBackward, kNone };
 // breaks nothing.
 class Optimizer {
  public:
-  // Never communicates. Waits for own threads, not for callers' streams: what
-  // they were given by GradReady() or Release() lives until they come to it.
+  // Starts no exchange. Waits for those that have left, and so for the streams
+  // that their gradients come on: at most 100 timeouts of the group, and then
+  // what is queued is dropped and the group breaks. Other work that callers'
+  // streams were given by GradReady() or Release() is not waited for: what it
+  // needs lives until they come to it.
   virtual ~Optimizer() = default;
 
   // Collective. `group` must outlive the optimizer. Plans, compares the plan
@@ -178,8 +182,9 @@ class Optimizer {
   virtual MemoryReport Memory() const = 0;  // Counted, not estimated.
   virtual Traffic traffic() const = 0;      // Since Create().
 
-  // Collective. Ends outstanding work and frees the groups that the optimizer
-  // made; later calls fail. The caller's group stays open.
+  // Collective. Ends outstanding work, with the patience of the destructor, and
+  // frees the groups that the optimizer made; later calls fail. The caller's
+  // group stays open.
   virtual absl::Status Close() = 0;
 };
 

@@ -105,9 +105,9 @@ struct OptimizerOptions {
   // ranks, one rank included, also where a gradient was absent. Each rank keeps
   // an fp32 master of the elements it owns (4 bytes each,
   // MemoryReport::master), which all updates go to, so no update is too small.
-  // The master is taken from the weights at the first Step() after Create() or
-  // BroadcastParams(); weights that are changed by hand later are not seen
-  // without the latter.
+  // The master is taken from the weights at the first Step() after Create(),
+  // BroadcastParams() or SetParam(); weights that are changed by hand later are
+  // not seen without one of the latter.
   DType gradient_wire = DType::kFloat32;
   // At stage 3 the shards themselves are the masters and cost nothing more.
   // 16-bit weights always travel as they are.
