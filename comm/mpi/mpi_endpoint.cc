@@ -10,7 +10,6 @@
 namespace zeromini {
 
 absl::Status MpiEndpoint::Run(const Call& call) {
-  const auto turn = link_->watch().TakeTurn();
   ZEROMINI_RETURN_IF_ERROR(link_->Greet(call.signature));
   if (call.signature.count == 0) return absl::OkStatus();
   return Transfer(call);
@@ -52,7 +51,6 @@ absl::Status MpiEndpoint::AllReduce(const Call& call) {
 
 absl::StatusOr<std::shared_ptr<Endpoint>> MpiEndpoint::Split(int color,
                                                              int key) {
-  const auto turn = link_->watch().TakeTurn();
   Signature signature;
   signature.collective = Collective::kSplit;
   // What follows blocks, but only for ranks that are known to be here.

@@ -30,14 +30,9 @@ class MpiEndpoint : public Endpoint {
 
   absl::Status Run(const Call& call) override;
   absl::StatusOr<std::shared_ptr<Endpoint>> Split(int color, int key) override;
-  absl::Status Free() override {
-    const auto turn = link_->watch().TakeTurn();
-    return link_->Free();
-  }
+  absl::Status Free() override { return link_->Free(); }
   void Break(const absl::Status& why) override { link_->watch().Break(why); }
-  absl::Status error() const override {
-    return link_->watch().broken().status();
-  }
+  absl::Status error() const override { return link_->watch().error(); }
 
  private:
   absl::Status Transfer(const Call& call);

@@ -50,31 +50,25 @@ absl::Status CheckRunning() {
   return absl::OkStatus();
 }
 
-int ThreadLevel() {
+bool AnyThread() {
   int provided = MPI_THREAD_SINGLE;
   MPI_Query_thread(&provided);
-  return provided;
+  return provided >= MPI_THREAD_MULTIPLE;
 }
 
-bool AnyThread() { return ThreadLevel() >= MPI_THREAD_MULTIPLE; }
-
 absl::Status CheckThread() {
-  if (ThreadLevel() >= MPI_THREAD_SERIALIZED || OnMainThread()) {
-    return absl::OkStatus();
-  }
+  if (AnyThread() || OnMainThread()) return absl::OkStatus();
   return absl::FailedPreconditionError(
       "mpi: only the thread that has initialised MPI may call it: wrap the "
       "communicator there, or initialise MPI with MPI_THREAD_MULTIPLE");
 }
 
 // Without a thread of our own below MPI_THREAD_MULTIPLE: the trainer's may be
-// inside MPI while ours would be. Null if the caller's thread may exchange,
-// whichever it is.
+// inside MPI while ours would be, and so may any of the trainer's threads while
+// another gives a gradient, for MPI_THREAD_SERIALIZED leaves it to the trainer
+// to keep them apart.
 std::shared_ptr<HostStream> MakeStream(int rank, const GroupOptions& options) {
-  if (ThreadLevel() < MPI_THREAD_SERIALIZED) {
-    return MakeMainThreadStream(options.timeout);
-  }
-  if (!AnyThread()) return nullptr;
+  if (!AnyThread()) return MakeMainThreadStream(options.timeout);
   if (options.make_stream) return options.make_stream(rank);
   return HostStream::Create("zm-comm");
 }

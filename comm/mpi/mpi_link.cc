@@ -87,7 +87,8 @@ absl::Status MpiLink::ShareMemory(MpiSetup& setup) {
 
 MpiLink::~MpiLink() {
   if (comm_ != MPI_COMM_NULL) watch_->Leave();
-  if (!watch_->broken().is_set()) return;
+  // The last call that may tell others.
+  if (watch_->error().ok()) return;
   // Leaked, and only after a break: a late message may still land here.
   scratch_.release();
   new std::vector<std::vector<Signature>>(std::move(greetings_of_));

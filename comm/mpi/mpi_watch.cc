@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "comm/call.h"
 #include "comm/mpi/give_way.h"
+#include "comm/mpi/main_thread_stream.h"
 #include "comm/mpi/mpi_status.h"
 #include "comm/patience.h"
 #include "zeromini/internal/status_macros.h"
@@ -124,6 +125,12 @@ void MpiWatch::Send(const Notice& notice, absl::Span<const int> ranks) {
   }
 }
 
+bool MpiWatch::MayCallMpi() const {
+  int finalized = 0;
+  MPI_Finalized(&finalized);
+  return finalized == 0 && (any_thread_ || OnMainThread());
+}
+
 void MpiWatch::Tell() {
   std::lock_guard<std::mutex> lock(telling_);
   if (told_ || freed_) return;
@@ -142,7 +149,12 @@ void MpiWatch::Tell() {
 
 void MpiWatch::Break(const absl::Status& why) {
   broken_.Set(why);
-  if (any_thread_) Tell();
+  if (MayCallMpi()) Tell();
+}
+
+absl::Status MpiWatch::error() {
+  if (broken_.is_set() && MayCallMpi()) Tell();
+  return broken_.status();
 }
 
 void MpiWatch::Receive() {

@@ -49,7 +49,7 @@ class MpiWatch {
   };
 
   // Takes over `comm`, whose rank r is on host `hosts[r]`. `any_thread`: MPI
-  // may be called from any.
+  // may be called from any, not only from the one that has initialised it.
   MpiWatch(MPI_Comm comm, std::vector<std::string> hosts,
            absl::Duration timeout, bool any_thread);
   ~MpiWatch();
@@ -66,9 +66,11 @@ class MpiWatch {
   // Reads what others have to say. The group's error, if it is broken.
   absl::Status Look();
 
-  // Keeps the first error, and tells all ranks, from this thread if MPI allows
-  // it and otherwise in the next Look().
+  // Any thread. Keeps the first error and tells all ranks, unless this thread
+  // may not call MPI: then the one that may does so when it next calls any of
+  // Break(), error(), Look() and Until().
   void Break(const absl::Status& why);
+  absl::Status error();
   const FirstError& broken() const { return broken_; }
 
   // True if a rank did not answer a roll call: MPI would wait for it when it
@@ -76,13 +78,6 @@ class MpiWatch {
   bool lost_a_rank() const { return lost_a_rank_; }
 
   absl::Duration timeout() const { return timeout_; }
-
-  // Held by who calls MPI, of which there may be one at a time unless any may.
-  std::unique_lock<std::mutex> TakeTurn() {
-    static std::mutex turns;
-    return any_thread_ ? std::unique_lock<std::mutex>()
-                       : std::unique_lock<std::mutex>(turns);
-  }
 
   // Counts the groups that use it. True if the last one has left.
   void Join() { ++groups_; }
@@ -102,7 +97,8 @@ class MpiWatch {
   std::string HostsOf(absl::Span<const int> ranks) const;
   void Receive();
   void Take(const Notice& notice, int source);
-  void Tell();  // Sends broken() to all, once.
+  bool MayCallMpi() const;  // This thread, now.
+  void Tell();              // Sends broken() to all, once.
   // Requires telling_.
   void Send(const Notice& notice, absl::Span<const int> ranks);
 

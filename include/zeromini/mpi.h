@@ -20,10 +20,9 @@ absl::StatusOr<std::unique_ptr<Communicator>> WrapMpiHandle(
 
 // Collective over `comm`, which is duplicated and never freed or used itself.
 // Exchanges run on one communication thread if MPI offers
-// MPI_THREAD_MULTIPLE. Otherwise overlaps() is false: with
-// MPI_THREAD_SERIALIZED they run on the caller's thread, one at a time; below,
-// on the thread that has initialised MPI, which must wrap and wait, and what
-// others ask for runs at its next call.
+// MPI_THREAD_MULTIPLE. Otherwise overlaps() is false and they run on the thread
+// that has initialised MPI, which must wrap and wait; what others ask for runs
+// at its next call, and so does an Abort() of theirs reach the other ranks.
 // Unimplemented if the library was built without MPI; FailedPrecondition if
 // MPI is not initialised.
 inline absl::StatusOr<std::unique_ptr<Communicator>> WrapMpi(

@@ -1,6 +1,10 @@
-// A trainer that initialised MPI itself, below MPI_THREAD_MULTIPLE.
+// A trainer that initialised MPI itself, below MPI_THREAD_MULTIPLE: FUNNELED,
+// or SERIALIZED if the program is told so.
 
 #include <cstdio>
+#include <cstring>
+#include <functional>
+#include <string>
 #include <thread>
 
 #include "tests/comm/conformance.h"
@@ -53,6 +57,69 @@ TEST(MpiInlineTest, AWaitOnAnotherThreadSaysWhichOneMayExchange) {
   EXPECT_FALSE(group->Barrier().ok());
 }
 
+// How the last rank fails alone; the others wait for it, and are told.
+void TheLastRankFails(const std::function<void(Communicator&)>& fail,
+                      const std::string& why) {
+  GroupOptions options;
+  options.timeout = absl::Seconds(20);
+  ASSERT_OK_AND_ASSIGN(auto group, WrapMpi(MPI_COMM_WORLD, options));
+  if (group->size() == 1) return;
+  if (group->rank() == group->size() - 1) fail(*group);
+  const absl::Status status = group->Barrier();
+  EXPECT_THAT(status.message(), testing::HasSubstr(why))
+      << "rank " << group->rank();
+}
+
+TEST(MpiInlineTest, AnAbortIsTheErrorOfRanksThatWait) {
+  TheLastRankFails(
+      [](Communicator& group) { group.Abort(absl::AbortedError("ill")); },
+      "ill");
+}
+
+TEST(MpiInlineTest, ABadArgumentIsTheErrorOfRanksThatWait) {
+  TheLastRankFails(
+      [](Communicator& group) {
+        int64_t value = 0;
+        EXPECT_FALSE(group
+                         .AllReduce(&value, -1, DType::kInt64, ReduceOp::kSum,
+                                    Exchange())
+                         .ok());
+      },
+      "-1");
+}
+
+TEST(MpiInlineTest, AnAbortOnAnotherThreadIsToldAtTheMainThreadsNextCall) {
+  TheLastRankFails(
+      [](Communicator& group) {
+        std::thread([&] { group.Abort(absl::AbortedError("ill")); }).join();
+      },
+      "ill");
+}
+
+TEST(MpiInlineTest, AnAbortOnAnotherThreadIsToldWhenTheGroupGoes) {
+  GroupOptions options;
+  options.timeout = absl::Seconds(20);
+  ASSERT_OK_AND_ASSIGN(auto group, WrapMpi(MPI_COMM_WORLD, options));
+  if (group->rank() == 0) {
+    std::thread([&] { group->Abort(absl::AbortedError("ill")); }).join();
+    return;
+  }
+  EXPECT_THAT(group->Barrier().message(), testing::HasSubstr("ill"));
+}
+
+TEST(MpiInlineTest, AnExchangeThatIsDroppedIsTheErrorOfRanksThatWait) {
+  TheLastRankFails(
+      [](Communicator& group) {
+        int64_t value = 0;
+        std::thread([&] {
+          EXPECT_OK(group.AllReduce(&value, 1, DType::kInt64, ReduceOp::kSum,
+                                    Exchange()));
+        }).join();
+        HostStream::From(group.stream())->Poison(absl::AbortedError("ill"));
+      },
+      "had failed before");
+}
+
 TEST(MpiInlineTest, ACommunicatorIsWrappedOnTheMainThreadOnly) {
   std::thread([] {
     EXPECT_THAT(WrapMpi(MPI_COMM_WORLD),
@@ -74,7 +141,10 @@ int main(int argc, char** argv) {
   testing::InitGoogleMock(&argc, argv);
   const auto early = zeromini::WrapMpi(MPI_COMM_WORLD);
   int provided = 0;
-  MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
+  const bool serialized = argc > 1 && std::strcmp(argv[1], "serialized") == 0;
+  MPI_Init_thread(&argc, &argv,
+                  serialized ? MPI_THREAD_SERIALIZED : MPI_THREAD_FUNNELED,
+                  &provided);
   int failed = 0;
   if (early.status().code() != absl::StatusCode::kFailedPrecondition) {
     std::fprintf(stderr, "wrapped before MPI_Init: %s\n",
