@@ -132,11 +132,13 @@ void StepPipeline::SetGroup(int group, const ParamGroup& hyper) {
 }
 
 absl::Status StepPipeline::Break(absl::Status why) {
+  bool first = false;
   {
     std::lock_guard<std::mutex> lock(broken_mutex_);
-    if (!broken_.ok()) return broken_;
-    broken_ = why;
+    first = broken_.ok();
+    if (first) broken_ = why;
   }
+  if (!first) return broken();
   // Keeps what peers have said already, if it was they who failed.
   groups_of_ranks_.Abort(absl::Status(
       why.code(), absl::StrCat("rank ", group_.rank(), ": ", why.message())));
@@ -144,9 +146,15 @@ absl::Status StepPipeline::Break(absl::Status why) {
   return why;
 }
 
-absl::Status StepPipeline::broken() const {
-  std::lock_guard<std::mutex> lock(broken_mutex_);
-  return broken_;
+absl::Status StepPipeline::broken() {
+  absl::Status why;
+  {
+    std::lock_guard<std::mutex> lock(broken_mutex_);
+    why = broken_;
+  }
+  // Again: of two threads, perhaps only this one can tell the other ranks.
+  if (!why.ok()) groups_of_ranks_.Abort(why);
+  return why;
 }
 
 absl::Status StepPipeline::GradReady(int param, const void* gradient,

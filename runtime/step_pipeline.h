@@ -115,7 +115,7 @@ class StepPipeline {
   absl::Status Explain(absl::Status why) const;  // Requires fire_mutex_.
   absl::Status Break(absl::Status why);
   absl::Status BreakOrdered(absl::Status why);  // Break(Explain(why)).
-  absl::Status broken() const;
+  absl::Status broken();  // OK if nothing has called Break().
 
   const OptimizerOptions options_;
   std::vector<ParamGroup> groups_;

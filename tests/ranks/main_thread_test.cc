@@ -1,11 +1,16 @@
 // A trainer whose MPI may be called from one thread only, and which gives its
 // gradients from another, as LibTorch's autograd may.
 
+#include <atomic>
 #include <cstdio>
+#include <memory>
 #include <thread>
+#include <utility>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "runtime/optimizer_parts.h"
+#include "support/device_wrapper.h"
 #include "support/exact_training.h"
 #include "zeromini/mpi.h"
 
@@ -75,6 +80,35 @@ TEST(MainThreadTest, MoreBucketsThanExchangeBuffersMayLeaveInOneBackward) {
       ExpectTraining(many, expected, /*least_buckets=*/6);
     }
   }
+}
+
+// The rank that fails may only tell the others from its main thread, which
+// learns of it at its next call.
+TEST(MainThreadTest, NoRoomForAGradientOfAnotherThreadIsEveryRanksError) {
+  ASSERT_OK_AND_ASSIGN(auto world, WrapMpi(MPI_COMM_WORLD, TestGroupOptions()));
+  if (world->size() == 1) return;
+  TrainingCase c;
+  c.options = ExactOptions();
+  c.options.stage = 2;
+  auto full = std::make_shared<std::atomic<bool>>(false);
+  OptimizerParts parts;
+  parts.device = std::make_unique<SmallDevice>(world->timeout(), full);
+  Replica replica(c.specs);
+  ASSERT_OK_AND_ASSIGN(
+      auto optimizer,
+      CreateOptimizer(c.options, replica.specs(), *world, std::move(parts)));
+  if (world->rank() == 1) {
+    *full = true;
+    std::thread([&] {
+      EXPECT_FALSE(GiveGradients(c, *optimizer, 1, 1).ok());
+    }).join();
+  }
+  EXPECT_THAT(optimizer->Step({0.01}),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       testing::HasSubstr("the device is full")))
+      << "rank " << world->rank();
+  // For no later call of rank 1 may be what tells the others.
+  MPI_Barrier(MPI_COMM_WORLD);
 }
 
 }  // namespace
