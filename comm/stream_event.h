@@ -3,6 +3,7 @@
 #ifndef ZEROMINI_COMM_STREAM_EVENT_H_
 #define ZEROMINI_COMM_STREAM_EVENT_H_
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <utility>
@@ -21,18 +22,13 @@ class StreamEvent : public HostEvent {
  public:
   absl::Status Wait(absl::Time deadline) override {
     std::unique_lock<std::mutex> lock(mutex_);
-    const auto done = [this] { return done_; };
     if (deadline == absl::InfiniteFuture()) {
-      became_done_.wait(lock, done);
+      became_done_.wait(lock, [this] { return done_; });
       return status_;
     }
-    Patience patience(deadline - absl::Now());
-    while (!became_done_.wait_for(lock, patience.Slice(), done)) {
-      if (patience.IsOver()) {
-        return absl::DeadlineExceededError("the event was not done in time");
-      }
-    }
-    return status_;
+    return Await(lock, deadline - absl::Now())
+               ? status_
+               : absl::DeadlineExceededError("the event was not done in time");
   }
 
   bool done() const override {
@@ -48,6 +44,24 @@ class StreamEvent : public HostEvent {
   }
 
  private:
+  // False if it is not done within `limit`.
+  bool Await(std::unique_lock<std::mutex>& lock, absl::Duration limit) {
+    const auto done = [this] { return done_; };
+    // Streams wait for events in many such: to wake once in each is enough.
+    constexpr absl::Duration kShort = absl::Milliseconds(500);
+    if (limit <= kShort) {
+      return became_done_.wait_for(
+          lock,
+          absl::ToChronoNanoseconds(std::max(limit, absl::ZeroDuration())),
+          done);
+    }
+    Patience patience(limit);
+    while (!became_done_.wait_for(lock, patience.Slice(), done)) {
+      if (patience.IsOver()) return false;
+    }
+    return true;
+  }
+
   mutable std::mutex mutex_;
   std::condition_variable became_done_;
   bool done_ = false;

@@ -1,8 +1,10 @@
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <future>
 #include <thread>
 #include <vector>
 
@@ -263,6 +265,30 @@ TEST(DelayedStreamTest, KeepsTheOrder) {
   }
   EXPECT_OK(stream.Record()->Wait(Soon()));
   for (int i = 0; i < 20; ++i) EXPECT_EQ(order[i], i);
+}
+
+int64_t Wakes() {  // Of this thread, so far.
+  rusage usage = {};
+  getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_nvcsw;
+}
+
+// A stream waits for a caller's event in many short waits.
+TEST(HostStreamTest, AShortWaitForAnEventWakesOnce) {
+  constexpr int kWaits = 20;
+  const auto stream = HostStream::Create("waits");
+  std::promise<void> finish;
+  stream->Enqueue([done = finish.get_future().share()] {
+    done.wait();
+    return absl::OkStatus();
+  });
+  const auto event = stream->Record();
+  const int64_t before = Wakes();
+  for (int i = 0; i < kWaits; ++i) {
+    EXPECT_FALSE(event->Wait(absl::Now() + absl::Milliseconds(10)).ok());
+  }
+  EXPECT_LE(Wakes() - before, 2 * kWaits);
+  finish.set_value();
 }
 
 }  // namespace
