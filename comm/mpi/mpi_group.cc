@@ -183,8 +183,9 @@ absl::StatusOr<Wrapped> Wrap(MPI_Comm original, const GroupOptions& options) {
     names.emplace_back(introduction.host);
   }
   ZEROMINI_ASSIGN_OR_RETURN(MPI_Comm notices, setup.Duplicate(copy));
-  auto watch = std::make_shared<MpiWatch>(notices, std::move(names),
-                                          options.timeout, AnyThread());
+  auto watch = std::make_shared<MpiWatch>(
+      notices, MpiWatch::Hosts{*hosts, std::move(names)}, options.timeout,
+      AnyThread());
   ZEROMINI_RETURN_IF_ERROR(watch->Connect());
   std::vector<int> members(all.size());
   std::iota(members.begin(), members.end(), 0);

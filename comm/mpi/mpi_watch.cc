@@ -48,15 +48,15 @@ struct MpiWatch::Sending {
   std::vector<MPI_Request> requests;
 };
 
-MpiWatch::MpiWatch(MPI_Comm comm, std::vector<std::string> hosts,
-                   absl::Duration timeout, bool any_thread)
+MpiWatch::MpiWatch(MPI_Comm comm, Hosts hosts, absl::Duration timeout,
+                   bool any_thread)
     : timeout_(timeout),
       grace_(std::min(timeout / 4, absl::Seconds(2))),
       any_thread_(any_thread),
       comm_(comm),
       hosts_(std::move(hosts)),
-      size_(static_cast<int>(hosts_.size())),
-      heard_(hosts_.size(), -1) {
+      size_(static_cast<int>(hosts_.colors.size())),
+      heard_(size_, -1) {
   MPI_Comm_rank(comm_, &rank_);
 }
 
@@ -71,7 +71,7 @@ absl::Status MpiWatch::Connect() {
   std::vector<int> elsewhere;
   for (int i = 1; i < size_; ++i) {
     const int rank = (rank_ + i) % size_;
-    if (hosts_[rank] != hosts_[rank_]) elsewhere.push_back(rank);
+    if (hosts_.colors[rank] != hosts_.colors[rank_]) elsewhere.push_back(rank);
   }
   if (elsewhere.empty() || size_ > kMostConnections) return absl::OkStatus();
   {
@@ -92,7 +92,7 @@ absl::Status MpiWatch::Connect() {
       lost_a_rank_ = true;
       const std::vector<int> ranks = missing();
       return absl::DeadlineExceededError(absl::StrCat(
-          "mpi: rank ", rank_, " (host ", hosts_[rank_],
+          "mpi: rank ", rank_, " (host ", hosts_.names[rank_],
           ") could not be connected with ", DescribeRanks(ranks), " (",
           HostsOf(ranks), ") within ", absl::FormatDuration(timeout_)));
     }
@@ -283,8 +283,8 @@ absl::Status MpiWatch::GiveUp(const Wait& wait, absl::Duration waited) {
 
 std::string MpiWatch::Waited(const Wait& wait, absl::Duration waited) const {
   return absl::StrCat(
-      "mpi: rank ", PlaceOf(rank_, wait.members), " (host ", hosts_[rank_],
-      ") waited ",
+      "mpi: rank ", PlaceOf(rank_, wait.members), " (host ",
+      hosts_.names[rank_], ") waited ",
       absl::FormatDuration(absl::Trunc(waited, absl::Milliseconds(1))), " in ",
       wait.what(), "; ");
 }
@@ -292,8 +292,9 @@ std::string MpiWatch::Waited(const Wait& wait, absl::Duration waited) const {
 std::string MpiWatch::HostsOf(absl::Span<const int> ranks) const {
   std::vector<std::string> names;
   for (int rank : ranks) {
-    if (std::find(names.begin(), names.end(), hosts_[rank]) == names.end()) {
-      names.push_back(hosts_[rank]);
+    const std::string& name = hosts_.names[rank];
+    if (std::find(names.begin(), names.end(), name) == names.end()) {
+      names.push_back(name);
     }
   }
   return absl::StrCat(names.size() == 1 ? "host " : "hosts ",

@@ -48,13 +48,18 @@ class MpiWatch {
     bool done = false;
   };
 
-  // Takes over `comm`, whose rank r is on host `hosts[r]`. `any_thread`: MPI
-  // may be called from any, not only from the one that has initialised it.
-  MpiWatch(MPI_Comm comm, std::vector<std::string> hosts,
-           absl::Duration timeout, bool any_thread);
+  // Where the ranks are.
+  struct Hosts {
+    std::vector<int> colors;         // By rank; equal means the same host.
+    std::vector<std::string> names;  // By rank; hosts may have equal ones.
+  };
+
+  // Takes over `comm`. `any_thread`: MPI may be called from any, not only from
+  // the one that has initialised it.
+  MpiWatch(MPI_Comm comm, Hosts hosts, absl::Duration timeout, bool any_thread);
   ~MpiWatch();
 
-  // Collective, once. Connects this rank with all others, so that a roll call
+  // Collective, once. Connects this rank with all hosts, so that a roll call
   // over a link that has been cut meanwhile needs no new connection.
   absl::Status Connect();
 
@@ -107,7 +112,7 @@ class MpiWatch {
   const bool any_thread_;
 
   MPI_Comm comm_;
-  const std::vector<std::string> hosts_;  // By rank.
+  const Hosts hosts_;
   const int size_;
   int rank_ = 0;
 
