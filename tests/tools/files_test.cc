@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -12,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "support/status_matchers.h"
@@ -110,6 +112,32 @@ TEST_F(TextFileTest, WritesToADeviceAsItIs) {
   EXPECT_THAT(WriteTextFile("/dev/full", "text"),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        HasSubstr("/dev/full: cannot be written")));
+}
+
+// What is no device is a file there, too.
+TEST_F(TextFileTest, AFileUnderDevIsWrittenWholeAndReplaced) {
+  if (access("/dev/shm", W_OK) != 0) GTEST_SKIP() << "there is no /dev/shm";
+  const std::string path =
+      absl::StrCat("/dev/shm/files_test.", getpid(), ".json");
+  EXPECT_OK(CheckWritable(path));
+  EXPECT_FALSE(fs::exists(path));
+  EXPECT_OK(WriteTextFile(path, "a long text"));
+  EXPECT_OK(WriteTextFile(path, "short"));
+  EXPECT_EQ(Contents(path), "short");
+  fs::remove(path);
+}
+
+TEST_F(TextFileTest, WhatGoesToStdoutStandsBetweenWhatIsPrinted) {
+  testing::internal::CaptureStdout();
+  std::printf("table\n");
+  EXPECT_OK(WriteTextFile("/dev/stdout", "json\n"));
+  std::printf("end\n");
+  EXPECT_EQ(testing::internal::GetCapturedStdout(), "table\njson\nend\n");
+  testing::internal::CaptureStderr();
+  std::fprintf(stderr, "line\n");
+  EXPECT_OK(WriteTextFile("/proc/self/fd/2", "json\n"));
+  std::fprintf(stderr, "end\n");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "line\njson\nend\n");
 }
 
 using JsonFileTest = FilesTest;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 
 #include "absl/strings/match.h"
@@ -29,18 +30,13 @@ constexpr Magic kMagics[] = {{"\x1f\x8b", Compression::kGzip, "gzip"},
                              {"BZh", Compression::kBzip2, "bzip2"},
                              {"PK\x03\x04", Compression::kZip, "zip"}};
 
-// What cannot be replaced by a rename, or must not be.
-bool IsWrittenInPlace(const std::string& path) {
-  if (absl::StartsWith(path, "/dev/") || absl::StartsWith(path, "/proc/")) {
-    return true;
-  }
-  struct stat facts;
-  return stat(path.c_str(), &facts) == 0 && !S_ISREG(facts.st_mode) &&
-         !S_ISDIR(facts.st_mode);
-}
-
 absl::Status Failed(const std::string& path) {
   return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot be written"));
+}
+
+// What cannot be replaced by a rename, or must not be.
+bool IsWrittenInPlace(const struct stat& facts) {
+  return !S_ISREG(facts.st_mode) && !S_ISDIR(facts.st_mode);
 }
 
 // Opens without waiting for a pipe's reader.
@@ -54,14 +50,33 @@ absl::StatusOr<int> OpenInPlace(const std::string& path) {
   return fd;
 }
 
-absl::Status WriteInPlace(const std::string& path, absl::string_view text) {
-  ZEROMINI_ASSIGN_OR_RETURN(const int fd, OpenInPlace(path));
-  absl::Status status;
-  while (status.ok() && !text.empty()) {
+// stdout or stderr if that is what `facts` are of, else null. A descriptor of
+// its own would have an offset of its own: each would overwrite the other.
+std::FILE* StreamTo(const struct stat& facts) {
+  for (std::FILE* stream : {stdout, stderr}) {
+    const int fd = fileno(stream);
+    struct stat open;
+    if (fstat(fd, &open) == 0 && open.st_dev == facts.st_dev &&
+        open.st_ino == facts.st_ino &&
+        (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY) {
+      return stream;
+    }
+  }
+  return nullptr;
+}
+
+absl::Status WriteTo(int fd, const std::string& path, absl::string_view text) {
+  while (!text.empty()) {
     const ssize_t put = write(fd, text.data(), text.size());
     if (put > 0) text.remove_prefix(static_cast<size_t>(put));
-    if (put < 0 && errno != EINTR) status = Failed(path);
+    if (put < 0 && errno != EINTR) return Failed(path);
   }
+  return absl::OkStatus();
+}
+
+absl::Status WriteInPlace(const std::string& path, absl::string_view text) {
+  ZEROMINI_ASSIGN_OR_RETURN(const int fd, OpenInPlace(path));
+  absl::Status status = WriteTo(fd, path, text);
   if (close(fd) != 0 && status.ok()) status = Failed(path);
   return status;
 }
@@ -99,7 +114,15 @@ absl::StatusOr<std::string> ConfigPath(const std::string& path) {
 }
 
 absl::Status WriteTextFile(const std::string& path, absl::string_view text) {
-  if (IsWrittenInPlace(path)) return WriteInPlace(path, text);
+  struct stat facts;
+  if (stat(path.c_str(), &facts) == 0) {
+    if (std::FILE* stream = StreamTo(facts)) {
+      // What was printed before stands before.
+      if (std::fflush(stream) != 0) return Failed(path);
+      return WriteTo(fileno(stream), path, text);
+    }
+    if (IsWrittenInPlace(facts)) return WriteInPlace(path, text);
+  }
   ZEROMINI_ASSIGN_OR_RETURN(const auto file, AtomicFile::Create(path));
   ZEROMINI_RETURN_IF_ERROR(
       file->Append(text.data(), static_cast<int64_t>(text.size())));
@@ -107,11 +130,17 @@ absl::Status WriteTextFile(const std::string& path, absl::string_view text) {
 }
 
 absl::Status CheckWritable(const std::string& path) {
+  struct stat facts;
   if (path.empty()) return absl::OkStatus();
-  if (!IsWrittenInPlace(path)) return AtomicFile::Create(path).status();
-  ZEROMINI_ASSIGN_OR_RETURN(const int fd, OpenInPlace(path));
-  close(fd);
-  return absl::OkStatus();
+  if (stat(path.c_str(), &facts) == 0) {
+    if (StreamTo(facts) != nullptr) return absl::OkStatus();
+    if (IsWrittenInPlace(facts)) {
+      ZEROMINI_ASSIGN_OR_RETURN(const int fd, OpenInPlace(path));
+      close(fd);
+      return absl::OkStatus();
+    }
+  }
+  return AtomicFile::Create(path).status();
 }
 
 }  // namespace zeromini::tools

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tools/files/json_file.h"
+#include "tools/files/text_file.h"
 #include "zeromini/internal/status_macros.h"
 #include "zeromini/types.h"
 
@@ -141,6 +142,7 @@ absl::StatusOr<RunFiles> RunFiles::Create(const std::string& folder,
   rules.overwrite = overwrite;
   ZEROMINI_ASSIGN_OR_RETURN(OutputFolder claimed,
                             OutputFolder::Claim(folder, rules));
+  ZEROMINI_RETURN_IF_ERROR(CheckWritable(folder + "/run.json"));
   const std::string path = folder + "/metrics.jsonl";
   std::ofstream metrics(path, std::ios::trunc);
   if (!metrics) {
