@@ -62,7 +62,10 @@ class Walker {
     ZEROMINI_RETURN_IF_ERROR(CreateOptimizer());
     ReplaySummary summary;
     for (int step = 1; step <= input_.steps(); ++step) {
-      ZEROMINI_RETURN_IF_ERROR(AgreeOn(GiveGradients(step), group_));
+      const absl::Status given = GiveGradients(step);
+      // Peers are in the reductions that the missing gradients would begin.
+      if (!given.ok()) group_.Abort(given);
+      ZEROMINI_RETURN_IF_ERROR(given);
       auto report = optimizer_->Step(
           {/*learning_rate=*/input_.learning_rates[step - 1], /*wait=*/true});
       if (!report.ok()) {

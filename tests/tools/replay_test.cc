@@ -14,8 +14,10 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "support/run_ranks.h"
 #include "support/status_matchers.h"
 #include "support/tensor_files.h"
+#include "tools/replay_rank.h"
 
 namespace zeromini {
 namespace {
@@ -156,6 +158,33 @@ TEST_F(ReplayTest, RefusesAGradientThatIsNotFinite) {
   file.seekp(at + 400).write("\0\0\xc0\x7f", 4);
   file.close();
   ExpectRefusal("grads_03.safetensors", "model.layers.1.mlp.up_proj.weight");
+}
+
+TEST_F(ReplayTest, EveryRankLearnsWhichGradientOneRankCannotRead) {
+  const std::string other = dir_ + "/other";
+  fs::create_directories(other);
+  for (const auto& file : fs::directory_iterator(input_)) {
+    if (file.is_regular_file()) {
+      fs::copy_file(file, fs::path(other) / file.path().filename());
+    }
+  }
+  tools::ReplayOptions options;
+  options.stage = 2;
+  options.out = out_;
+  const auto good = tools::ReplayInput::Open(input_);
+  const auto bad = tools::ReplayInput::Open(other);
+  ASSERT_OK(good);
+  ASSERT_OK(bad);
+  // The last layer's gradients still reach their reduction.
+  const std::string path = other + "/grads_03.safetensors";
+  fs::resize_file(path, static_cast<uintmax_t>(DataOffset(
+                            path, "model.layers.1.mlp.up_proj.weight")));
+  RunRanks(2, [&](int rank, Communicator& group) {
+    EXPECT_THAT(
+        tools::ReplayRank(rank == 0 ? *good : *bad, options, group).status(),
+        StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(path)))
+        << "rank " << rank;
+  });
 }
 
 TEST_F(ReplayTest, RefusesAParameterListedTwice) {
