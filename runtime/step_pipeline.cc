@@ -292,7 +292,13 @@ absl::StatusOr<StepReport> StepPipeline::Step(const StepOptions& options) {
 absl::Status StepPipeline::EndFailedStep(absl::Status why) {
   // First of all, peers must not wait for us.
   if (!IsRefusal(why)) why = Break(std::move(why));
-  return Drain().ok() ? why : BreakOrdered(std::move(why));
+  if (!Drain().ok()) return BreakOrdered(std::move(why));
+  if (!IsRefusal(why)) return why;
+  // As a step that updates does: what is gathered may be older than a
+  // SetParam().
+  std::lock_guard<std::mutex> lock(fire_mutex_);
+  absl::Status released = weights_.ReleaseAll();
+  return released.ok() ? why : Break(std::move(released));
 }
 
 void StepPipeline::EndStep() {

@@ -155,6 +155,25 @@ TEST(ShardedWeightsTest, AreLetGoByAStep) {
   });
 }
 
+// Kept, it would hide what SetParam() has brought from the next Gather().
+TEST(ShardedWeightsTest, AreLetGoByAStepThatIsRefusedToo) {
+  const TrainingCase c = FourLayers(2);
+  OnOptimizers(c, [&](Optimizer& optimizer, Replica&) {
+    const std::vector<float> ones(Elements(c.specs[0]), 1);
+    ASSERT_OK(optimizer.Gather(-1));
+    ASSERT_OK(optimizer.SetParam(0, ones.data()));
+    EXPECT_THAT(optimizer.Step({0.01}),
+                StatusIs(absl::StatusCode::kFailedPrecondition,
+                         HasSubstr("gradient of 'embedding' is missing")));
+    EXPECT_EQ(optimizer.ParamData(0), nullptr);
+    ASSERT_OK(optimizer.Gather(-1));
+    ASSERT_OK(optimizer.WaitParam(0));
+    EXPECT_EQ(FromBytes(optimizer.ParamData(0), Elements(c.specs[0]),
+                        DType::kFloat32),
+              ones);
+  });
+}
+
 TEST(ShardedWeightsTest, SendEachGatherOnceAndNothingInAStep) {
   TrainingCase c = FourLayers(2);
   OnOptimizers(c, [&](Optimizer& optimizer, Replica&) {
