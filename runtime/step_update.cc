@@ -32,12 +32,13 @@ void StepPipeline::UpdateRun(int bucket, const RunState& state, void* segment,
   const KernelTable& kernels = device_.kernels();
   const RowRange rows = {run.first_row, run.rows};
   const CopyTypes types = {param.dtype, param.dtype};
-  void* tensor = store_.weights(run.param);
   void* place = ElementAt(segment, run.offset, param.dtype);
   BucketShard& shard = shards_[bucket];
   // A master, a shard or flat memory: the segment itself is what is updated.
   const bool in_place = options_.stage == 3 || shard.wire_master() != nullptr ||
                         store_.flat_weights(bucket) != nullptr;
+  // At stage 3 the caller's thread may be at a Gather() meanwhile.
+  void* tensor = in_place ? nullptr : store_.weights(run.param);
   const bool direct = !in_place && !param.transposed;
   if (!in_place && param.transposed) {
     PackRows(kernels, param, rows, tensor, place, types, stream);
