@@ -4,7 +4,11 @@
 // a failure prints its own, which the first then repeats alone.
 
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -12,12 +16,51 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "support/delayed_stream.h"
+#include "support/random_draw.h"
 #include "support/random_run.h"
 
 namespace zeromini {
 namespace {
 
-void ExpectSameSteps(const Outcome& got, const Outcome& one) {
+// All NaNs are equal, and -0 is not 0.
+std::vector<uint32_t> Bits(const std::vector<float>& values) {
+  std::vector<uint32_t> bits(values.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    const float value = std::isnan(values[i])
+                            ? std::numeric_limits<float>::quiet_NaN()
+                            : values[i];
+    std::memcpy(&bits[i], &value, sizeof(value));
+  }
+  return bits;
+}
+
+void ExpectSame(const std::vector<float>& got, const std::vector<float>& one) {
+  if (Bits(got) == Bits(one)) return;
+  EXPECT_EQ(got, one);  // To print them.
+  ADD_FAILURE() << "not the same bits";
+}
+
+using Weights = std::map<TensorKey, std::vector<float>>;
+using States = std::map<TensorKey, Optimizer::ParamState>;
+
+void ExpectSame(const RandomCase& c, const Weights& got, const Weights& one) {
+  for (const auto& [key, weights] : got) {
+    SCOPED_TRACE(c.specs[key.first].name);
+    ExpectSame(weights, one.at(key));
+  }
+}
+
+void ExpectSame(const RandomCase& c, const States& got, const States& one) {
+  for (const auto& [key, state] : got) {
+    SCOPED_TRACE(testing::Message() << "state of " << c.specs[key.first].name);
+    ExpectSame(state.momentum, one.at(key).momentum);
+    ExpectSame(state.second_moment, one.at(key).second_moment);
+    EXPECT_EQ(state.steps, one.at(key).steps);
+  }
+}
+
+void ExpectSameSteps(const RandomCase& c, const Outcome& got,
+                     const Outcome& one) {
   ASSERT_EQ(got.steps.size(), one.steps.size());
   for (size_t s = 0; s < one.steps.size(); ++s) {
     SCOPED_TRACE(testing::Message() << "step " << s);
@@ -29,21 +72,15 @@ void ExpectSameSteps(const Outcome& got, const Outcome& one) {
     EXPECT_EQ(a.step, b.step);
     EXPECT_THAT(a.norm, testing::NanSensitiveDoubleEq(b.norm));
     EXPECT_EQ(a.clip_scale, b.clip_scale);
+    ExpectSame(c, a.weights, b.weights);
+    ExpectSame(c, a.states, b.states);
   }
 }
 
 void ExpectSame(const RandomCase& c, const Outcome& got, const Outcome& one) {
-  ExpectSameSteps(got, one);
-  for (const auto& [key, weights] : got.weights) {
-    SCOPED_TRACE(c.specs[key.first].name);
-    EXPECT_EQ(weights, one.weights.at(key));
-    const auto state = got.states.find(key);
-    if (state == got.states.end()) continue;
-    const Optimizer::ParamState& expected = one.states.at(key);
-    EXPECT_EQ(state->second.momentum, expected.momentum);
-    EXPECT_EQ(state->second.second_moment, expected.second_moment);
-    EXPECT_EQ(state->second.steps, expected.steps);
-  }
+  ExpectSameSteps(c, got, one);
+  ExpectSame(c, got.weights, one.weights);
+  ExpectSame(c, got.states, one.states);
 }
 
 void CompareWithOneRank(const RandomCase& c) {

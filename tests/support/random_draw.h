@@ -1,0 +1,327 @@
+// Draws a RandomCase from a seed.
+
+#ifndef ZEROMINI_TESTS_SUPPORT_RANDOM_DRAW_H_
+#define ZEROMINI_TESTS_SUPPORT_RANDOM_DRAW_H_
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "support/exact_training.h"
+#include "support/random_case.h"
+#include "zeromini/optimizer.h"
+
+namespace zeromini {
+namespace internal {
+
+inline ParamSpec RandomMatrix(Dice& dice, bool tiny) {
+  const int rows = dice.Int(1, tiny ? 4 : 20);
+  const int columns = dice.Int(1, tiny ? 3 : 12);
+  switch (dice.Int(0, tiny ? 6 : 7)) {
+    case 0: {
+      ParamSpec spec = Spec("", {rows, columns}, BlockRule::Rows(), -1);
+      if (dice.OneIn(3)) spec.padding_rows = dice.Int(0, rows - 1);
+      return spec;
+    }
+    case 1: {
+      const int head = dice.Int(1, 4);
+      return Spec("", {head * dice.Int(1, 6), columns}, BlockRule::Heads(head),
+                  -1);
+    }
+    case 2:
+      return Spec("", {rows, columns}, BlockRule::Whole(), -1);
+    case 3:
+      return Spec("", {rows, columns}, BlockRule::Element(), -1);
+    case 4: {
+      ParamSpec spec = Spec("", {columns, rows}, BlockRule::Rows(), -1);
+      spec.output_is_last = true;
+      return spec;
+    }
+    case 5: {
+      const int q = dice.Int(1, 3), v = dice.Int(1, 2);
+      const int repeats = dice.Int(1, 3);
+      return Spec("", {repeats * (2 * q + v), columns},
+                  BlockRule::Fused({{2 * q, q}, {v, 1}}), -1);
+    }
+    case 6: {
+      const int slices = dice.Int(2, 4);
+      ParamSpec spec =
+          Spec("", {slices, rows, columns},
+               dice.OneIn(2) ? BlockRule::Whole() : BlockRule::Rows(), -1);
+      spec.slices = slices;
+      return spec;
+    }
+    default:  // A block that several ranks must share.
+      return Spec("", {dice.Int(30, 80), 8}, BlockRule::Whole(), -1);
+  }
+}
+
+inline ParamSpec RandomSpec(Dice& dice, bool tiny) {
+  if (!dice.OneIn(tiny ? 2 : 4)) return RandomMatrix(dice, tiny);
+  return Spec("", {dice.OneIn(3) ? 1 : dice.Int(1, tiny ? 5 : 40)},
+              dice.OneIn(2) ? BlockRule::Whole() : BlockRule::Element(), -1);
+}
+
+inline std::vector<DType> RandomDTypes(Dice& dice) {
+  const DType f = DType::kFloat32, b = DType::kBFloat16, h = DType::kFloat16;
+  switch (dice.Int(0, 5)) {
+    case 0:
+    case 1:
+      return {f};
+    case 2:
+      return {b};
+    case 3:
+      return {f, b};
+    case 4:
+      return {f, h};
+    default:
+      return {f, b, h};
+  }
+}
+
+// More would be too many bits for bf16, see GradientOf().
+constexpr int kMostSharers = 6;
+
+// Of the parameter whose storage it is, through a chain of ties.
+inline std::string OwnerName(const std::vector<ParamSpec>& specs,
+                             const ParamSpec& spec) {
+  std::string name = spec.tied_to.empty() ? spec.name : spec.tied_to;
+  for (size_t p = specs.size(); p-- > 0;) {
+    const bool tied = !specs[p].tied_to.empty();
+    if (specs[p].name == name && tied) name = specs[p].tied_to;
+  }
+  return name;
+}
+
+// Ties `tie` to an earlier parameter, or to what that is tied to.
+inline void Tie(const std::vector<ParamSpec>& specs, Dice& dice,
+                ParamSpec* tie) {
+  const ParamSpec& other = specs[dice.Int(0, int(specs.size()) - 1)];
+  const std::string owner = OwnerName(specs, other);
+  const auto shares = [&](const ParamSpec& spec) {
+    return OwnerName(specs, spec) == owner;
+  };
+  if (std::count_if(specs.begin(), specs.end(), shares) >= kMostSharers) return;
+  ParamSpec tied = other;
+  tied.name = tie->name;
+  tied.layer = tie->layer;
+  tied.gather_group = tie->gather_group;
+  tied.tied_to = dice.OneIn(2) ? owner : other.name;
+  *tie = std::move(tied);
+}
+
+// Some join the second group by their names, if any can.
+inline void JoinByPattern(RandomCase* c) {
+  std::vector<ParamGroup>& groups = c->options.groups;
+  const auto joins = [](const ParamSpec& spec) {
+    return spec.tied_to.empty() && absl::StrContains(spec.name, ".t1");
+  };
+  if (groups.size() < 2 ||
+      std::none_of(c->specs.begin(), c->specs.end(), joins)) {
+    return;
+  }
+  groups[1].patterns = {"layer*.t1*"};
+  for (ParamSpec& spec : c->specs) spec.group = -1;
+}
+
+inline void DrawModel(Dice& dice, RandomCase* c) {
+  const std::vector<DType> dtypes = RandomDTypes(dice);
+  const bool tiny = c->ranks > 7 || dice.OneIn(5);
+  const int layers = dice.Int(0, tiny ? 1 : 3);
+  const int ties = dice.Of({6, 6, 3, 2});
+  const bool own_groups = c->options.stage == 3 && dice.OneIn(3);
+  for (int layer = -1; layer <= layers; ++layer) {
+    const int tensors = dice.Int(layer == layers ? 0 : 1, 4);
+    for (int t = 0; t < tensors; ++t) {
+      ParamSpec spec = RandomSpec(dice, tiny);
+      spec.layer = layer == layers ? -1 : layer;
+      spec.name = absl::StrCat("layer", layer, ".t", t);
+      spec.dtype = dtypes[dice.Bits() % dtypes.size()];
+      spec.group = dice.Int(0, int(c->options.groups.size()) - 1);
+      spec.frozen = dice.OneIn(10);
+      spec.expert = c->slices() > 1 && dice.OneIn(2);
+      if (own_groups) spec.gather_group = dice.Of({-1, 0, 1, 7, 100});
+      if (dice.OneIn(ties) && !c->specs.empty()) Tie(c->specs, dice, &spec);
+      c->specs.push_back(std::move(spec));
+    }
+  }
+  c->specs[0].frozen = false;  // One at least is trained.
+  for (ParamSpec& spec : c->specs) {
+    if (OwnerName(c->specs, spec) == c->specs[0].name) spec.frozen = false;
+  }
+  if (dice.OneIn(3)) JoinByPattern(c);
+}
+
+inline void DrawGroups(Dice& dice, RandomCase* c) {
+  OptimizerOptions& o = c->options;
+  const int ranks = c->ranks;
+  std::vector<int> divisors;
+  for (int d = 1; d <= ranks; ++d) {
+    if (ranks % d == 0) divisors.push_back(d);
+  }
+  if (ranks > 1 && dice.OneIn(3)) {
+    o.shard_ranks = divisors[dice.Bits() % divisors.size()];
+    std::vector<int> slices;
+    for (int s : divisors) {
+      if (ranks / s % o.shard_ranks == 0) slices.push_back(s);
+    }
+    o.expert_slices = slices[dice.Bits() % slices.size()];
+  }
+}
+
+inline void DrawFormats(Dice& dice, RandomCase* c) {
+  OptimizerOptions& o = c->options;
+  bool fp16 = false;
+  for (const ParamSpec& spec : c->specs) {
+    fp16 = fp16 || spec.dtype == DType::kFloat16;
+  }
+  const MasterFormat none = MasterFormat::kNone, full = MasterFormat::kFloat32;
+  o.master = fp16 ? dice.Of({none, full})
+                  : dice.Of({none, full, MasterFormat::kRemainder16,
+                             MasterFormat::kRemainder8});
+  o.state = dice.Of({StateFormat::kFloat32, StateFormat::kFloat32,
+                     StateFormat::kBFloat16, StateFormat::kInt8});
+  // What is rounded at random is seeded by a parameter's place in the model,
+  // which experts do not keep on one rank.
+  if (c->slices() > 1) {
+    if (o.master == none) o.master = full;
+    if (o.state == StateFormat::kBFloat16) o.state = StateFormat::kInt8;
+  }
+  o.gradient_wire = dice.Of({DType::kFloat32, DType::kBFloat16});
+  o.weight_wire = dice.Of({DType::kFloat32, DType::kBFloat16});
+}
+
+inline void DrawOptions(Dice& dice, RandomCase* c) {
+  OptimizerOptions& o = c->options;
+  const Algorithm mini = Algorithm::kAdamMini;
+  o.algorithm = dice.Of({mini, mini, Algorithm::kAdamW, Algorithm::kSgd});
+  if (dice.OneIn(2)) {
+    o.groups.emplace_back();
+    o.groups.back().name = "other";
+    o.groups.back().weight_decay = 0;
+    o.groups.back().beta1 = 0.8;
+    if (dice.OneIn(2)) o.groups.back().algorithm = Algorithm::kAdamW;
+  }
+  o.stage = dice.Int(1, 3);
+  o.memory = o.stage == 3 ? MemoryForm::kFlat
+                          : dice.Of({MemoryForm::kExternal, MemoryForm::kFlat});
+  o.reduction = dice.Of({Reduction::kSum, Reduction::kMean});
+  o.micro_steps = dice.Of({1, 1, 2, 3});
+  o.max_grad_norm = dice.Of({0.0, 0.0, 0.05, 1e6});
+  o.max_grad_value = dice.Of({0.0, 0.0, 0.0, 0.01});
+  o.check_finite = !dice.OneIn(4);
+  o.non_finite =
+      dice.Of({NonFiniteGradients::kError, NonFiniteGradients::kSkip});
+  o.skip_above_grad_norm = dice.Of({0.0, 0.0, 0.0, 0.2});
+  o.absent_gradients =
+      dice.Of({AbsentGradients::kError, AbsentGradients::kSkip});
+  o.prefetch = dice.Int(0, 2);
+  o.bucket_bytes = dice.Of({0, 0, 4, 100, 700, 2000});
+  DrawGroups(dice, c);
+}
+
+// Which of a parameter's gradients are given. Stage 3 and experts: all or none.
+inline std::vector<std::vector<char>> DrawGiven(Dice& dice, const RandomCase& c,
+                                                int p) {
+  const OptimizerOptions& o = c.options;
+  std::vector<std::vector<char>> given(o.micro_steps,
+                                       std::vector<char>(c.ranks, 1));
+  const bool kept = o.absent_gradients == AbsentGradients::kError;
+  if (!dice.OneIn(kept ? 40 : 5)) return given;
+  const bool alike = o.stage == 3 || c.specs[p].expert || dice.OneIn(2);
+  for (auto& ranks : given) {
+    for (char& rank : ranks) rank = alike ? 0 : char(dice.Int(0, 1));
+  }
+  return given;
+}
+
+inline void DrawBad(Dice& dice, const RandomCase& c, RandomStep* step) {
+  const int bad = dice.Of({1, 1, 2, 4});
+  for (int i = 0; i < bad; ++i) {
+    const int param = dice.Int(0, int(c.specs.size()) - 1);
+    if (c.specs[param].frozen) continue;
+    step->bad.push_back({param, dice.Int(0, c.ranks - 1),
+                         dice.Int(0, c.options.micro_steps - 1),
+                         dice.Of({NAN, INFINITY, -INFINITY})});
+  }
+}
+
+inline void DrawStepOptions(Dice& dice, RandomStep* step) {
+  StepOptions& o = step->options;
+  o.learning_rate = dice.Of({0.01, 0.003, 0.02});
+  if (dice.OneIn(8)) o.learning_rate = 0;
+  if (dice.OneIn(16)) o.learning_rate = dice.Of({double{NAN}, -0.01, 1e300});
+  o.loss_scale = std::ldexp(1.0, dice.Of({0, 0, 4, 10}));
+  // Beyond fp16, but for gradients of zero.
+  if (dice.OneIn(8)) o.loss_scale = std::ldexp(1.0, 29);
+  o.wait = dice.OneIn(2);
+  step->waiting = dice.Of(
+      {Waiting::kAll, Waiting::kByParam, Waiting::kLate, Waiting::kLateEach});
+}
+
+inline void DrawChanges(Dice& dice, const RandomCase& c, RandomStep* step) {
+  const auto any = [&] { return dice.Int(0, int(c.specs.size()) - 1); };
+  step->gathers_before = c.options.stage == 3 && dice.OneIn(3);
+  if (dice.OneIn(4)) step->state_of = any();
+  if (dice.OneIn(5)) step->set_param = any();
+  if (dice.OneIn(6)) {
+    step->set_group = dice.Int(0, int(c.options.groups.size()) - 1);
+    step->group = c.options.groups[step->set_group];
+    step->group.weight_decay = dice.Of({0.0, 0.05, 0.2});
+    step->group.learning_rate_scale = dice.Of({0.0, 0.5, 1.0, 2.0});
+    step->group.beta2 = dice.Of({0.9, 0.95, 0.99});
+  }
+  step->broadcast = dice.OneIn(8);
+  step->spoils = dice.OneIn(2);
+  if (dice.OneIn(3)) step->watched = any();
+}
+
+// One step in `spoiled` has what is not finite.
+inline RandomStep DrawStep(Dice& dice, const RandomCase& c, int spoiled) {
+  RandomStep step;
+  DrawStepOptions(dice, &step);
+  step.order_seed = dice.Bits();
+  for (int p = 0; p < int(c.specs.size()); ++p) {
+    step.given.push_back(DrawGiven(dice, c, p));
+  }
+  if (dice.OneIn(spoiled)) DrawBad(dice, c, &step);
+  step.mixes_micro_steps = dice.OneIn(3);
+  step.threads = dice.Of({1, 1, 2, 3});
+  DrawChanges(dice, c, &step);
+  return step;
+}
+
+}  // namespace internal
+
+inline RandomCase DrawCase(uint64_t seed) {
+  Dice dice(seed);
+  RandomCase c;
+  c.ranks = dice.OneIn(8) ? dice.Of({8, 12}) : dice.Int(1, 7);
+  internal::DrawOptions(dice, &c);
+  internal::DrawModel(dice, &c);
+  internal::DrawFormats(dice, &c);
+  c.uses_homes = dice.OneIn(2);
+  c.streams =
+      dice.Of({CallerStreams::kNone, CallerStreams::kNone, CallerStreams::kNone,
+               CallerStreams::kOne, CallerStreams::kOnePerParam,
+               CallerStreams::kAnyOfThree});
+  c.walks_forward = dice.OneIn(2);
+  c.gathers_oddly = dice.OneIn(2);
+  c.just_fits_budget = c.options.stage == 3 && dice.OneIn(2);
+  c.delays = dice.OneIn(3) ? uint32_t(dice.Int(1, 1000)) : 0;
+  const int steps = dice.Int(2, 5);
+  const int spoiled = dice.Of({6, 6, 3, 1});
+  for (int s = 0; s < steps; ++s) {
+    c.steps.push_back(internal::DrawStep(dice, c, s + 1 < steps ? spoiled : 6));
+  }
+  return c;
+}
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_TESTS_SUPPORT_RANDOM_DRAW_H_
