@@ -1,6 +1,7 @@
 // The second half of a step: kernels and the weights' way back.
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -203,16 +204,21 @@ absl::Status StepPipeline::UpdateAll(const StepOptions& options) {
 absl::Status StepPipeline::WaitParam(int param, Stream stream) {
   ZEROMINI_RETURN_IF_ERROR(broken());
   const PlannedParam& given = plan_.params[param];
-  const int bucket =
-      given.tied_to >= 0 ? plan_.params[given.tied_to].bucket : given.bucket;
+  const int owner = given.tied_to >= 0 ? given.tied_to : param;
+  const PlannedParam& owning = plan_.params[owner];
+  const int bucket = owning.bucket;
   if (bucket < 0) return absl::OkStatus();
   Event done;
   if (options_.stage == 3) {
     std::lock_guard<std::mutex> lock(fire_mutex_);
-    if (store_.weights(given.tied_to >= 0 ? given.tied_to : param) == nullptr) {
+    if (store_.weights(owner) == nullptr) {
+      const std::string tie = owner == param
+                                  ? ""
+                                  : absl::StrCat(", that of '", owning.name,
+                                                 "', which it is tied to");
       return absl::FailedPreconditionError(absl::StrCat(
           "parameter '", given.name, "' is not gathered (gather group ",
-          given.gather_group, ")"));
+          owning.gather_group, tie, ")"));
     }
     done = weights_.gathered(
         plan_.params[plan_.buckets[bucket].params.front()].gather_group);

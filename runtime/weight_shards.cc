@@ -122,7 +122,9 @@ absl::StatusOr<WeightShards::Group*> WeightShards::Find(int group) {
   const auto found = by_id_.find(group);
   if (found != by_id_.end()) return &found->second;
   return absl::InvalidArgumentError(
-      absl::StrCat("no parameter is in gather group ", group));
+      absl::StrCat("no parameter is in gather group ", group,
+                   " that is gathered: frozen ones are whole, and tied ones "
+                   "come with what they are tied to"));
 }
 
 absl::Status WeightShards::CheckGather(int group) {

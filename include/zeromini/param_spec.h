@@ -70,7 +70,9 @@ struct ParamSpec {
   DType dtype = DType::kFloat32;
   BlockRule rule;
   int layer = -1;  // Transformer layer; -1: from the name, if it has one.
-  int gather_group = -1;  // ZeRO-3: gathered together. -1: as `layer`.
+  // ZeRO-3: gathered together. -1: as `layer`. What is tied is gathered with
+  // what it is tied to, and what is frozen is whole.
+  int gather_group = -1;
   // Index into OptimizerOptions::groups; -1: the first group that has a
   // pattern or a predicate that matches, else group 0.
   int group = -1;

@@ -216,6 +216,26 @@ TEST(ShardedWeightsTest, AreNothingToGatherBelowStageThree) {
   });
 }
 
+TEST(ShardedWeightsTest, ThatAreTiedAreNamedWithTheGroupThatBringsThem) {
+  TrainingCase c = FourLayers(2);
+  c.specs.push_back(Spec("head", {24, 32}, BlockRule::Rows(), 7));
+  c.specs.back().tied_to = "embedding";
+  OnOptimizers(c, [&](Optimizer& optimizer, Replica&) {
+    EXPECT_THAT(
+        optimizer.WaitParam(5),
+        StatusIs(absl::StatusCode::kFailedPrecondition,
+                 HasSubstr("'head' is not gathered (gather group -1, that of "
+                           "'embedding', which it is tied to)")));
+    EXPECT_THAT(optimizer.Gather(7),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("no parameter is in gather group 7 that is "
+                                   "gathered: frozen ones are whole, and tied "
+                                   "ones come with what they are tied to")));
+    ASSERT_OK(optimizer.Gather(-1));
+    ASSERT_OK(optimizer.WaitParam(5));
+  });
+}
+
 TEST(ShardedWeightsTest, OfAnUnknownGroupAreRefused) {
   OnOptimizers(FourLayers(2), [&](Optimizer& optimizer, Replica&) {
     EXPECT_THAT(optimizer.Gather(9),
