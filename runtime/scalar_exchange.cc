@@ -4,13 +4,16 @@
 #include <cmath>
 #include <limits>
 
+#include "zeromini/internal/scalar_words.h"
+
 namespace zeromini {
 namespace {
 
 constexpr int kLimbs = ExactSum::kLimbs;
 constexpr int kAgreement = kLimbs;
-constexpr int kFirstParam = kLimbs + 1;
-constexpr int kSplitWords = kLimbs + 1;
+constexpr int kFirstParam = kStepWords;
+static_assert(kStepWords == kLimbs + 1);
+static_assert(kSplitBlockWords == kLimbs + 1);
 constexpr int64_t kNotFinite = int64_t{1} << 32;
 constexpr int64_t kNan = kNotFinite;
 
@@ -18,13 +21,12 @@ constexpr int64_t kNan = kNotFinite;
 
 ScalarExchange::ScalarExchange(int params, int splits)
     : params_(params),
-      words_(static_cast<size_t>(kFirstParam + params + splits * kSplitWords),
-             0) {}
+      words_(static_cast<size_t>(ScalarWords(params, splits)), 0) {}
 
 int64_t ScalarExchange::ParamAt(int param) const { return kFirstParam + param; }
 
 int64_t ScalarExchange::SplitAt(int split) const {
-  return kFirstParam + params_ + int64_t{split} * kSplitWords;
+  return kFirstParam + params_ + int64_t{split} * kSplitBlockWords;
 }
 
 void ScalarExchange::Clear() {

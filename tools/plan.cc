@@ -18,6 +18,7 @@
 #include "tools/files/terminal.h"
 #include "tools/scaled_preset.h"
 #include "tools/verbs.h"
+#include "zeromini/internal/scalar_words.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
@@ -55,7 +56,7 @@ constexpr char kFormulas[] =
     "step_bytes_per_rank:\n"
     "  gradients, weights  (N-1)/N * 4*elements on the wire\n"
     "  padding             (N-1) * 4*segments of both, less the two above\n"
-    "  scalars             2(N-1)/N * 8*(21 + parameters + 20*split blocks)\n"
+    "  scalars             2(N-1)/N * 8*(21 + parameters + 21*split blocks)\n"
     "At stage 3 weights are gathered a second time for backward, which the\n"
     "trainer's passes cause and this table leaves out.";
 
@@ -186,8 +187,9 @@ Json StepBytesPerRank(const Plan& plan, const Sums& sums) {
   };
   const int64_t gradients = share(kFloatBytes * sums.wire_elements);
   const int64_t weights = share(kFloatBytes * sums.elements);
-  const int64_t scalars = static_cast<int64_t>(
-      8 * (21 + plan.params.size() + 20 * plan.split_blocks.size()));
+  const int64_t scalars =
+      8 * ScalarWords(static_cast<int64_t>(plan.params.size()),
+                      static_cast<int64_t>(plan.split_blocks.size()));
   Json bytes;
   bytes["gradients"] = gradients;
   bytes["weights"] = weights;

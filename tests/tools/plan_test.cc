@@ -1,9 +1,14 @@
 // zeromini plan, as a user runs it.
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "gmock/gmock.h"
+#include "support/run_ranks.h"
+#include "support/status_matchers.h"
 #include "tests/support/program_run.h"
+#include "zeromini/optimizer.h"
 
 namespace zeromini {
 namespace {
@@ -46,6 +51,60 @@ TEST_F(PlanVerbTest, TakesTheHeadDimensionOfAConfig) {
   EXPECT_EQ(ran.json[0]["blocks"]["head"], 4 + 2);
   // Embedding, head, values, output, MLP.
   EXPECT_EQ(ran.json[0]["blocks"]["row"], 2 * 300 + 64 + 64 + 2 * 160 + 64);
+}
+
+// The model of kWideHeads.
+std::vector<ParamSpec> WideHeads(std::vector<std::vector<float>>& weights) {
+  const std::string layer = "model.layers.0.";
+  const std::vector<std::pair<std::string, std::vector<int64_t>>> shapes = {
+      {"model.embed_tokens.weight", {300, 64}},
+      {layer + "input_layernorm.weight", {64}},
+      {layer + "self_attn.q_proj.weight", {128, 64}},
+      {layer + "self_attn.k_proj.weight", {64, 64}},
+      {layer + "self_attn.v_proj.weight", {64, 64}},
+      {layer + "self_attn.o_proj.weight", {64, 128}},
+      {layer + "post_attention_layernorm.weight", {64}},
+      {layer + "mlp.gate_proj.weight", {160, 64}},
+      {layer + "mlp.up_proj.weight", {160, 64}},
+      {layer + "mlp.down_proj.weight", {64, 160}},
+      {"model.norm.weight", {64}},
+      {"lm_head.weight", {300, 64}}};
+  std::vector<ParamSpec> specs;
+  for (const auto& [name, shape] : shapes) {
+    ParamSpec& spec = specs.emplace_back();
+    spec.name = name;
+    spec.shape = shape;
+    weights.emplace_back(shape[0] * (shape.size() > 1 ? shape[1] : 1), 1.0f);
+    spec.data = weights.back().data();
+  }
+  return specs;
+}
+
+TEST_F(PlanVerbTest, PlansTheScalarBytesThatAStepSends) {
+  const Ran ran = Run(
+      absl::StrCat("plan --config ", Config(kWideHeads),
+                   " --ranks 16 --value-blocks whole --optimizer adam-mini"));
+  ASSERT_EQ(ran.exit_code, 0) << ran.error;
+  EXPECT_GT(ran.json[0]["split_blocks"], 0);
+  const nlohmann::json& planned = ran.json[0]["step_bytes_per_rank"];
+  RunRanks(16, [&](int /*rank*/, Communicator& group) {
+    std::vector<std::vector<float>> weights;
+    const std::vector<ParamSpec> specs = WideHeads(weights);
+    OptimizerOptions options;
+    options.value_blocks = ValueBlocks::kWhole;
+    options.model = {64, 4, 2, 32};
+    options.groups = {ParamGroup()};
+    ASSERT_OK_AND_ASSIGN(const auto optimizer,
+                         Optimizer::Create(options, specs, group));
+    for (int i = static_cast<int>(specs.size()) - 1; i >= 0; --i) {
+      ASSERT_OK(optimizer->GradReady(i, weights[i].data()));
+    }
+    ASSERT_OK_AND_ASSIGN(const StepReport report,
+                         optimizer->Step({/*learning_rate=*/0.1, true}));
+    EXPECT_EQ(planned["scalars"],
+              report.traffic[static_cast<int>(Purpose::kScalars)].bytes);
+    ASSERT_OK(optimizer->Close());
+  });
 }
 
 TEST_F(PlanVerbTest, PlansAConfigAsItsPreset) {
