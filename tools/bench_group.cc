@@ -124,6 +124,7 @@ int RunOnMpi(const std::string& verb, const GroupFlags& flags,
                            "; --comm threads needs no MPI"));
     return ExitCodeOf(session.status());
   }
+  JoinJob();
   const int rank = (*session)->rank();
   const int ranks = (*session)->size();
   std::unique_ptr<RawMpi> mpi;

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -16,6 +17,8 @@ namespace {
 
 // Ends the watcher; the kernel never sends it by itself.
 constexpr int kEnd = SIGUSR2;
+
+std::atomic<bool> joined = false;
 
 sigset_t Watched() {
   sigset_t set;
@@ -61,9 +64,12 @@ pid_t Launcher() {
 
 }  // namespace
 
+void JoinJob() { joined = true; }
+
 int TellLauncher(int exit_code) {
   constexpr unsigned kPeersTurn = 2;  // Seconds.
-  if (exit_code == 0 || !SurvivorsLive()) return exit_code;
+  // mpirun may have started a script that runs us, and go on after us.
+  if (exit_code == 0 || !joined || !SurvivorsLive()) return exit_code;
   const pid_t launcher = Launcher();
   if (launcher == 0) return exit_code;
   std::fflush(nullptr);

@@ -10,6 +10,7 @@
 #include "tools/agree_on.h"
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
+#include "tools/last_words.h"
 #include "tools/rank_threads.h"
 #include "tools/replay_rank.h"
 #include "tools/timeout_flag.h"
@@ -120,6 +121,7 @@ int ReplayOnMpi(const ReplayOptions& options) {
     outcome.summary = session.status();
     return Report(options, outcome);
   }
+  JoinJob();
   outcome.reports = (*session)->rank() == 0;
   auto world = (*session)->World(GroupOptionsFor(options));
   if (!world.ok()) {

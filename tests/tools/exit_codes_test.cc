@@ -139,6 +139,19 @@ TEST_P(ExitCodesTest, OneForAFullStdout) {
   EXPECT_THAT(Contents(error_), HasSubstr("stdout: cannot be written"));
 }
 
+TEST(JobTest, AProgramThatIsNoRankDoesNotEndTheJobThatRunsIt) {
+  if (ZEROMINI_MPIEXEC[0] == '\0') GTEST_SKIP() << "there is no MPI here";
+  const std::string done =
+      testing::TempDir() + "job_test." + std::to_string(getpid());
+  const int status = std::system(
+      absl::StrCat("timeout 60 ", ZEROMINI_MPIEXEC, " --enable-recovery -n 1 ",
+                   "bash -c '", ZEROMINI_PROGRAM,
+                   " plan --speed 9; sleep 3; touch ", done, "' 2>/dev/null")
+          .c_str());
+  EXPECT_EQ(status, 0);
+  EXPECT_TRUE(fs::remove(done));
+}
+
 INSTANTIATE_TEST_SUITE_P(All, ExitCodesTest, testing::ValuesIn(kVerbs),
                          [](const auto& test) { return test.param.name; });
 

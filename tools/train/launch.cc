@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -62,6 +63,7 @@ absl::StatusOr<LaunchedGroup> LaunchedGroup::Start(
       return world != nullptr ? world->in_flight() : "in no group";
     });
     ZEROMINI_ASSIGN_OR_RETURN(group.session_, MpiSession::Start());
+    JoinJob();
     ZEROMINI_ASSIGN_OR_RETURN(group.communicator_,
                               group.session_->World(group_options));
     *made = group.communicator_.get();
@@ -74,6 +76,12 @@ absl::StatusOr<LaunchedGroup> LaunchedGroup::Start(
     return check;
   }
   return group;
+}
+
+std::string OfRank(int rank, absl::string_view message) {
+  const std::string prefix = absl::StrCat("rank ", rank, ": ");
+  return absl::StartsWith(message, prefix) ? std::string(message)
+                                           : absl::StrCat(prefix, message);
 }
 
 absl::Status SumOverRanks(int64_t* values, int count, Communicator& group) {

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "tools/last_words.h"
 #include "zeromini/group.h"
@@ -51,6 +52,9 @@ class LaunchedGroup {
   std::unique_ptr<Communicator> communicator_;
   std::unique_ptr<LastWords> last_words_;  // About the communicator.
 };
+
+// `message` behind "rank N: ", which it may begin with already.
+std::string OfRank(int rank, absl::string_view message);
 
 // Sums over the ranks, in place; returns when done.
 absl::Status SumOverRanks(int64_t* values, int count, Communicator& group);
