@@ -105,16 +105,31 @@ absl::Status MpiWatch::Free() {
   std::lock_guard<std::mutex> lock(telling_);
   if (freed_) return absl::OkStatus();
   freed_ = true;
+  // MPI keeps a communicator while any of its requests has not been completed
+  // by us. What was sent is small and its receivers are here, so they are done.
+  const auto start = Clock::now();
+  for (Patience patience(timeout_); !ForgetSent();) {
+    if (patience.IsOver()) {
+      return absl::DeadlineExceededError(
+          "mpi: what was sent to other ranks does not leave");
+    }
+    GiveWay(Clock::now() - start);
+  }
   return FromMpi(MPI_Comm_free(&comm_), "MPI_Comm_free");
 }
 
-void MpiWatch::Send(const Notice& notice, absl::Span<const int> ranks) {
+bool MpiWatch::ForgetSent() {
   sending_.remove_if([](Sending& sending) {
     int done = 0;
     MPI_Testall(static_cast<int>(sending.requests.size()),
                 sending.requests.data(), &done, MPI_STATUSES_IGNORE);
     return done != 0;
   });
+  return sending_.empty();
+}
+
+void MpiWatch::Send(const Notice& notice, absl::Span<const int> ranks) {
+  ForgetSent();
   Sending& sending = sending_.emplace_back(Sending{notice, {}});
   const int bytes = notice.kind == kBroken ? sizeof(Notice) : kBytesBeforeText;
   for (int rank : ranks) {

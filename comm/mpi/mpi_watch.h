@@ -104,7 +104,8 @@ class MpiWatch {
   void Take(const Notice& notice, int source);
   bool MayCallMpi() const;  // This thread, now.
   void Tell();              // Sends broken() to all, once.
-  // Requires telling_.
+  // The two require telling_. True if all that was sent is on its way.
+  bool ForgetSent();
   void Send(const Notice& notice, absl::Span<const int> ranks);
 
   const absl::Duration timeout_;

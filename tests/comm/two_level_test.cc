@@ -1,6 +1,8 @@
 // Exchanges between ranks on several hosts, which GroupOptions::hosts makes of
 // one machine.
 
+#include <mpi.h>
+
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -219,6 +221,29 @@ TEST(TwoLevelTest, AHostSendsItsShareOfThePayloadOnce) {
       }
     }
   });
+}
+
+// The numbers of the next two: MPI takes the lowest that is free, and a group
+// makes two.
+std::vector<int> NextCommunicators() {
+  std::vector<MPI_Comm> next(2, MPI_COMM_NULL);
+  std::vector<int> numbers;
+  for (MPI_Comm& comm : next) {
+    MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+    numbers.push_back(static_cast<int>(MPI_Comm_c2f(comm)));
+  }
+  for (MPI_Comm& comm : next) MPI_Comm_free(&comm);
+  return numbers;
+}
+
+TEST(TwoLevelTest, AClosedGroupLeavesNoCommunicatorWithMessagesOutstanding) {
+  const std::vector<int> before = NextCommunicators();
+  for (int round = 0; round < 5; ++round) {
+    OnEveryHostMap([](Communicator& group, const HostMap&) {
+      EXPECT_OK(group.Barrier());
+    });
+  }
+  EXPECT_EQ(NextCommunicators(), before);
 }
 
 TEST(TwoLevelTest, HostsThatDisagreeOrJoinNothingAreRefused) {
