@@ -67,6 +67,7 @@ absl::StatusOr<std::shared_ptr<Endpoint>> MpiEndpoint::Split(int color,
     int host;
   };
   MpiSetup setup(timeout());
+  setup.ListenTo(link_->shared_watch());
   ZEROMINI_ASSIGN_OR_RETURN(
       const std::vector<Origin> origins,
       setup.AllGather(child, Origin{link_->members()[rank()], link_->host()}));

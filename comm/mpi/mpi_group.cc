@@ -186,6 +186,7 @@ absl::StatusOr<Wrapped> Wrap(MPI_Comm original, const GroupOptions& options) {
   auto watch = std::make_shared<MpiWatch>(
       notices, MpiWatch::Hosts{*hosts, std::move(names)}, options.timeout,
       AnyThread());
+  setup.ListenTo(watch);
   ZEROMINI_RETURN_IF_ERROR(watch->Connect());
   std::vector<int> members(all.size());
   std::iota(members.begin(), members.end(), 0);

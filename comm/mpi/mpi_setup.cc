@@ -17,14 +17,26 @@ absl::Status MpiSetup::Finish(MPI_Request* request) {
     int done = 0;
     ZEROMINI_RETURN_IF_ERROR(
         FromMpi(MPI_Test(request, &done, MPI_STATUS_IGNORE), "MPI_Test"));
-    if (done != 0) return absl::OkStatus();
-    if (patience_.IsOver()) {
-      return absl::DeadlineExceededError(
-          absl::StrCat("mpi: not all ranks wrapped the communicator within ",
-                       absl::FormatDuration(timeout_)));
+    if (done != 0) {
+      all_came_ = true;
+      return absl::OkStatus();
     }
+    if (watch_ != nullptr) ZEROMINI_RETURN_IF_ERROR(watch_->Look());
+    if (patience_.IsOver()) return GiveUp();
     GiveWay(std::chrono::steady_clock::now() - start);
   }
+}
+
+absl::Status MpiSetup::GiveUp() const {
+  const char* what =
+      all_came_ || watch_ != nullptr
+          ? "mpi: not all ranks went on making the group within "
+          : "mpi: not all ranks wrapped the communicator within ";
+  const absl::Status why = absl::DeadlineExceededError(
+      absl::StrCat(what, absl::FormatDuration(timeout_)));
+  if (watch_ == nullptr) return why;
+  watch_->Break(why);
+  return watch_->error();
 }
 
 absl::StatusOr<MPI_Comm> MpiSetup::Duplicate(MPI_Comm comm) {

@@ -5,11 +5,14 @@
 
 #include <mpi.h>
 
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "comm/mpi/mpi_watch.h"
 #include "comm/patience.h"
 
 namespace zeromini {
@@ -37,11 +40,18 @@ class MpiSetup {
     return all;
   }
 
+  // From here on a wait ends when `watch` hears of a failure, and one that is
+  // given up breaks it.
+  void ListenTo(std::shared_ptr<MpiWatch> watch) { watch_ = std::move(watch); }
+
  private:
   absl::Status AllGatherBytes(MPI_Comm comm, const void* mine, void* all,
                               int bytes);
   absl::Status Finish(MPI_Request* request);
+  absl::Status GiveUp() const;
 
+  std::shared_ptr<MpiWatch> watch_;
+  bool all_came_ = false;  // To the first of the calls.
   const absl::Duration timeout_;
   Patience patience_;
 };

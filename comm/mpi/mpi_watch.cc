@@ -91,10 +91,11 @@ absl::Status MpiWatch::Connect() {
     if (patience.IsOver()) {
       lost_a_rank_ = true;
       const std::vector<int> ranks = missing();
-      return absl::DeadlineExceededError(absl::StrCat(
+      Break(absl::DeadlineExceededError(absl::StrCat(
           "mpi: rank ", rank_, " (host ", hosts_.names[rank_],
           ") could not be connected with ", DescribeRanks(ranks), " (",
-          HostsOf(ranks), ") within ", absl::FormatDuration(timeout_)));
+          HostsOf(ranks), ") within ", absl::FormatDuration(timeout_))));
+      return error();
     }
     GiveWay(Clock::now() - start);
   }
