@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -56,6 +57,20 @@ class Unlinked {
   const std::string name_;
 };
 
+// An errno. In pieces, for a signal undoes the one it comes in: a profiler's
+// come often.
+int Reserve(int file, int64_t begin, int64_t bytes) {
+  constexpr int64_t kPiece = 64 * kPage;
+  for (int64_t done = 0; done < bytes;) {
+    const int64_t piece = std::min(kPiece, bytes - done);
+    const int error = posix_fallocate(file, begin + done, piece);
+    if (error == EINTR) continue;
+    if (error != 0) return error;
+    done += piece;
+  }
+  return 0;
+}
+
 }  // namespace
 
 HostWindow::HostWindow(int index, int size, int64_t bytes)
@@ -68,7 +83,11 @@ int HostWindow::Offer(std::string* name) {
   const OpenFile file(
       shm_open(name->c_str(), O_CREAT | O_EXCL | O_RDWR, S_IRUSR | S_IWUSR));
   if (file.get() < 0) return errno;
-  return ftruncate(file.get(), size_ * stride_) == 0 ? 0 : errno;
+  int failed = 0;
+  do {
+    failed = ftruncate(file.get(), size_ * stride_);
+  } while (failed != 0 && errno == EINTR);
+  return failed == 0 ? 0 : errno;
 }
 
 int HostWindow::Take(const std::string& name) {
@@ -76,7 +95,7 @@ int HostWindow::Take(const std::string& name) {
   if (file.get() < 0) return errno;
   // Now, for later it would be SIGBUS. Each rank its own part, so that it lies
   // in the memory next to it.
-  const int error = posix_fallocate(file.get(), index_ * stride_, stride_);
+  const int error = Reserve(file.get(), index_ * stride_, stride_);
   if (error != 0) return error;
   void* memory = mmap(nullptr, size_ * stride_, PROT_READ | PROT_WRITE,
                       MAP_SHARED, file.get(), 0);

@@ -1,6 +1,7 @@
 #include "comm/mpi/mpi_link.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <utility>
 
@@ -32,7 +33,10 @@ void WarnOfNoWindow(const std::vector<int>& alone, int64_t bytes, int error) {
       absl::StrCat("mpi: ", DescribeRanks(alone), " share no memory (",
                    std::strerror(error), "; ", bytes,
                    " bytes a rank in /dev/shm) and exchange by messages, which "
-                   "is slower. Make /dev/shm larger: docker's --shm-size"));
+                   "is slower",
+                   error == ENOSPC
+                       ? ". Make /dev/shm larger: docker's --shm-size"
+                       : ""));
 }
 
 }  // namespace

@@ -24,8 +24,8 @@ struct GroupOptions {
   absl::Duration timeout = absl::Minutes(10);
 
   // Which host each rank is on, any numbers, one per rank and equal on all
-  // ranks. Empty: as MPI's processor names say. It may split a host, for tests
-  // or for NUMA domains, never join two. Read by MPI groups only.
+  // ranks. Empty: as machines are, whatever their names. It may split a host,
+  // for tests or for NUMA domains, never join two. Read by MPI groups only.
   std::vector<int> hosts;
 
   // Makes each rank's communication stream. Tests put delayed streams here;

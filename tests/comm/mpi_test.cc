@@ -1,11 +1,35 @@
 #include "zeromini/mpi.h"
 
+#include <fcntl.h>
+
+#include <atomic>
+#include <cerrno>
+#include <memory>
+#include <string>
 #include <vector>
 
+#include "comm/mpi/mpi_setup.h"
+#include "comm/mpi/mpi_watch.h"
 #include "tests/comm/conformance.h"
 #include "tests/support/delayed_stream.h"
 #include "tests/support/mpi_session.h"
 #include "tests/support/status_matchers.h"
+
+namespace {
+
+// How often posix_fallocate() fails, and with what; it is the program's own.
+std::atomic<int> failures = 0;
+std::atomic<int> failure = 0;
+
+}  // namespace
+
+extern "C" int posix_fallocate(int file, off_t offset, off_t bytes) {
+  if (failures > 0) {
+    --failures;
+    return failure;
+  }
+  return fallocate(file, 0, offset, bytes) == 0 ? 0 : errno;
+}
 
 namespace zeromini {
 namespace {
@@ -118,6 +142,73 @@ TEST(MpiTest, ACloseGivesBackAllCommunicatorsThatAWrapMade) {
   MPI_Comm_delete_attr(original, key);
   MPI_Comm_free_keyval(&key);
   MPI_Comm_free(&original);
+}
+
+// Of an exchange, what did not go through shared memory.
+int64_t BytesBetweenHosts(Communicator& group) {
+  std::vector<int64_t> data(1000, 1);
+  EXPECT_OK(
+      group.AllReduce(data.data(), 1000, DType::kInt64, ReduceOp::kSum, {}));
+  EXPECT_OK(conformance::Drain(group));
+  return group.level_traffic()[int(Purpose::kControl)].between_hosts;
+}
+
+TEST(MpiTest, ASignalWhileMemoryIsReservedCostsNoSharedMemory) {
+  if (TestSession().size() == 1) return;
+  failure = EINTR;
+  failures = 3;
+  ASSERT_OK_AND_ASSIGN(auto group, TestSession().World());
+  EXPECT_EQ(failures.exchange(0), 0);
+  EXPECT_EQ(BytesBetweenHosts(*group), 0);
+  EXPECT_OK(group->Close());
+}
+
+TEST(MpiTest, AWarningOfNoSharedMemoryAdvisesOnSizeOnlyWhereThatHelps) {
+  if (TestSession().size() == 1) return;
+  failure = EACCES;
+  failures = 1;
+  testing::internal::CaptureStderr();
+  const auto group = TestSession().World();
+  const std::string warning = testing::internal::GetCapturedStderr();
+  ASSERT_OK(group.status());
+  if (TestSession().rank() == 0) {
+    EXPECT_THAT(warning, HasSubstr("share no memory (Permission denied"));
+    EXPECT_THAT(warning, Not(HasSubstr("larger")));
+  }
+  EXPECT_GT(BytesBetweenHosts(**group), 0);
+  EXPECT_OK((*group)->Close());
+}
+
+TEST(MpiTest, ARankThatFailsWhileAGroupIsMadeIsHeardByThoseThatWaitForIt) {
+  const int size = TestSession().size();
+  if (size == 1) return;
+  MPI_Comm notices = MPI_COMM_NULL;
+  MPI_Comm copy = MPI_COMM_NULL;
+  MPI_Comm_dup(MPI_COMM_WORLD, &notices);
+  MPI_Comm_dup(MPI_COMM_WORLD, &copy);
+  constexpr absl::Duration kTimeout = absl::Seconds(20);
+  auto watch = std::make_shared<MpiWatch>(
+      notices,
+      MpiWatch::Hosts{std::vector<int>(size),
+                      std::vector<std::string>(size, "here")},
+      kTimeout, true);
+  MpiSetup setup(kTimeout);
+  setup.ListenTo(watch);
+  const bool fails = TestSession().rank() == 1;
+  if (fails) {
+    watch->Break(absl::AbortedError("no way to rank 7"));
+  } else {
+    EXPECT_THAT(
+        setup.AllGather(copy, 1),
+        StatusIs(absl::StatusCode::kAborted, HasSubstr("no way to rank 7")));
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+  // For the others still gather.
+  MpiSetup late(kTimeout);
+  if (fails) {
+    EXPECT_OK(late.AllGather(copy, 1));
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
 }
 
 TEST(MpiTest, RefusesAForeignHandleAndANullCommunicator) {
