@@ -263,8 +263,8 @@ class TorchOptimizer {
 // Gradients that are there are dropped.
 //
 // Left alone, hence neither moved nor broadcast, are frozen tensors that the
-// optimizer has no use for (another dtype, not contiguous, not on the host,
-// over a part of another), tensors without elements, and what
+// optimizer has no use for (another dtype, sparse, not contiguous, not on the
+// host, over a part of another), tensors without elements, and what
 // TorchAttachOptions::include leaves out.
 //
 // options.memory == kFlat moves the weights into the optimizer's memory; the
@@ -287,9 +287,9 @@ class TorchOptimizer {
 // parameters in each pass.
 //
 // InvalidArgument, naming the parameter: it requires a gradient and is not on
-// the host, not contiguous, not a dtype the optimizer knows; or its memory
-// overlaps another's and does not begin and end with it, be it a parameter's
-// or, with kFlat, a buffer's. `group` must outlive the result.
+// the host, not dense, not contiguous, not a dtype the optimizer knows; or its
+// memory overlaps another's and does not begin and end with it, be it a
+// parameter's or, with kFlat, a buffer's. `group` must outlive the result.
 absl::StatusOr<std::unique_ptr<TorchOptimizer>> AttachTorch(
     torch::nn::Module& module, const OptimizerOptions& options,
     Communicator& group, const TorchAttachOptions& attach = {});

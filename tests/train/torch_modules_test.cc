@@ -144,6 +144,61 @@ TEST(TorchModulesTest, WhatIsNotIncludedIsLeftAlone) {
   }
 }
 
+// A mask that is sparse beside a weight that is trained.
+struct Masked : torch::nn::Module {
+  explicit Masked(const torch::Tensor& sparse, bool trains = false) {
+    mask = register_parameter("mask", sparse, trains);
+    weight = register_parameter("weight", torch::zeros({4}));
+  }
+  torch::Tensor mask, weight;
+};
+
+std::vector<torch::Tensor> SparseTensors() {
+  return {torch::eye(4).to_sparse(), torch::eye(4).to_sparse_csr()};
+}
+
+TEST(TorchModulesTest, AFrozenSparseTensorIsLeftAloneIncludedOrNot) {
+  for (const torch::Tensor& sparse : SparseTensors()) {
+    for (bool included : {false, true}) {
+      for (const Form& form : kForms) {
+        auto group = Self();
+        Masked net(sparse);
+        std::vector<std::string> names;
+        TorchAttachOptions attach = Listing(&names);
+        attach.include = [&](const std::string& name, const torch::Tensor&) {
+          return included || name != "mask";
+        };
+        ASSERT_OK_AND_ASSIGN(auto sharded,
+                             AttachTorch(net, Sgd(form), *group, attach));
+        EXPECT_THAT(names, ElementsAre("weight"));
+        if (form.stage == 3) {
+          ASSERT_OK(sharded->Gather(-1));
+        }
+        net.weight.sum().backward();
+        EXPECT_OK(sharded->Step({1}));
+        EXPECT_EQ(net.mask.to_dense().sum().item<float>(), 4);
+      }
+    }
+  }
+}
+
+TEST(TorchModulesTest, ATrainedSparseTensorIsRefusedWithTheWayOut) {
+  for (const torch::Tensor& sparse : SparseTensors()) {
+    auto group = Self();
+    Masked net(sparse, true);
+    EXPECT_THAT(AttachTorch(net, Sgd(kForms[0]), *group),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr("'mask'"), HasSubstr("layout"),
+                               HasSubstr("include"))));
+    group = Self();
+    TorchAttachOptions attach;
+    attach.include = [](const std::string& name, const torch::Tensor&) {
+      return name != "mask";
+    };
+    EXPECT_OK(AttachTorch(net, Sgd(kForms[0]), *group, attach));
+  }
+}
+
 TEST(TorchModulesTest, WhatIsLeftOutIsSoUnderEachOfItsNames) {
   struct Twice : torch::nn::Module {
     Twice() {

@@ -52,10 +52,13 @@ inline absl::StatusOr<std::vector<ParamSpec>> TorchOptimizer::Describe(
       settled_.insert(tensor.unsafeGetTensorImpl());
       left_out_.push_back(tensor);
     }
-    const bool of_use =
-        tensor.requires_grad() ||
-        (internal::SpecOf(item.key(), tensor).ok() && !in_part.Has(tensor));
-    const bool taken_over = included && of_use && tensor.numel() > 0;
+    const auto of_use = [&] {
+      return tensor.requires_grad() ||
+             (internal::SpecOf(item.key(), tensor).ok() &&
+              !in_part.Has(tensor));
+    };
+    // In this order: torch may throw on what is asked of a tensor left out.
+    const bool taken_over = included && tensor.numel() > 0 && of_use();
     ranges.push_back(internal::RangeOf("parameter", item.key(), tensor));
     ranges.back().taken_over = taken_over;
     if (!taken_over) continue;

@@ -63,6 +63,11 @@ inline absl::StatusOr<ParamSpec> SpecOf(const std::string& name,
         absl::StrCat(who, "is on ", tensor.device().str(),
                      ", the optimizer works in host memory"));
   }
+  if (tensor.layout() != torch::kStrided) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(who, "has the layout ", c10::str(tensor.layout()),
+                     ", the optimizer works on dense tensors"));
+  }
   if (!tensor.is_contiguous()) {
     return absl::InvalidArgumentError(
         absl::StrCat(who, "is not contiguous; call set_data(t.contiguous())"));
