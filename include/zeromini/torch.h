@@ -109,8 +109,10 @@ class TorchOptimizer {
   // At stage 3 collective, from one gather group to the next, so a budget need
   // not have room for more than one: the whole copy is outside of it, only on
   // ranks whose `body` is not empty, and only there for as long as it runs.
-  // What is written to it is lost, and all groups are released after. The error
-  // is the body's own, or that of a Gather().
+  // What is written to it is lost, and all groups are released before and
+  // after. The error is the body's own, or that of a Gather(). Ranks without a
+  // `body` go on at once: in their next collective call they wait for a rank
+  // whose `body` still runs, for as long as the group's timeout at most.
   absl::Status WithWholeWeights(const std::function<absl::Status()>& body);
 
   // Gather() and Release() around a block whose parameters are `group`:
@@ -136,7 +138,9 @@ class TorchOptimizer {
 
   // Ends the optimizer's hold on the module: no hooks, no gradients, and in
   // flat memory weights of its own again (one copy). Collective at stage 3,
-  // where it gathers one group after the other. Step() fails from then on.
+  // where it releases all groups, then gathers one after the other. Step()
+  // fails from then on. After an error, which breaks the group at stage 3, the
+  // weights are as the destructor leaves them; a later call says it again.
   absl::Status Detach();
 
   Optimizer& optimizer() { return *optimizer_; }
@@ -195,6 +199,7 @@ class TorchOptimizer {
   void AddHooks();
   void RemoveHooks();
   void GiveOwnWeights();
+  absl::Status GiveBack();
   void Keep(const absl::Status& status);
 
   // internal/torch_gradients.h.
@@ -216,9 +221,11 @@ class TorchOptimizer {
   // Stage 3: internal/torch_gather.h.
   absl::Status MoveToShards();
   absl::Status CheckMembers(const GatherSet& set) const;
-  absl::Status CheckOrBreak(const GatherSet& set);
+  template <typename Body>
+  absl::Status RunOrBreak(Body body);
   void Show(const GatherSet& set);
   void Hide(const GatherSet& set);
+  void PointAtNothing();
   absl::Status HideAll();
   absl::Status ReleaseAll();
   absl::Status CopyWhole(bool keep, std::vector<torch::Tensor>* copies);
@@ -243,6 +250,7 @@ class TorchOptimizer {
   double scale_ = 1;  // What a local sum is multiplied by.
   bool skips_absent_ = false;
   bool detached_ = false;
+  absl::Status detach_status_;  // What Detach() has said.
   bool restored_ = false;  // The module no longer needs this object's memory.
 
   bool sharded_ = false;           // Stage 3.

@@ -324,6 +324,8 @@ TEST_F(Stage3AloneTest, ABlockThatIsFrozenIsWhole) {
   EXPECT_THAT(InMemory(), testing::Each(HasSubstr(".layers.1.")));
   EXPECT_EQ(InMemory().size(), 9u);
   EXPECT_OK(sharded_->Step({0.01}));
+  ASSERT_OK(sharded_->Detach());
+  EXPECT_EQ(InMemory().size(), 9u * kLayers);
 }
 
 TEST_F(Stage3AloneTest, ABudgetThatIsTooSmallIsToldByStep) {

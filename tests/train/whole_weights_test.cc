@@ -156,6 +156,72 @@ TEST(WholeWeightsTest, AModuleIsSavedWholeWithinABudgetForOneGroup) {
   });
 }
 
+// Two layers are gathered, and a third has no room.
+TEST(WholeWeightsTest, WhatIsGatheredTakesNoRoomFromDetachNorFromACopy) {
+  for (bool detach : {false, true}) {
+    auto group = Self();
+    Net net;
+    const std::vector<torch::Tensor> expected = Copies(net);
+    OptimizerOptions options = Options();
+    options.gather_budget_bytes = 2 * 4 * 4 * sizeof(float);
+    options.prefetch = 0;
+    ASSERT_OK_AND_ASSIGN(auto sharded, Attach(net, *group, options));
+    ASSERT_OK(sharded->Gather(1));
+    ASSERT_OK(sharded->Gather(2));
+    ASSERT_THAT(sharded->Gather(0),
+                StatusIs(absl::StatusCode::kResourceExhausted));
+    const auto read = [&] {
+      ExpectEqual(Copies(net), expected);
+      return absl::OkStatus();
+    };
+    if (detach) {
+      EXPECT_OK(sharded->Detach());
+      read().IgnoreError();
+    } else {
+      EXPECT_OK(sharded->WithWholeWeights(read));
+    }
+  }
+}
+
+TEST(WholeWeightsTest, ADetachThatFailedSaysSoAgainOnEveryRank) {
+  RunRanks(2, [](int rank, Communicator& group) {
+    Net net;
+    ASSERT_OK_AND_ASSIGN(auto sharded, Attach(net, group));
+    if (rank == 1) net->layers[1].set_data(torch::ones({4, 4}));
+    const absl::Status first = sharded->Detach();
+    EXPECT_FALSE(first.ok());
+    EXPECT_THAT(first.message(), HasSubstr("'1'"));
+    EXPECT_EQ(sharded->Detach(), first);
+  });
+}
+
+// Such a tensor has no memory either, but can be given none.
+void MakeSparse(const torch::Tensor& tensor) {
+  const torch::Tensor sparse = torch::ones({4, 4}).to_sparse();
+  tensor.unsafeGetTensorImpl()->shallow_copy_from(sparse.getIntrusivePtr());
+}
+
+TEST(WholeWeightsTest, WhatTorchThrowsInGatherOrReleaseReachesEveryRank) {
+  for (bool gathered : {false, true}) {
+    RunRanks(2, [&](int rank, Communicator& group) {
+      Net net;
+      ASSERT_OK_AND_ASSIGN(auto sharded, Attach(net, group));
+      if (gathered) {
+        ASSERT_OK(sharded->Gather(1));
+      }
+      if (rank == 1) MakeSparse(net->layers[1]);
+      absl::Status status = gathered ? sharded->Release(1) : sharded->Gather(1);
+      if (rank == 1) {
+        EXPECT_THAT(status, StatusIs(absl::StatusCode::kInternal,
+                                     HasSubstr("incompatible tensor type")));
+      }
+      if (status.ok()) status = sharded->Gather(2);
+      if (status.ok()) status = sharded->optimizer().WaitAll();
+      EXPECT_THAT(status.message(), HasSubstr("incompatible tensor type"));
+    });
+  }
+}
+
 TEST(WholeWeightsTest, WhatTheBodySaysOrThrowsIsReturned) {
   for (int stage : {1, 3}) {
     auto group = Self();

@@ -226,38 +226,46 @@ inline void TorchOptimizer::RemoveHooks() {
   }
 }
 
+inline absl::Status TorchOptimizer::GiveBack() {
+  RemoveHooks();
+  absl::Status status = ReleaseAll();  // Room for each group by itself.
+  if (!status.ok()) return status;
+  for (const auto& item : sets_) {
+    if (item.second.owners.empty()) continue;  // Whole.
+    status = Gather(item.first);
+    if (!status.ok()) return status;
+    GiveOwnWeights();
+    for (int owner : item.second.owners) {
+      internal::PointAt(entries_[owner].storage, nullptr);
+    }
+    status = optimizer_->Release(item.first);
+    if (!status.ok()) return status;
+  }
+  GiveOwnWeights();
+  return absl::OkStatus();
+}
+
 inline absl::Status TorchOptimizer::Detach() {
-  if (detached_) return absl::OkStatus();
+  if (detached_) return detach_status_;
   detached_ = true;
   alive_.reset();
-  return internal::Guarded([&]() -> absl::Status {
-    RemoveHooks();
-    for (const auto& item : sets_) {
-      absl::Status status = Gather(item.first);
-      if (!status.ok()) return status;
-      GiveOwnWeights();
-      for (int owner : item.second.owners) {
-        internal::PointAt(entries_[owner].storage, nullptr);
-      }
-      status = optimizer_->Release(item.first);
-      if (!status.ok()) return status;
-    }
-    GiveOwnWeights();
+  detach_status_ = internal::Guarded([&] { return GiveBack(); });
+  restored_ = detach_status_.ok();
+  if (restored_) {
     sharded_ = false;
-    restored_ = true;
-    return absl::OkStatus();
-  });
+  } else if (sharded_) {
+    group_.Abort(detach_status_);  // The others would wait for this rank.
+  }
+  return detach_status_;
 }
 
 inline TorchOptimizer::~TorchOptimizer() {
   if (restored_) return;
   const absl::Status ignored = internal::Guarded([&] {
+    PointAtNothing();
     RemoveHooks();
     for (const auto& item : sets_) {
       if (CheckMembers(item.second).ok()) Hide(item.second);
-      for (int owner : item.second.owners) {
-        internal::PointAt(entries_[owner].storage, nullptr);
-      }
     }
     GiveOwnWeights();
     return absl::OkStatus();

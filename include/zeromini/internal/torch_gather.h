@@ -48,9 +48,10 @@ inline absl::Status TorchOptimizer::CheckMembers(const GatherSet& set) const {
   return absl::OkStatus();
 }
 
-// The other ranks cannot know of it.
-inline absl::Status TorchOptimizer::CheckOrBreak(const GatherSet& set) {
-  const absl::Status status = CheckMembers(set);
+// The other ranks cannot know of an error of `body`.
+template <typename Body>
+absl::Status TorchOptimizer::RunOrBreak(Body body) {
+  const absl::Status status = internal::Guarded(body);
   if (!status.ok()) group_.Abort(status);
   return status;
 }
@@ -75,7 +76,7 @@ inline absl::Status TorchOptimizer::Gather(int group, GatherPass pass) {
   absl::Status status;
   if (found != sets_.end()) {
     if (found->second.owners.empty()) return status;  // Whole.
-    status = CheckOrBreak(found->second);
+    status = RunOrBreak([&] { return CheckMembers(found->second); });
     if (!status.ok()) return status;
   }
   status = optimizer_->Gather(group, pass);
@@ -85,27 +86,44 @@ inline absl::Status TorchOptimizer::Gather(int group, GatherPass pass) {
     status = optimizer_->WaitParam(set.owners[i]);
   }
   if (!status.ok()) return status;
-  for (int owner : set.owners) {
-    internal::PointAt(entries_[owner].storage, optimizer_->ParamData(owner));
-  }
-  Show(set);
-  set.zeros.clear();
-  return absl::OkStatus();
+  return RunOrBreak([&] {
+    for (int owner : set.owners) {
+      internal::PointAt(entries_[owner].storage, optimizer_->ParamData(owner));
+    }
+    Show(set);
+    set.zeros.clear();
+    return absl::OkStatus();
+  });
 }
 
 inline absl::Status TorchOptimizer::Release(int group) {
   const auto found = sets_.find(group);
   if (found != sets_.end()) {
-    const absl::Status status = CheckOrBreak(found->second);
+    GatherSet& set = found->second;
+    if (set.owners.empty()) return absl::OkStatus();  // Whole.
+    const absl::Status status = RunOrBreak([&] {
+      const absl::Status in_place = CheckMembers(set);
+      if (!in_place.ok()) return in_place;
+      Hide(set);
+      set.zeros.clear();
+      return absl::OkStatus();
+    });
     if (!status.ok()) return status;
-    Hide(found->second);
-    found->second.zeros.clear();
-    if (found->second.owners.empty()) return absl::OkStatus();
   }
   return optimizer_->Release(group);
 }
 
+// All at once: memory that goes away is left even if torch throws later.
+inline void TorchOptimizer::PointAtNothing() {
+  for (const auto& item : sets_) {
+    for (int owner : item.second.owners) {
+      internal::PointAt(entries_[owner].storage, nullptr);
+    }
+  }
+}
+
 inline absl::Status TorchOptimizer::HideAll() {
+  PointAtNothing();
   absl::Status status;
   for (const auto& item : sets_) {
     if (status.ok()) status = CheckMembers(item.second);
@@ -127,10 +145,12 @@ inline absl::Status TorchOptimizer::ReleaseAll() {
 inline absl::Status TorchOptimizer::CopyWhole(
     bool keep, std::vector<torch::Tensor>* copies) {
   torch::NoGradGuard no_grad;
+  absl::Status status = ReleaseAll();  // Room for each group by itself.
+  if (!status.ok()) return status;
   for (const auto& item : sets_) {
-    absl::Status status = Gather(item.first);
+    status = Gather(item.first);
     if (!status.ok()) return status;
-    absl::Status copied = internal::Guarded([&] {
+    const absl::Status copied = internal::Guarded([&] {
       for (int owner : item.second.owners) {
         if (keep) (*copies)[owner] = entries_[owner].whole.clone();
       }
@@ -152,13 +172,15 @@ inline absl::Status TorchOptimizer::WithWholeWeights(
   absl::Status status =
       internal::Guarded([&] { return CopyWhole(bool{body}, &copies); });
   if (!status.ok() || !body) return status;
-  for (const auto& item : sets_) {
-    for (int owner : item.second.owners) {
-      internal::PointAt(entries_[owner].storage, copies[owner].data_ptr());
+  status = internal::Guarded([&] {
+    for (const auto& item : sets_) {
+      for (int owner : item.second.owners) {
+        internal::PointAt(entries_[owner].storage, copies[owner].data_ptr());
+      }
+      Show(item.second);
     }
-    Show(item.second);
-  }
-  status = internal::Guarded(run);
+    return run();
+  });
   const absl::Status hidden = internal::Guarded([&] { return HideAll(); });
   return status.ok() ? hidden : status;
 }
