@@ -51,6 +51,15 @@ absl::Status CheckDimensions(const ParamSpec& spec, const NameClass& found) {
         spec, absl::StrCat("each of its ", spec.slices, " slices has ", dims,
                            " dimensions; give it a ParamSpec::rule"));
   }
+  if (spec.shape[0] == 1) {
+    return Refuse(
+        spec,
+        absl::StrCat("has ", dims,
+                     " dimensions, the first of which stacks nothing: leave it "
+                     "out of ParamSpec::shape, or set ParamSpec::rule to "
+                     "BlockRule::Whole() for one scalar or to "
+                     "BlockRule::Element() for one per element"));
+  }
   return Refuse(
       spec,
       absl::StrCat(

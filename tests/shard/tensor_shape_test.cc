@@ -176,6 +176,29 @@ TEST(DimensionsTest, AsksForSlicesOrARuleWhereDimensionsAreUnclear) {
   }
 }
 
+TEST(DimensionsTest, OffersNoSlicesWhereDimensionZeroStacksNothing) {
+  for (const ParamSpec& spec :
+       {Spec("cls_token", {1, 1, 32}), Spec("pos_embed", {1, 16, 32}),
+        Spec("blob.filter", {1, 3, 4, 4}),
+        Spec("layers.0.mlp.up_proj", {1, 88, 32})}) {
+    EXPECT_THAT(MakePlan({spec}, Gqa()),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr(spec.name),
+                               HasSubstr("leave it out of ParamSpec::shape"),
+                               HasSubstr("BlockRule::Whole()"),
+                               Not(HasSubstr("slices")))))
+        << spec.name;
+    ParamSpec told = spec;
+    told.rule = BlockRule::Whole();
+    EXPECT_EQ(Planned(told).blocks_total, 1) << spec.name;
+    if (spec.shape.size() > 3) continue;
+    ParamSpec flat = spec;
+    flat.shape.erase(flat.shape.begin());
+    ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan({flat}, Gqa()));
+    EXPECT_EQ(plan.params[0].blocks_total, spec.shape[1]) << spec.name;
+  }
+}
+
 TEST(DimensionsTest, SaysWhatSlicesGet) {
   ParamSpec stack = Spec("blob.mixer", {4, 16, 32});
   stack.slices = 4;
