@@ -66,7 +66,7 @@ absl::StatusOr<std::shared_ptr<Endpoint>> MpiEndpoint::Split(int color,
     int member;
     int host;
   };
-  MpiSetup setup(timeout());
+  MpiSetup setup(timeout(), link_->log());
   setup.ListenTo(link_->shared_watch());
   ZEROMINI_ASSIGN_OR_RETURN(
       const std::vector<Origin> origins,

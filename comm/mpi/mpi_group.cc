@@ -164,7 +164,7 @@ absl::StatusOr<Wrapped> Wrap(MPI_Comm original, const GroupOptions& options) {
   ZEROMINI_RETURN_IF_ERROR(CheckRunning());
   ZEROMINI_RETURN_IF_ERROR(CheckThread());
   ZEROMINI_RETURN_IF_ERROR(CheckUsable(original));
-  MpiSetup setup(options.timeout);
+  MpiSetup setup(options.timeout, options.log);
   ZEROMINI_ASSIGN_OR_RETURN(MPI_Comm copy, setup.Duplicate(original));
   int rank = 0;
   MPI_Comm_rank(copy, &rank);

@@ -25,11 +25,12 @@ int64_t ChunkBytes(int size) {
 
 constexpr int kStepsBetweenHosts = 4;
 
-// Once in a process: what is short stays short.
-void WarnOfNoWindow(const std::vector<int>& alone, int64_t bytes, int error) {
+// On stderr once in a process: what is short stays short.
+void WarnOfNoWindow(const LogSink& log, const std::vector<int>& alone,
+                    int64_t bytes, int error) {
   static std::atomic<bool> warned = false;
-  if (warned.exchange(true)) return;
-  Log(nullptr, LogLevel::kWarning,
+  if (!log && warned.exchange(true)) return;
+  Log(log, LogLevel::kWarning,
       absl::StrCat("mpi: ", DescribeRanks(alone), " share no memory (",
                    std::strerror(error), "; ", bytes,
                    " bytes a rank in /dev/shm) and exchange by messages, which "
@@ -49,6 +50,7 @@ absl::StatusOr<std::unique_ptr<MpiLink>> MpiLink::Create(
   link->hosts_ = HostMap::FromColors(colors);
   link->members_ = std::move(members);
   link->watch_ = std::move(watch);
+  link->log_ = setup.log();
   link->watch_->Join();
   ZEROMINI_RETURN_IF_ERROR(
       FromMpi(MPI_Comm_rank(comm, &link->rank_), "MPI_Comm_rank"));
@@ -84,7 +86,7 @@ absl::Status MpiLink::ShareMemory(MpiSetup& setup) {
       if (error != 0 && first_error == 0) first_error = error;
       colors.push_back(error == 0 ? hosts_.host_of(r) : size() + r);
     }
-    if (rank_ == 0) WarnOfNoWindow(alone, bytes, first_error);
+    if (rank_ == 0) WarnOfNoWindow(log_, alone, bytes, first_error);
     hosts_ = HostMap::FromColors(colors);
   }
 }

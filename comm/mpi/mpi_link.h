@@ -22,6 +22,7 @@
 #include "comm/mpi/mpi_setup.h"
 #include "comm/mpi/mpi_watch.h"
 #include "comm/segments.h"
+#include "zeromini/log.h"
 
 namespace zeromini {
 
@@ -47,6 +48,7 @@ class MpiLink {
   MPI_Comm comm() const { return comm_; }
   MpiWatch& watch() { return *watch_; }
   const std::shared_ptr<MpiWatch>& shared_watch() { return watch_; }
+  const LogSink& log() const { return log_; }
   HostWindow& window() { return *window_; }
   LevelCounter& counter() { return counter_; }
 
@@ -106,6 +108,7 @@ class MpiLink {
   HostMap hosts_;
   std::vector<int> members_;
   std::shared_ptr<MpiWatch> watch_;
+  LogSink log_;
   std::unique_ptr<HostWindow> window_;
   LevelCounter counter_;
   int depth_ = 2;

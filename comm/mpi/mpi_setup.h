@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "comm/mpi/mpi_watch.h"
 #include "comm/patience.h"
+#include "zeromini/log.h"
 
 namespace zeromini {
 
@@ -22,8 +23,11 @@ namespace zeromini {
 // so far cannot be given back.
 class MpiSetup {
  public:
-  explicit MpiSetup(absl::Duration timeout)
-      : timeout_(timeout), patience_(timeout) {}
+  MpiSetup(absl::Duration timeout, LogSink log)
+      : timeout_(timeout), patience_(timeout), log_(std::move(log)) {}
+
+  // Where warnings go; GroupOptions::log.
+  const LogSink& log() const { return log_; }
 
   // Collective over `comm`. Errors of the result return.
   absl::StatusOr<MPI_Comm> Duplicate(MPI_Comm comm);
@@ -54,6 +58,7 @@ class MpiSetup {
   bool all_came_ = false;  // To the first of the calls.
   const absl::Duration timeout_;
   Patience patience_;
+  const LogSink log_;
 };
 
 }  // namespace zeromini

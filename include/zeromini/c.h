@@ -108,7 +108,9 @@ zeromini_code zeromini_thread_group(int size, double timeout_seconds,
                                     zeromini_group** groups, char** error);
 
 /* Collective over the trainer's own communicator, which is duplicated and never
- * freed or used itself: zeromini_wrap_mpi(&comm, sizeof comm, 0, &error). */
+ * freed or used itself: zeromini_wrap_mpi(&comm, sizeof comm, 0, &error). If
+ * ranks of a host can share no memory, rank 0 says so on stderr, once in a
+ * process; C has no sink for this warning. */
 zeromini_group* zeromini_wrap_mpi(const void* mpi_comm, size_t bytes,
                                   double timeout_seconds, char** error);
 

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "zeromini/communicator.h"
+#include "zeromini/log.h"
 
 namespace zeromini {
 
@@ -31,6 +32,10 @@ struct GroupOptions {
   // Makes each rank's communication stream. Tests put delayed streams here;
   // null means HostStream::Create.
   std::function<std::unique_ptr<HostStream>(int rank)> make_stream;
+
+  // Where a warning goes: rank 0's, over MPI, that ranks of a host share no
+  // memory. Groups split off have it, too. Null: stderr, once in a process.
+  LogSink log;
 };
 
 // A group of one. Exchanges are copies on the caller's thread.

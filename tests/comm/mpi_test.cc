@@ -192,7 +192,7 @@ TEST(MpiTest, ARankThatFailsWhileAGroupIsMadeIsHeardByThoseThatWaitForIt) {
       MpiWatch::Hosts{std::vector<int>(size),
                       std::vector<std::string>(size, "here")},
       kTimeout, true);
-  MpiSetup setup(kTimeout);
+  MpiSetup setup(kTimeout, nullptr);
   setup.ListenTo(watch);
   const bool fails = TestSession().rank() == 1;
   if (fails) {
@@ -204,7 +204,7 @@ TEST(MpiTest, ARankThatFailsWhileAGroupIsMadeIsHeardByThoseThatWaitForIt) {
   }
   MPI_Barrier(MPI_COMM_WORLD);
   // For the others still gather.
-  MpiSetup late(kTimeout);
+  MpiSetup late(kTimeout, nullptr);
   if (fails) {
     EXPECT_OK(late.AllGather(copy, 1));
   }

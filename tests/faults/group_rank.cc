@@ -5,6 +5,8 @@
 //   group_rank sum OUT      all-reduces until the file OUT/end is there, then
 //                           closes; writes OUT/rank-R: "good", or what is wrong
 //   group_rank once OUT     the same, three all-reduces
+//   group_rank logs OUT     makes a group and splits it; warnings go to
+//                           OUT/warnings-R instead of stderr
 
 #include <unistd.h>
 
@@ -61,6 +63,19 @@ absl::Status Sum(Communicator& group, int64_t round) {
       absl::StrCat("sum ", round, " is ", data[0], " and not ", expected));
 }
 
+int MakesGroupsThatLog(MpiSession& session, const std::string& out) {
+  const std::string warnings = absl::StrCat(out, "/warnings-", session.rank());
+  GroupOptions options;
+  options.log = [&](LogLevel, absl::string_view message) {
+    std::ofstream(warnings, std::ios::app) << message << "\n";
+  };
+  const auto world = session.World(options);
+  if (!world.ok()) return 1;
+  auto part = (*world)->Split(0, 0);
+  if (!part.ok()) return 1;
+  return (*part)->Close().ok() && (*world)->Close().ok() ? 0 : 1;
+}
+
 int SumUntilTheEnd(MpiSession& session, bool once, const std::string& out) {
   GroupOptions options;
   options.timeout = kTimeout;
@@ -96,5 +111,6 @@ int main(int argc, char** argv) {
   if (!session.ok()) return 2;
   const std::string what = argv[1];
   if (what == "absent") return zeromini::Absent(*std::move(session), argv[2]);
+  if (what == "logs") return zeromini::MakesGroupsThatLog(**session, argv[2]);
   return zeromini::SumUntilTheEnd(**session, what == "once", argv[2]);
 }

@@ -77,12 +77,17 @@ AGroupThatCannotBeMadeEndsWithoutFinalize() {
     fail "rank 0 says: $(cat "$out/rank-0-left")"
 }
 
-# Run again in a mount namespace where /dev/shm has 2 MiB, as in a container.
-ASmallSharedMemoryIsDoneWithout() {
+# Runs the case again in a mount namespace where /dev/shm has 2 MiB, as in a
+# container.
+with_small_shm() {
   [ -n "${ZEROMINI_SMALL_SHM:-}" ] ||
     exec env ZEROMINI_SMALL_SHM=1 unshare --mount bash -c \
       'mount -t tmpfs -o size=2m tmpfs /dev/shm && exec bash "$@"' - \
       "${BASH_SOURCE[0]}" "$case" "$mpiexec" "$program"
+}
+
+ASmallSharedMemoryIsDoneWithout() {
+  with_small_shm
   timeout -s KILL 60 "$mpiexec" -n 4 "$program" once "$out" >"$out/log" 2>&1
   local status=$?
   [ $status -eq 0 ] && good 4 || fail "mpirun returned $status"
@@ -90,7 +95,18 @@ ASmallSharedMemoryIsDoneWithout() {
     "$out/log")" -eq 1 ] || fail "there is not one warning"
 }
 
-if [ "$case" = ASmallSharedMemoryIsDoneWithout ] &&
+ASmallSharedMemoryIsToldToTheSinkOfTheGroup() {
+  with_small_shm
+  timeout -s KILL 60 "$mpiexec" -n 4 "$program" logs "$out" >"$out/log" 2>&1 ||
+    fail "mpirun returned $?"
+  ! grep -q "share no memory" "$out/log" || fail "stderr has the warning"
+  # What is split off knows already who is alone.
+  [ "$(grep -c '^mpi: ranks 0, 1, 2 and 3 share no memory' \
+    "$out/warnings-0")" -eq 1 ] || fail "the sink has not one warning"
+  [ ! -e "$out/warnings-1" ] || fail "rank 1 warns, too"
+}
+
+if [[ $case = ASmallSharedMemory* ]] &&
   ! unshare --mount mount -t tmpfs tmpfs /dev/shm 2>/dev/null; then
   echo "skipped: no tmpfs can be mounted here"
   exit 77
