@@ -31,6 +31,7 @@ using zeromini::c_api::CheckRange;
 using zeromini::c_api::CheckSeconds;
 using zeromini::c_api::Fail;
 using zeromini::c_api::NumberOf;
+using zeromini::c_api::RefuseExchange;
 using zeromini::c_api::WithoutThrowing;
 
 constexpr int kMostThreadRanks = 1 << 16;
@@ -71,17 +72,14 @@ zeromini_code OnGroup(zeromini_group* group, char** error, Call call) {
 }
 
 // A collective call. Refused arguments break the group, as those do that the
-// group refuses itself: the peers have made the call and would wait.
+// group refuses itself.
 template <typename Call>
 zeromini_code Collective(zeromini_group* group, const char* name,
                          const absl::Status& arguments, char** error,
                          Call call) {
   return OnGroup(group, error, [&](Communicator& ranks) -> absl::Status {
-    if (arguments.ok()) return call(ranks);
-    const absl::Status refused = absl::InvalidArgumentError(absl::StrCat(
-        "rank ", ranks.rank(), ", ", name, ": ", arguments.message()));
-    ranks.Abort(refused);
-    return refused;
+    return arguments.ok() ? call(ranks)
+                          : RefuseExchange(ranks, name, arguments);
   });
 }
 

@@ -25,6 +25,7 @@ struct zeromini_mpi_session {
 };
 struct zeromini_optimizer {
   std::unique_ptr<zeromini::Optimizer> impl;
+  zeromini::Communicator* group;  // What it was created with.
 };
 
 namespace zeromini::c_api {
@@ -41,6 +42,16 @@ absl::Status WithoutThrowing(Call call) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the C++ library failed: ", thrown.what()));
   }
+}
+
+// Refuses the arguments of an exchange, which breaks the group: the peers have
+// made the call and would wait.
+inline absl::Status RefuseExchange(Communicator& ranks, const char* name,
+                                   const absl::Status& arguments) {
+  const absl::Status refused = absl::InvalidArgumentError(absl::StrCat(
+      "rank ", ranks.rank(), ", ", name, ": ", arguments.message()));
+  ranks.Abort(refused);
+  return refused;
 }
 
 }  // namespace zeromini::c_api

@@ -30,6 +30,7 @@ using zeromini::c_api::CopyString;
 using zeromini::c_api::Fail;
 using zeromini::c_api::FromC;
 using zeromini::c_api::NumberOf;
+using zeromini::c_api::RefuseExchange;
 using zeromini::c_api::ToC;
 using zeromini::c_api::WithoutThrowing;
 
@@ -109,7 +110,7 @@ zeromini_optimizer* zeromini_optimizer_create(const zeromini_options* options,
     return absl::OkStatus();
   });
   if (Fail(status, error) != ZEROMINI_OK) return nullptr;
-  return new zeromini_optimizer{std::move(made)};
+  return new zeromini_optimizer{std::move(made), group->impl.get()};
 }
 
 void* zeromini_param_data(zeromini_optimizer* optimizer, int param) {
@@ -139,8 +140,9 @@ zeromini_code zeromini_set_param(zeromini_optimizer* optimizer, int param,
 zeromini_code zeromini_gather(zeromini_optimizer* optimizer, int gather_group,
                               zeromini_gather_pass pass, char** error) {
   return On(optimizer, error, [&](Optimizer& on) -> absl::Status {
-    ZEROMINI_RETURN_IF_ERROR(
-        CheckEnum("zeromini_gather_pass", NumberOf(pass), ZEROMINI_PASS_NONE));
+    const absl::Status given =
+        CheckEnum("zeromini_gather_pass", NumberOf(pass), ZEROMINI_PASS_NONE);
+    if (!given.ok()) return RefuseExchange(*optimizer->group, "gather", given);
     return on.Gather(gather_group, static_cast<zeromini::GatherPass>(pass));
   });
 }

@@ -395,7 +395,9 @@ zeromini_code zeromini_set_param(zeromini_optimizer* optimizer, int param,
                                  const void* data, char** error);
 
 /* Stage 3: brings the full weights of a gather group together, and lets them
- * go. Collective; gather returns before they are there: wait_param. */
+ * go. Collective; gather returns before they are there: wait_param. A pass that
+ * is none breaks the group; what optimizer.h refuses is refused on this rank
+ * only. */
 zeromini_code zeromini_gather(zeromini_optimizer* optimizer, int gather_group,
                               zeromini_gather_pass pass, char** error);
 zeromini_code zeromini_release(zeromini_optimizer* optimizer, int gather_group,

@@ -119,7 +119,9 @@ class Optimizer {
   //
   // Gather() also starts the next groups (OptimizerOptions::prefetch) upwards
   // in kForward or downwards in kBackward. ResourceExhausted if the group alone
-  // does not fit the budget beside what is gathered.
+  // does not fit the budget beside what is gathered, InvalidArgument if no
+  // parameter is in it; neither breaks anything, so what only some ranks call
+  // for keeps the others waiting until the deadline of the group.
   //
   // Both are collective, and gradients leave when a bucket's last one comes: so
   // all ranks must call Gather() and GradReady() in one order, and a gradient

@@ -272,6 +272,46 @@ static void AMistakeOfOneRankFailsOnAllAtOnce(void) {
   EXPECT(time(NULL) - start < 300); /* Half of what a peer would wait. */
 }
 
+/* Rank 1 gathers in a pass that is none. */
+static void* GathersWrongly(void* context) {
+  Rank* rank = (Rank*)context;
+  const int wrong = zeromini_group_rank(rank->group) == 1;
+  zeromini_options options = Options();
+  zeromini_param param = Matrix();
+  zeromini_optimizer* optimizer;
+  options.stage = 3;
+  options.memory = ZEROMINI_MEMORY_FLAT;
+  param.data = NULL;
+  param.gather_group = 0;
+  optimizer = zeromini_optimizer_create(&options, &param, 1, rank->group, NULL);
+  rank->codes[0] = zeromini_gather(
+      optimizer, 0, (zeromini_gather_pass)(wrong ? 3 : 2), &rank->error);
+  if (rank->codes[0] == ZEROMINI_OK) {
+    rank->codes[0] = zeromini_wait_param(optimizer, 0, NULL, &rank->error);
+  }
+  zeromini_optimizer_destroy(optimizer);
+  return NULL;
+}
+
+static void AGatherThatOneRankRefusesFailsOnAll(void) {
+  zeromini_group* groups[kRanks];
+  pthread_t threads[kRanks];
+  Rank ranks[kRanks];
+  int r;
+  ACCEPTED(zeromini_thread_group(kRanks, 20, groups, &error));
+  memset(ranks, 0, sizeof ranks);
+  for (r = 0; r < kRanks; ++r) {
+    ranks[r].group = groups[r];
+    pthread_create(&threads[r], NULL, GathersWrongly, &ranks[r]);
+  }
+  for (r = 0; r < kRanks; ++r) pthread_join(threads[r], NULL);
+  for (r = 0; r < kRanks; ++r) {
+    CheckRefusal(__LINE__, "gather", ranks[r].codes[0], ranks[r].error,
+                 "rank 1, gather: there is no zeromini_gather_pass 3");
+    zeromini_group_destroy(groups[r]);
+  }
+}
+
 static const NamedTest kTests[] = {
     TEST(GroupsRefuseBadArguments),
     TEST(CollectiveCallsRefuseBadArguments),
@@ -281,6 +321,7 @@ static const NamedTest kTests[] = {
     TEST(TheOptimizerRefusesBadArguments),
     TEST(AGatherGroupThatIsNotThereIsRefused),
     TEST(AMistakeOfOneRankFailsOnAllAtOnce),
+    TEST(AGatherThatOneRankRefusesFailsOnAll),
 };
 
 int main(void) { return RunAll(kTests, sizeof kTests / sizeof *kTests); }
