@@ -79,13 +79,25 @@ class TorchOptimizer {
   // parameter has other memory or another dtype than at AttachTorch()
   // (set_data() and not back, Module::load(), to()); one that was frozen or not
   // there then requires a gradient; one that trained does not, unless
-  // absent_gradients is kSkip. Where the module's owner is no std::shared_ptr,
-  // it must still be there.
+  // absent_gradients is kSkip; weights were changed in place that the next
+  // update would not start from (see BroadcastWeights()). Where the module's
+  // owner is no std::shared_ptr, it must still be there.
   //
-  // Such an error, and one that status() has, breaks the group, since the other
-  // ranks cannot know of it. An error of Optimizer::Step() leaves weights and
-  // state as they were.
+  // Nothing is updated then, on any rank: the others get an InvalidArgument
+  // that names this one as without a learning rate, and all may go on, or
+  // Detach(). An error that status() has breaks the group instead, as gradients
+  // may be missing in the middle of an exchange. An error of Optimizer::Step()
+  // leaves weights and state as they were.
   absl::StatusOr<StepReport> Step(const StepOptions& options);
+
+  // Stages 1 and 2, collective: Optimizer::BroadcastParams(), after weights
+  // have been changed in place (copy_(), fill_(), a torch::load() that keeps
+  // memory). Needed where an fp32 master stands behind what the module shows:
+  // 16-bit weights with MasterFormat::kFloat32, or weight_wire bf16. Updates
+  // start from the master, so that without this the change would be undone.
+  // Swapping other memory in with set_data(), and back, needs nothing. Stage 3:
+  // FailedPrecondition; there weights are set with Optimizer::SetParam().
+  absl::Status BroadcastWeights();
 
   // The first error of a hook (one backward() too many, a sparse gradient, a
   // gradient of weights in other memory) or of Before() and After(), none of
@@ -169,6 +181,9 @@ class TorchOptimizer {
         std::declval<const torch::Tensor&>())) accumulator;
     internal::GradientHooks hooks;
     int passes = 0;  // Backward passes that reached it since Step().
+    // True if updates start from a copy, which changes in place do not reach.
+    bool has_copy = false;
+    int64_t weight_version = 0;  // Torch counts changes in place.
 
     torch::Tensor home;   // Over Optimizer::GradData(); else undefined.
     torch::Tensor sum;    // Of passes that wait for the last one.
@@ -210,11 +225,15 @@ class TorchOptimizer {
   absl::Status GiveLate(int index);
   absl::Status GiveAllLate();
   void ClearGradients();
+  // Ends a step that this rank cannot take, on all ranks.
+  absl::Status Refuse(const absl::Status& why);
 
   // Whether all is as it was taken over: internal/torch_checks.h.
   absl::Status CheckGradient(const Entry& entry) const;
   absl::Status CheckMemory(const Entry& entry) const;
   absl::Status CheckTrains(const Entry& entry) const;
+  absl::Status CheckWeights(const Entry& entry) const;
+  void RecordWeights();
   absl::Status CheckRegistered() const;
   absl::Status CheckModule() const;
 

@@ -4,6 +4,7 @@
 #include <memory>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "support/run_ranks.h"
@@ -15,6 +16,7 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 OptimizerOptions Sgd() {
   OptimizerOptions options;
@@ -210,15 +212,124 @@ TEST(TorchFreezingTest, WhatIsFrozenForAWhileIsSkippedWhereSkippingIsOn) {
   EXPECT_FALSE(torch::equal(net->first->weight, before));
 }
 
-TEST(TorchChangesOverRanksTest, AChangeOnOneRankReachesAll) {
-  RunRanks(2, [](int rank, Communicator& group) {
+// What the other ranks are told, and that all of them may go on.
+TEST(TorchChangesOverRanksTest, AChangeOnOneRankRefusesTheStepOnAll) {
+  std::vector<torch::Tensor> weights(2);
+  RunRanks(2, [&](int rank, Communicator& group) {
     Net net;
     ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(*net, Sgd(), group));
+    const torch::Tensor own = net->first->bias.detach();
     net->Loss().backward();
     if (rank == 1) net->first->bias.set_data(torch::ones({4}));
-    EXPECT_THAT(sharded->Step({1}).status().message(),
-                HasSubstr("'first.bias'"));
+    const std::string why(sharded->Step({1}).status().message());
+    EXPECT_THAT(why, HasSubstr(rank == 1 ? "'first.bias'" : "learning rate"));
+    EXPECT_THAT(why, Not(HasSubstr("broken")));
+    EXPECT_TRUE(torch::equal(net->first->weight, torch::full({4, 3}, 0.5)));
+    if (rank == 1) net->first->bias.set_data(own);
+    net->Loss().backward();
+    ASSERT_OK(sharded->Step({1}));
+    weights[rank] = net->first->weight.detach().clone();
   });
+  EXPECT_FALSE(torch::equal(weights[0], torch::full({4, 3}, 0.5)));
+  EXPECT_TRUE(torch::equal(weights[0], weights[1]));
+}
+
+TEST_P(TorchChangesTest, TheCureOfAnErrorCures) {
+  net_->second->register_parameter("late", torch::ones({2, 1}));
+  ASSERT_NO_FATAL_FAILURE(Gather());
+  net_->Loss().backward();
+  EXPECT_THAT(Step(), HasSubstr("Detach() and AttachTorch() again"));
+  ASSERT_OK(sharded_->Detach());
+  const torch::Tensor before = net_->second->bias.detach().clone();
+  OptimizerOptions options = Sgd();
+  options.memory = GetParam().memory;
+  options.stage = GetParam().stage;
+  options.absent_gradients = AbsentGradients::kSkip;
+  ASSERT_OK_AND_ASSIGN(sharded_, AttachTorch(*net_, options, *group_));
+  ASSERT_NO_FATAL_FAILURE(Train());
+  ASSERT_NO_FATAL_FAILURE(Gather());
+  EXPECT_FALSE(torch::equal(net_->second->bias, before));
+}
+
+// Forms in which updates start from a copy of the weights.
+struct Copied {
+  MemoryForm memory;
+  int stage;
+  torch::ScalarType dtype;
+  DType wire;
+};
+
+class CopiedWeightsTest : public testing::TestWithParam<Copied> {};
+
+INSTANTIATE_TEST_SUITE_P(
+    Forms, CopiedWeightsTest,
+    testing::Values(
+        Copied{MemoryForm::kFlat, 1, torch::kBFloat16, DType::kFloat32},
+        Copied{MemoryForm::kExternal, 2, torch::kBFloat16, DType::kFloat32},
+        Copied{MemoryForm::kExternal, 1, torch::kFloat32, DType::kBFloat16}));
+
+TEST_P(CopiedWeightsTest, AChangeInPlaceIsToldOrTaken) {
+  auto group = Self();
+  Net net;
+  net->to(GetParam().dtype);
+  OptimizerOptions options = Sgd();
+  options.memory = GetParam().memory;
+  options.stage = GetParam().stage;
+  options.weight_wire = GetParam().wire;
+  ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(*net, options, *group));
+  const auto backward = [&] {
+    net->second(net->first(torch::ones({1, 3}, GetParam().dtype)))
+        .sum()
+        .backward();
+  };
+  backward();
+  ASSERT_OK(sharded->Step({0.25}));
+  {
+    torch::NoGradGuard no_grad;
+    net->second->bias.fill_(64);
+  }
+  backward();
+  EXPECT_THAT(
+      sharded->Step({0.25}).status().message(),
+      AllOf(HasSubstr("'second.bias'"), HasSubstr("BroadcastWeights()")));
+  ASSERT_OK(sharded->BroadcastWeights());
+  backward();
+  ASSERT_OK(sharded->Step({0.5}));
+  // 64 - 0.5 * (1 + 0.9), as bf16.
+  EXPECT_EQ(net->second->bias[0].item<float>(), 63.0f);
+}
+
+TEST(TorchChangesInPlaceTest, AreTakenWhereTheWeightsAreTheOnlyCopy) {
+  auto group = Self();
+  Net net;
+  ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(*net, Sgd(), *group));
+  {
+    torch::NoGradGuard no_grad;
+    net->second->bias.fill_(64);
+  }
+  net->Loss().backward();
+  ASSERT_OK(sharded->Step({0.5}));
+  EXPECT_EQ(net->second->bias[0].item<float>(), 63.5f);
+}
+
+TEST(TorchChangesInPlaceTest, OfGatheredWeightsAreTold) {
+  auto group = Self();
+  Net net;
+  OptimizerOptions options = Sgd();
+  options.memory = MemoryForm::kFlat;
+  options.stage = 3;
+  ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(*net, options, *group));
+  ASSERT_OK(sharded->Gather(-1));
+  {
+    torch::NoGradGuard no_grad;
+    net->second->bias.fill_(64);
+  }
+  net->Loss().backward();
+  EXPECT_THAT(sharded->Step({0.5}).status().message(),
+              AllOf(HasSubstr("'second.bias'"), HasSubstr("SetParam()")));
+  EXPECT_FALSE(sharded->BroadcastWeights().ok());
+  ASSERT_OK(sharded->Gather(-1));
+  EXPECT_EQ(net->second->bias[0].item<float>(), 0.5f);
 }
 
 }  // namespace

@@ -119,6 +119,12 @@ inline void TorchOptimizer::AddHooks() {
 
 inline absl::Status TorchOptimizer::TakeOver(const OptimizerOptions& options) {
   sharded_ = options.stage == 3;
+  for (Entry& entry : entries_) {
+    const bool fp32 = entry.tensor.scalar_type() == torch::kFloat32;
+    entry.has_copy =
+        sharded_ || (fp32 ? options.weight_wire != DType::kFloat32
+                          : options.master == MasterFormat::kFloat32);
+  }
   if (options.memory == MemoryForm::kFlat) MoveToFlatMemory();
   const absl::Status moved = sharded_ ? MoveToShards() : absl::OkStatus();
   if (!moved.ok()) return moved;
@@ -197,6 +203,7 @@ inline absl::StatusOr<std::unique_ptr<TorchOptimizer>> AttachTorch(
   }
   status = result->optimizer_->BroadcastParams();
   if (!status.ok()) return status;
+  result->RecordWeights();
   return result;
 }
 

@@ -26,8 +26,10 @@ inline absl::Status TorchOptimizer::CheckGradient(const Entry& entry) const {
 inline absl::Status TorchOptimizer::CheckMemory(const Entry& entry) const {
   const torch::Tensor& tensor = entry.tensor;
   constexpr char kCure[] =
-      "copy new values into it with copy_() under a NoGradGuard, or Detach() "
-      "before the change and AttachTorch() again after it";
+      "copy new values into it with copy_() under a NoGradGuard and call "
+      "BroadcastWeights(), or Detach() before the change and AttachTorch() "
+      "again "
+      "after it, which starts with new momentum";
   if (tensor.scalar_type() != entry.dtype) {
     return absl::FailedPreconditionError(absl::StrCat(
         "parameter '", entry.name, "' is ", c10::toString(tensor.scalar_type()),
@@ -65,6 +67,40 @@ inline absl::Status TorchOptimizer::CheckTrains(const Entry& entry) const {
       "kSkip"));
 }
 
+inline absl::Status TorchOptimizer::CheckWeights(const Entry& entry) const {
+  if (!entry.has_copy ||
+      internal::VersionOf(entry.tensor) == entry.weight_version) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "parameter '", entry.name,
+      "': its weights were changed in place since the last step, but the next "
+      "update would start from the optimizer's own copy and undo that. ",
+      sharded_ ? "At stage 3 give new weights to optimizer().SetParam()"
+               : "Call BroadcastWeights() after such a change, or swap with "
+                 "set_data(), and back"));
+}
+
+inline void TorchOptimizer::RecordWeights() {
+  for (Entry& entry : entries_) {
+    entry.weight_version = internal::VersionOf(entry.tensor);
+  }
+}
+
+inline absl::Status TorchOptimizer::BroadcastWeights() {
+  if (detached_) {
+    return absl::FailedPreconditionError("the module has been detached");
+  }
+  if (sharded_) {
+    return absl::FailedPreconditionError(
+        "at stage 3 no rank has whole weights to broadcast; use "
+        "optimizer().SetParam()");
+  }
+  const absl::Status sent = optimizer_->BroadcastParams();
+  if (sent.ok()) RecordWeights();
+  return sent;
+}
+
 inline absl::Status TorchOptimizer::CheckRegistered() const {
   const std::shared_ptr<torch::nn::Module> shared = shared_module_.lock();
   torch::nn::Module* module = module_ != nullptr ? module_ : shared.get();
@@ -88,6 +124,7 @@ inline absl::Status TorchOptimizer::CheckModule() const {
     if (!entry.trains) continue;
     absl::Status status = CheckMemory(entry);
     if (status.ok()) status = CheckTrains(entry);
+    if (status.ok()) status = CheckWeights(entry);
     if (status.ok() && entry.passes > 0) status = CheckGradient(entry);
     if (!status.ok()) return status;
   }

@@ -125,14 +125,48 @@ inline void TorchOptimizer::ClearGradients() {
   }
 }
 
+// The other ranks are on their way into the step. One without a learning rate
+// is refused on all of them, and leaves the group as it is.
+inline absl::Status TorchOptimizer::Refuse(const absl::Status& why) {
+  absl::Status released = sharded_
+                              ? internal::Guarded([&] { return HideAll(); })
+                              : absl::OkStatus();
+  if (released.ok()) {
+    const auto refused = optimizer_->Step(StepOptions());
+    if (!absl::IsInvalidArgument(refused.status()) &&
+        !absl::IsFailedPrecondition(refused.status())) {
+      released = refused.status();
+    }
+  } else {
+    group_.Abort(why);
+  }
+  const absl::Status cleared = internal::Guarded([&] {
+    ClearGradients();
+    // Told once: what was written to gathered weights is gone.
+    if (sharded_) RecordWeights();
+    return absl::OkStatus();
+  });
+  if (!released.ok()) {
+    return absl::Status(
+        why.code(),
+        absl::StrCat(why.message(), "; the group of ranks is broken now: ",
+                     released.message()));
+  }
+  return cleared.ok() ? why : cleared;
+}
+
 inline absl::StatusOr<StepReport> TorchOptimizer::Step(
     const StepOptions& options) {
   if (detached_) {
     return absl::FailedPreconditionError("the module has been detached");
   }
   absl::Status before = status();
-  if (before.ok()) before = internal::Guarded([&] { return CheckModule(); });
-  if (before.ok()) before = internal::Guarded([&] { return GiveAllLate(); });
+  if (before.ok()) {
+    const absl::Status module =
+        internal::Guarded([&] { return CheckModule(); });
+    if (!module.ok()) return Refuse(module);
+    before = internal::Guarded([&] { return GiveAllLate(); });
+  }
   if (before.ok() && sharded_) {
     before = internal::Guarded([&] { return ReleaseAll(); });
   }
@@ -145,6 +179,7 @@ inline absl::StatusOr<StepReport> TorchOptimizer::Step(
   absl::StatusOr<StepReport> report = optimizer_->Step(waiting);
   const absl::Status cleared = internal::Guarded([&] {
     ClearGradients();
+    if (report.ok()) RecordWeights();
     return absl::OkStatus();
   });
   if (!cleared.ok()) return cleared;
