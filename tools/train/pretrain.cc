@@ -48,10 +48,11 @@ class Trainer {
 
  private:
   bool leads() const { return group_.rank() == 0; }
-  // What may fail on this rank alone. Files() comes last: a run that is refused
-  // leaves none.
+  // What may fail on this rank alone. Files come last: a run that is refused
+  // leaves none, and the earlier run, which Claim() may replace, as it was.
   absl::Status Prepare();
   absl::Status Files();
+  absl::Status Claim();
   absl::Status Agree(const absl::Status& mine);
   torch::Tensor Tokens(const std::vector<int64_t>& tokens) const;
   absl::StatusOr<double> MicroStep(int64_t first, StepMetrics& metrics);
@@ -101,7 +102,11 @@ absl::Status Trainer::Files() {
   // The copy may go there; Claim() says why if it cannot be made.
   std::error_code ignored;
   std::filesystem::create_directories(options_.out, ignored);
-  ZEROMINI_RETURN_IF_ERROR(CheckWritable(options_.json));
+  return CheckWritable(options_.json);
+}
+
+absl::Status Trainer::Claim() {
+  if (!leads()) return absl::OkStatus();
   ZEROMINI_ASSIGN_OR_RETURN(RunFiles files,
                             RunFiles::Create(options_.out, options_.overwrite));
   files_.emplace(std::move(files));
@@ -111,9 +116,8 @@ absl::Status Trainer::Files() {
 // Every rank's is the error of one.
 absl::Status Trainer::Agree(const absl::Status& mine) {
   if (mine.ok() || leads()) return AgreeOn(mine, group_);
-  return AgreeOn(absl::Status(mine.code(), absl::StrCat("rank ", group_.rank(),
-                                                        ": ", mine.message())),
-                 group_);
+  return AgreeOn(
+      absl::Status(mine.code(), OfRank(group_.rank(), mine.message())), group_);
 }
 
 absl::Status Trainer::Build() {
@@ -124,7 +128,8 @@ absl::Status Trainer::Build() {
                             options_.optimizer == "torch-adamw"
                                 ? MakeTorchAdamW(*model_, options_, group_)
                                 : MakeSharded(*model_, options_, group_));
-  return Agree(Files());
+  ZEROMINI_RETURN_IF_ERROR(Agree(Files()));
+  return Agree(Claim());
 }
 
 void Trainer::Announce() const {
@@ -138,7 +143,7 @@ void Trainer::Announce() const {
                ForTerminal(options_.data), data_->training_tokens(),
                data_->validation_tokens());
   for (const std::string& warning : options_.model.warnings) {
-    spdlog::warn("{}", warning);
+    spdlog::warn("{}", ForTerminal(warning));
   }
   if (blas.slow) {
     spdlog::warn(
@@ -209,7 +214,7 @@ void Trainer::ExportFigures(const StepMetrics& metrics) {
       {metrics.report, optimizer_->traffic(), optimizer_->Memory()},
       metrics.step == options_.schedule.steps);
   if (!written.ok()) {
-    spdlog::warn("step {}: {}", metrics.step, std::string(written.message()));
+    spdlog::warn("step {}: {}", metrics.step, ForTerminal(written.message()));
   }
 }
 
@@ -345,10 +350,9 @@ absl::StatusOr<PretrainResult> Pretrain(const PretrainOptions& options,
   } catch (const c10::Error& error) {  // what() would be a backtrace.
     return AbortWith(TorchError(error.what_without_backtrace()), group);
   } catch (const std::bad_alloc&) {
-    return AbortWith(
-        absl::ResourceExhaustedError(absl::StrCat(
-            "rank ", group.rank(), ": there is not enough memory")),
-        group);
+    return AbortWith(absl::ResourceExhaustedError(
+                         OfRank(group.rank(), "there is not enough memory")),
+                     group);
   } catch (const std::exception& error) {
     return AbortWith(TorchError(error.what()), group);
   }

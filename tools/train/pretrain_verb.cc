@@ -232,8 +232,7 @@ int ReportOfRank(int rank, const absl::Status& status) {
     return rank == 0 ? ReportStatus(kProgram, status) : ExitCodeOf(status);
   }
   return ReportStatus(
-      kProgram, absl::Status(status.code(), absl::StrCat("rank ", rank, ": ",
-                                                         status.message())));
+      kProgram, absl::Status(status.code(), OfRank(rank, status.message())));
 }
 
 // Log lines on stderr, so that stdout is progress alone.
