@@ -31,11 +31,11 @@ class LastWords {
 void JoinJob();
 
 // To be called last in main(), once peers had no more to wait for. Returns
-// `exit_code`. If it is not 0, JoinJob() was called and mpirun was told to let the survivors of a
-// lost rank live, the nearest launcher that is our ancestor (mpirun, or Open
-// MPI's daemon on this host) is told by SIGTERM to end the job, after the time
-// that peers need to say what they have found: Open MPI 4.1 would otherwise
-// return 0, and over several hosts never.
+// `exit_code`. If it is not 0, JoinJob() was called and mpirun was told to let
+// the survivors of a lost rank live, the nearest launcher that is our ancestor
+// (mpirun, or Open MPI's daemon on this host) is told by SIGTERM to end the
+// job, after the time that peers need to say what they have found: Open MPI 4.1
+// would otherwise return 0, and over several hosts never.
 int TellLauncher(int exit_code);
 
 }  // namespace zeromini::tools
