@@ -344,6 +344,12 @@ class ShardedOptimizer : public Optimizer {
     ZEROMINI_ASSIGN_OR_RETURN(
         pipeline_, StepPipeline::Create(options_, plan_, store_, parts_.method,
                                         *parts_.device, groups_));
+    for (size_t p = 0; p < plan_.params.size(); ++p) {
+      const int param = static_cast<int>(p);
+      if (!IsSharded(plan_.params[p])) continue;
+      const void* from = InitialWeights(plan_, specs, param);
+      if (from != nullptr) pipeline_->weights().TakeRows(param, from);
+    }
     return absl::OkStatus();
   }
 

@@ -15,6 +15,18 @@ int64_t Elements(const PlannedParam& param) {
   return param.rows * param.row_elements;
 }
 
+absl::Status CheckAligned(const Plan& plan, absl::Span<const ParamSpec> specs) {
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const PlannedParam& param = plan.params[i];
+    const int64_t width = SizeOf(param.dtype);
+    if (reinterpret_cast<uintptr_t>(specs[i].data) % width == 0) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("parameter '", param.name,
+                     "': its data is not aligned to ", width, " bytes"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckExternal(const Plan& plan,
                            absl::Span<const ParamSpec> specs) {
   for (size_t i = 0; i < specs.size(); ++i) {
@@ -30,12 +42,6 @@ absl::Status CheckExternal(const Plan& plan,
       return absl::InvalidArgumentError(
           absl::StrCat("parameter '", param.name,
                        "' has no data; external memory needs a pointer"));
-    }
-    const int64_t width = SizeOf(param.dtype);
-    if (reinterpret_cast<uintptr_t>(specs[i].data) % width != 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("parameter '", param.name,
-                       "': its data is not aligned to ", width, " bytes"));
     }
   }
   return absl::OkStatus();
@@ -69,6 +75,17 @@ absl::Status CheckOverlap(const Plan& plan, absl::Span<const ParamSpec> specs) {
 }
 
 }  // namespace
+
+const void* InitialWeights(const Plan& plan, absl::Span<const ParamSpec> specs,
+                           int param) {
+  if (specs[param].data != nullptr) return specs[param].data;
+  for (size_t p = 0; p < specs.size(); ++p) {
+    if (plan.params[p].tied_to == param && specs[p].data != nullptr) {
+      return specs[p].data;
+    }
+  }
+  return nullptr;
+}
 
 std::vector<std::vector<int>> SharersOf(const Plan& plan) {
   std::vector<std::vector<int>> sharers(plan.params.size());
@@ -146,6 +163,18 @@ absl::Status ParamStore::Allocate(const Plan& plan, int stage, Device& device) {
   return absl::OkStatus();
 }
 
+void ParamStore::Fill(const Plan& plan, absl::Span<const ParamSpec> specs,
+                      Device& device) {
+  for (size_t p = 0; p < plan.params.size(); ++p) {
+    const PlannedParam& param = plan.params[p];
+    if (param.tied_to >= 0 || weights_[p] == nullptr) continue;
+    const void* from = InitialWeights(plan, specs, static_cast<int>(p));
+    if (from == nullptr) continue;
+    CopyContiguous(device.kernels(), from, weights_[p], Elements(param),
+                   {param.dtype, param.dtype}, Stream{});
+  }
+}
+
 absl::StatusOr<ParamStore> ParamStore::Create(const Plan& plan,
                                               absl::Span<const ParamSpec> specs,
                                               const OptimizerOptions& options,
@@ -157,9 +186,11 @@ absl::StatusOr<ParamStore> ParamStore::Create(const Plan& plan,
   store.flat_gradients_.resize(plan.buckets.size(), nullptr);
   const bool external = options.memory == MemoryForm::kExternal;
   if (external) ZEROMINI_RETURN_IF_ERROR(CheckExternal(plan, specs));
+  ZEROMINI_RETURN_IF_ERROR(CheckAligned(plan, specs));
   ZEROMINI_RETURN_IF_ERROR(CheckOverlap(plan, specs));
   if (!external) {
     ZEROMINI_RETURN_IF_ERROR(store.Allocate(plan, options.stage, device));
+    store.Fill(plan, specs, device);
     return store;
   }
   for (size_t p = 0; p < specs.size(); ++p) {

@@ -20,10 +20,18 @@ namespace zeromini {
 // are tied to it. Empty for those.
 std::vector<std::vector<int>> SharersOf(const Plan& plan);
 
+// What `param`, which is not tied itself, starts from in flat memory: its data,
+// else that of a parameter tied to it; null if there is none.
+const void* InitialWeights(const Plan& plan, absl::Span<const ParamSpec> specs,
+                           int param);
+
 class ParamStore {
  public:
-  // InvalidArgument, naming the parameters, if external data is null or the
-  // caller's tensors overlap without being tied, in either memory form.
+  // Flat memory that is whole on this rank holds InitialWeights(), else zeros.
+  //
+  // InvalidArgument, naming the parameters, if external data is null, or, in
+  // either memory form, data is not aligned or the caller's tensors overlap
+  // without being tied.
   static absl::StatusOr<ParamStore> Create(const Plan& plan,
                                            absl::Span<const ParamSpec> specs,
                                            const OptimizerOptions& options,
@@ -49,6 +57,8 @@ class ParamStore {
 
  private:
   absl::Status Allocate(const Plan& plan, int stage, Device& device);
+  void Fill(const Plan& plan, absl::Span<const ParamSpec> specs,
+            Device& device);
   absl::Status AllocateBucket(const Plan& plan, int bucket, bool gradients,
                               Device& device);
   absl::Status AllocateAlone(const PlannedParam& param, int index,

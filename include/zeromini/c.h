@@ -191,8 +191,11 @@ typedef struct zeromini_param {
   int group;           /* -1: the first whose pattern matches, else 0. */
   int frozen;          /* 0 or 1. */
   const char* tied_to; /* NULL: not tied. */
-  void* data;          /* External memory only. */
-  int expert;          /* 0 or 1: see expert_slices. */
+  /* The full tensor, equal on all ranks, or broadcast_params (stages 1 and 2)
+   * or set_param must follow. External memory: what is trained. Flat memory:
+   * copied by optimizer_create as initial weights; NULL: they are zeros. */
+  void* data;
+  int expert; /* 0 or 1: see expert_slices. */
 } zeromini_param;
 
 void zeromini_param_init(zeromini_param* param, size_t struct_size);

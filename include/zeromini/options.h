@@ -48,7 +48,8 @@ enum class NonFiniteGradients { kError, kSkip };
 enum class MemoryForm {
   kExternal,  // Weights live where ParamSpec::data says.
   kFlat,      // The optimizer owns weights (and at stage 1 gradients), laid out
-              // so that buckets that are cut in place need no copy.
+              // so that buckets that are cut in place need no copy. They start
+              // as ParamSpec::data, or as zeros where that is null.
 };
 
 struct OptimizerOptions {

@@ -87,9 +87,13 @@ struct ParamSpec {
   // are added up; it has no state and no weight decay of its own.
   std::string tied_to;
 
-  // External memory: the full tensor of `dtype`, on every rank. Not owned. Flat
-  // memory: may be null; the tensor that ParamData() replaces, whose address is
-  // looked at and nothing else. Two that overlap must be tied.
+  // The full tensor of `dtype`, on every rank. Not owned. Two that overlap must
+  // be tied. Its values must be equal on all ranks that hold the tensor, or
+  // BroadcastParams() (in stages 1 and 2) or SetParam() must follow.
+  // External memory: what is trained. Flat memory: what Optimizer::Create()
+  // copies the initial weights from (at stage 3 this rank's rows), whether
+  // frozen or not, and does not need afterwards. Of tied parameters the owner's
+  // counts if it is given. Null: the weights are zeros until they are set.
   void* data = nullptr;
 };
 
