@@ -70,6 +70,10 @@ class ShardedOptimizer : public Optimizer {
       for (const std::string& warning : plan_.warnings) {
         Log(options_.log, LogLevel::kWarning, warning);
       }
+      for (size_t g = 0; g < options_.groups.size(); ++g) {
+        WarnIfStill(options_.groups[g], static_cast<int>(g), plan_,
+                    options_.log);
+      }
     }
     ZEROMINI_RETURN_IF_ERROR(groups_.Init(*group_, options_));
     return AgreeOnStatus(AllocateHere(specs), *group_, *parts_.device);
@@ -181,6 +185,10 @@ class ShardedOptimizer : public Optimizer {
           absl::StrCat("group '", hyper.name,
                        "': its patterns cannot change: who is in a group is "
                        "settled when the optimizer is made"));
+    }
+    const bool stood = pipeline_->group(group).learning_rate_scale == 0;
+    if (group_->rank() == 0 && !stood) {
+      WarnIfStill(hyper, group, plan_, options_.log);
     }
     pipeline_->SetGroup(group, hyper);
     return absl::OkStatus();

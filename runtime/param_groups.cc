@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "zeromini/internal/status_macros.h"
+#include "zeromini/log.h"
 
 namespace zeromini {
 namespace {
@@ -78,6 +79,21 @@ absl::StatusOr<std::vector<ParamSpec>> JoinGroups(
     }
   }
   return joined;
+}
+
+void WarnIfStill(const ParamGroup& group, int index, const Plan& plan,
+                 const LogSink& log) {
+  const bool still =
+      group.learning_rate_scale == 0 &&
+      std::any_of(plan.params.begin(), plan.params.end(),
+                  [index](const PlannedParam& param) {
+                    return param.bucket >= 0 && param.group == index;
+                  });
+  if (!still) return;
+  Log(log, LogLevel::kWarning,
+      absl::StrCat("group '", group.name,
+                   "': learning_rate_scale is 0: its parameters keep their "
+                   "weights"));
 }
 
 }  // namespace zeromini

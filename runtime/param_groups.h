@@ -9,6 +9,7 @@
 #include "absl/types/span.h"
 #include "zeromini/options.h"
 #include "zeromini/param_spec.h"
+#include "zeromini/plan.h"
 
 namespace zeromini {
 
@@ -20,6 +21,11 @@ namespace zeromini {
 // or earlier groups take all that a group matches.
 absl::StatusOr<std::vector<ParamSpec>> JoinGroups(
     absl::Span<const ParamSpec> specs, const OptimizerOptions& options);
+
+// Warns `log` if no rate will move the parameters that `group`, which is number
+// `index`, has in the plan.
+void WarnIfStill(const ParamGroup& group, int index, const Plan& plan,
+                 const LogSink& log);
 
 }  // namespace zeromini
 

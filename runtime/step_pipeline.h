@@ -49,6 +49,7 @@ class StepPipeline {
   absl::Status End();
 
   void SetGroup(int group, const ParamGroup& hyper);
+  const ParamGroup& group(int index) const { return groups_[index]; }
   // The weights have been changed from outside: the next step takes their
   // master from them again.
   void ForgetMaster(int param) { has_master_[param] = 0; }

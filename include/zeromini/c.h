@@ -257,7 +257,7 @@ typedef void (*zeromini_log_sink)(void* context, zeromini_log_level level,
 typedef struct zeromini_hyper { /* ParamGroup */
   size_t struct_size;
   const char* name;
-  double learning_rate_scale;
+  double learning_rate_scale; /* 0 moves nothing, and gives a warning. */
   double weight_decay;
   double beta1;
   double beta2;

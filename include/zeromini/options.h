@@ -21,7 +21,7 @@ namespace zeromini {
 // examples/llama/train.py:124-136).
 struct ParamGroup {
   std::string name = "default";
-  double learning_rate_scale = 1;
+  double learning_rate_scale = 1;  // 0, which moves nothing, gives a warning.
   double weight_decay = 0.1;
   double beta1 = 0.9;
   double beta2 = 0.95;
@@ -153,7 +153,7 @@ struct OptimizerOptions {
   // "cpu" or "reference": which kernel table updates the shard.
   std::string kernels = "cpu";
 
-  // Where warnings go; null: stderr. Rank 0 alone warns of the plan.
+  // Where warnings go; null: stderr. Rank 0 alone warns of the plan and groups.
   LogSink log;
 };
 

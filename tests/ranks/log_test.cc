@@ -1,6 +1,9 @@
 // Where the library's warnings go.
 
+#include <functional>
 #include <mutex>
+#include <string>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -50,6 +53,74 @@ TEST(LogTest, ASinkGetsTheWarningOnceAndStderrNothing) {
   });
   EXPECT_THAT(testing::internal::GetCapturedStderr(), IsEmpty());
   EXPECT_THAT(messages, ElementsAre(HasSubstr("no.such.tensor")));
+}
+
+using Messages = std::vector<std::string>;
+
+// Of two ranks, on which `body` runs with options that have two groups, whose
+// names are default and still, and a sink.
+Messages MessagesOf(
+    const std::function<void(OptimizerOptions*, Communicator&)>& body) {
+  std::mutex mutex;
+  Messages messages;
+  RunRanks(2, [&](int, Communicator& group) {
+    OptimizerOptions options = ExactOptions();
+    options.groups.emplace_back();
+    options.groups[1].name = "still";
+    options.log = [&](LogLevel, absl::string_view message) {
+      std::lock_guard<std::mutex> lock(mutex);
+      messages.emplace_back(message);
+    };
+    body(&options, group);
+  });
+  return messages;
+}
+
+constexpr char kStill[] =
+    "group 'still': learning_rate_scale is 0: its parameters keep their "
+    "weights";
+
+std::vector<ParamSpec> TwoGroups() {
+  std::vector<ParamSpec> specs = {Spec("a", {4, 4}, BlockRule::Rows(), -1),
+                                  Spec("b", {4, 4}, BlockRule::Rows(), -1)};
+  specs[1].group = 1;
+  return specs;
+}
+
+TEST(LogTest, AGroupThatCannotMoveIsWarnedOfOnceAtCreate) {
+  EXPECT_THAT(MessagesOf([](OptimizerOptions* options, Communicator& group) {
+                options->groups[1].learning_rate_scale = 0;
+                Replica replica(TwoGroups());
+                EXPECT_OK(Optimizer::Create(*options, replica.specs(), group));
+              }),
+              ElementsAre(kStill));
+}
+
+TEST(LogTest, AGroupOfNothingThatIsTrainedMayHaveScaleZero) {
+  EXPECT_THAT(MessagesOf([](OptimizerOptions* options, Communicator& group) {
+                options->groups[1].learning_rate_scale = 0;
+                std::vector<ParamSpec> specs = TwoGroups();
+                specs[1].frozen = true;
+                Replica replica(specs);
+                EXPECT_OK(Optimizer::Create(*options, replica.specs(), group));
+              }),
+              IsEmpty());
+}
+
+TEST(LogTest, SetGroupWarnsWhenAGroupStopsAndNotAgainWhileItStands) {
+  EXPECT_THAT(MessagesOf([](OptimizerOptions* options, Communicator& group) {
+                Replica replica(TwoGroups());
+                ASSERT_OK_AND_ASSIGN(
+                    auto optimizer,
+                    Optimizer::Create(*options, replica.specs(), group));
+                ParamGroup still = options->groups[1];
+                still.learning_rate_scale = 0;
+                EXPECT_OK(optimizer->SetGroup(1, still));
+                EXPECT_OK(optimizer->SetGroup(1, still));
+                EXPECT_OK(optimizer->SetGroup(1, options->groups[1]));
+                EXPECT_OK(optimizer->SetGroup(1, still));
+              }),
+              ElementsAre(kStill, kStill));
 }
 
 }  // namespace
