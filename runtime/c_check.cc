@@ -92,6 +92,10 @@ Fields& Fields::Array(const char* field, const void* array,
     Keep(absl::InvalidArgumentError(absl::StrCat(Name(field), " is NULL, but ",
                                                  counted_by, " is ", count)));
   }
+  if (array != nullptr && count == 0) {
+    Keep(absl::InvalidArgumentError(absl::StrCat(
+        Name(counted_by), " is 0, but ", field, " is given: set both")));
+  }
   return *this;
 }
 

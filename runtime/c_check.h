@@ -123,7 +123,7 @@ class Fields {
   }
   Fields& Range(const char* field, int64_t value, int64_t least, int64_t most);
   Fields& NotNull(const char* field, const void* pointer);
-  // Of `count`, which is in the field `counted_by`.
+  // Of `count`, which is in the field `counted_by`: 0 if the array is null.
   Fields& Array(const char* field, const void* array, const char* counted_by,
                 int64_t count);
 

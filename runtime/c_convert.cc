@@ -91,8 +91,8 @@ absl::Status Check(const zeromini_hyper& hyper, const std::string& where) {
 }
 
 absl::Status Check(const zeromini_options& options) {
-  Fields fields(Sized<zeromini_options>::kName, "");
-  fields.OneOf("algorithm", options.algorithm, ZEROMINI_SGD)
+  return Fields(Sized<zeromini_options>::kName, "")
+      .OneOf("algorithm", options.algorithm, ZEROMINI_SGD)
       .Array("groups", options.groups, "num_groups", options.num_groups)
       .OneOf("reduction", options.reduction, ZEROMINI_REDUCE_SUM)
       .Flag("check_finite", options.check_finite)
@@ -112,11 +112,8 @@ absl::Status Check(const zeromini_options& options) {
       .OneOf("master", options.master, ZEROMINI_MASTER_REMAINDER8)
       .OneOf("state", options.state, ZEROMINI_STATE_INT8)
       .Range("shard_ranks", options.shard_ranks, 0, kUnbounded)
-      .Range("expert_slices", options.expert_slices, 1, kUnbounded);
-  if (options.groups != nullptr) {
-    fields.Range("num_groups", options.num_groups, 1, kUnbounded);
-  }
-  return fields.status();
+      .Range("expert_slices", options.expert_slices, 1, kUnbounded)
+      .status();
 }
 
 ParamSpec Convert(const zeromini_param& param) {

@@ -31,6 +31,35 @@ absl::Status CheckShape(const ParamSpec& spec) {
   return absl::OkStatus();
 }
 
+// Fields without the kind that reads them, and kinds without their fields.
+absl::Status CheckFields(const ParamSpec& spec) {
+  const BlockRule& rule = spec.rule;
+  const bool heads = rule.kind == BlockRule::Kind::kHeads;
+  const bool fused = rule.kind == BlockRule::Kind::kFused;
+  if (!heads && rule.rows_per_head != 0) {
+    return Refuse(spec, absl::StrCat("ParamSpec::rule.rows_per_head is ",
+                                     rule.rows_per_head,
+                                     ", but the rule is not "
+                                     "BlockRule::Kind::kHeads"));
+  }
+  if (!fused && !rule.segments.empty()) {
+    return Refuse(spec,
+                  "ParamSpec::rule.segments is given, but the rule is not "
+                  "BlockRule::Kind::kFused");
+  }
+  if (heads && rule.rows_per_head == 0) {
+    return Refuse(spec,
+                  "BlockRule::Kind::kHeads needs "
+                  "ParamSpec::rule.rows_per_head, the rows per head");
+  }
+  if (fused && rule.segments.empty()) {
+    return Refuse(spec,
+                  "BlockRule::Kind::kFused needs ParamSpec::rule.segments, "
+                  "the fused segments");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<BlockSegment>> BlocksOf(const ParamSpec& spec,
                                                    const BlockRule& rule,
                                                    const RowGeometry& rows) {
@@ -174,6 +203,7 @@ absl::StatusOr<PlannedParam> ResolveParam(const ParamSpec& original,
                                           std::vector<std::string>* warnings) {
   ParamSpec spec = original;
   ZEROMINI_RETURN_IF_ERROR(CheckShape(spec));
+  ZEROMINI_RETURN_IF_ERROR(CheckFields(spec));
   PlanOptions own = options;
   own.algorithm = AlgorithmOf(spec.group, options);
   ZEROMINI_ASSIGN_OR_RETURN(BlockChoice choice, Choose(own, spec));

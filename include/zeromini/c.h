@@ -19,11 +19,12 @@
  *     order. Threads: as the C++ type of the same name; grad_ready and
  *     wait_param may be called from any thread, group_abort at any time.
  * (7) No argument ends the program. A NULL that is not allowed, a number out of
- *     range or a value that an enum does not have gives
- *     ZEROMINI_INVALID_ARGUMENT, whose message names the argument or field. If
- *     one rank's optimizer_create, step or exchange is refused, so are those of
- *     the others; a group is then broken, an optimizer is not. What returns
- *     no code returns 0, NULL, "" or, for a rank, -1 if its handle is NULL.
+ *     range, a value that an enum does not have or a field's array with a count
+ *     of 0 gives ZEROMINI_INVALID_ARGUMENT, whose message names the argument or
+ *     field. If one rank's optimizer_create, step or exchange is refused, so
+ *     are those of the others; a group is then broken, an optimizer is not.
+ *     What returns no code returns 0, NULL, "" or, for a rank, -1 if its handle
+ *     is NULL.
  */
 
 #ifndef ZEROMINI_C_H_
@@ -163,9 +164,9 @@ typedef enum zeromini_rule_kind {
   ZEROMINI_RULE_AUTO = 0,    /* By name; a warning says what was chosen. */
   ZEROMINI_RULE_ELEMENT = 1, /* Ordinary Adam (biases). */
   ZEROMINI_RULE_ROWS = 2,    /* One scalar per row. */
-  ZEROMINI_RULE_HEADS = 3,   /* One per rows_per_head rows. */
+  ZEROMINI_RULE_HEADS = 3,   /* One per rows_per_head rows; 0 elsewhere. */
   ZEROMINI_RULE_WHOLE = 4,   /* One for the tensor (norms). */
-  ZEROMINI_RULE_FUSED = 5    /* By `segments`, repeated. */
+  ZEROMINI_RULE_FUSED = 5    /* By `segments`, repeated; none elsewhere. */
 } zeromini_rule_kind;
 
 typedef struct zeromini_segment {

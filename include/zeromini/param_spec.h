@@ -30,8 +30,8 @@ struct BlockRule {
     kFused,    // `segments`, repeated until the rows of a slice are used up.
   };
   Kind kind = Kind::kAuto;
-  int64_t rows_per_head = 0;           // kHeads only: the head dimension.
-  std::vector<BlockSegment> segments;  // kFused only.
+  int64_t rows_per_head = 0;           // kHeads, no other: the head dimension.
+  std::vector<BlockSegment> segments;  // kFused, no other.
 
   static BlockRule Element() { return {Kind::kElement, 0, {}}; }
   static BlockRule Rows() { return {Kind::kRows, 0, {}}; }

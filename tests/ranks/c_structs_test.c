@@ -174,6 +174,19 @@ static void EveryFieldOfAParameterIsChecked(void) {
   PARAM_REFUSED((param.segments = kSegments, param.num_segments = INT_MAX),
                 "zeromini_param.num_segments");
   PARAM_REFUSED(param.rule = ZEROMINI_RULE_FUSED, "fused segments");
+  PARAM_REFUSED((param.rule = ZEROMINI_RULE_FUSED, param.segments = kSegments),
+                "params[0]: zeromini_param.num_segments is 0, but segments is "
+                "given");
+  PARAM_REFUSED((param.segments = kSegments, param.num_segments = 1),
+                "zeromini_param.segments is given, but the rule is not "
+                "ZEROMINI_RULE_FUSED");
+  PARAM_REFUSED(param.rows_per_head = 2,
+                "zeromini_param.rows_per_head is 2, but the rule is not "
+                "ZEROMINI_RULE_HEADS");
+  PARAM_REFUSED(param.rule = ZEROMINI_RULE_HEADS,
+                "ZEROMINI_RULE_HEADS needs zeromini_param.rows_per_head");
+  PARAM_REFUSED(param.rule = ZEROMINI_RULE_FUSED,
+                "ZEROMINI_RULE_FUSED needs zeromini_param.segments");
   PARAM_REFUSED(param.layer = -2, "zeromini_param.layer is -2");
   PARAM_REFUSED(param.layer = INT_MAX, "zeromini_param.layer");
   PARAM_REFUSED(param.gather_group = -2, "zeromini_param.gather_group is -2");
@@ -218,6 +231,8 @@ static void EveryFieldOfAGroupIsChecked(void) {
   HYPER_REFUSED(hyper.num_patterns = 1,
                 "zeromini_hyper.patterns is NULL, but num_patterns is 1");
   HYPER_REFUSED(hyper.num_patterns = -1, "zeromini_hyper.num_patterns is -1");
+  HYPER_REFUSED(hyper.patterns = patterns,
+                "zeromini_hyper.num_patterns is 0, but patterns is given");
   HYPER_REFUSED((hyper.patterns = patterns, hyper.num_patterns = 2),
                 "zeromini_hyper.patterns[1] is NULL");
 }

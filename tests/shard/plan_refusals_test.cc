@@ -48,6 +48,27 @@ TEST(PlanRefusalsTest, RefusesRulesThatDoNotFit) {
   ExpectRefused({Spec("w", {10, 4}, BlockRule::Fused({}))}, "w [10, 4]");
 }
 
+TEST(PlanRefusalsTest, RefusesARulesFieldsWithoutItsKindAndKindsWithoutThem) {
+  for (BlockRule rule : {BlockRule(), BlockRule::Rows(), BlockRule::Whole(),
+                         BlockRule::Element(), BlockRule::Heads(2)}) {
+    rule.segments = {{2, 1}};
+    ExpectRefused({Spec("w", {10, 4}, rule)},
+                  "w [10, 4]: ParamSpec::rule.segments is given, but the rule "
+                  "is not BlockRule::Kind::kFused");
+  }
+  for (BlockRule rule : {BlockRule(), BlockRule::Rows(), BlockRule::Whole(),
+                         BlockRule::Element(), BlockRule::Fused({{2, 1}})}) {
+    rule.rows_per_head = 2;
+    ExpectRefused({Spec("w", {10, 4}, rule)},
+                  "w [10, 4]: ParamSpec::rule.rows_per_head is 2, but the "
+                  "rule is not BlockRule::Kind::kHeads");
+  }
+  ExpectRefused({Spec("w", {10, 4}, BlockRule::Heads(0))},
+                "BlockRule::Kind::kHeads needs ParamSpec::rule.rows_per_head");
+  ExpectRefused({Spec("w", {10, 4}, BlockRule::Fused({}))},
+                "BlockRule::Kind::kFused needs ParamSpec::rule.segments");
+}
+
 TEST(PlanRefusalsTest, RefusesStacksAndOrientationsThatDoNotFit) {
   ParamSpec stack = Spec("w", {3, 4, 5});
   stack.slices = 4;
