@@ -201,6 +201,32 @@ absl::Status AgreeOnPlan(const Plan& plan, const OptimizerOptions& options,
   return absl::OkStatus();
 }
 
+absl::Status NameOddField(const std::vector<OptionField>& mine,
+                          Communicator& group, Device& device,
+                          std::string* difference) {
+  for (const auto& [name, value] : mine) {
+    std::vector<int64_t> hashes;
+    ZEROMINI_RETURN_IF_ERROR(
+        Gather(static_cast<int64_t>(FnvHash().Add(value).value()), group,
+               device, &hashes));
+    int odd = 0;
+    while (odd < group.size() && hashes[odd] == hashes[0]) ++odd;
+    if (odd == group.size()) continue;
+    std::vector<int> ranks;
+    for (int rank = odd; rank < group.size(); ++rank) {
+      if (hashes[rank] == hashes[odd]) ranks.push_back(rank);
+    }
+    std::string theirs = value, root = value;
+    ZEROMINI_RETURN_IF_ERROR(Share(&theirs, odd, group, device));
+    ZEROMINI_RETURN_IF_ERROR(Share(&root, 0, group, device));
+    *difference = absl::StrCat(
+        name, " is ", theirs, ranks.size() == 1 ? " on rank " : " on ranks ",
+        absl::StrJoin(ranks, ", "), " but ", root, " on rank 0");
+    return absl::OkStatus();
+  }
+  return absl::OkStatus();
+}
+
 absl::Status RanksWhere(bool here, Communicator& group, Device& device,
                         std::vector<int>* ranks) {
   std::vector<int64_t> flags;

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "runtime/device.h"
+#include "runtime/option_fields.h"
 #include "zeromini/communicator.h"
 #include "zeromini/options.h"
 #include "zeromini/plan.h"
@@ -42,6 +43,13 @@ absl::Status AgreeOnCall(const absl::Status& mine, int param,
 // from rank 0 and the first parameter or option that does, with both values.
 absl::Status AgreeOnPlan(const Plan& plan, const OptimizerOptions& options,
                          Communicator& group, Device& device);
+
+// Collective. The first field that some rank has otherwise than rank 0, with
+// those ranks and both values; empty if there is none. All ranks must have as
+// many.
+absl::Status NameOddField(const std::vector<OptionField>& mine,
+                          Communicator& group, Device& device,
+                          std::string* difference);
 
 // Collective. Which ranks pass true.
 absl::Status RanksWhere(bool here, Communicator& group, Device& device,

@@ -1,5 +1,7 @@
 #include "runtime/option_fields.h"
 
+#include <cmath>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
@@ -18,7 +20,7 @@ class FieldList {
     Add(name, absl::StrCat(value));
   }
   void Add(const std::string& name, double value) {
-    Add(name, absl::StrFormat("%.17g", value));
+    Add(name, std::isnan(value) ? "NaN" : absl::StrFormat("%.17g", value));
   }
   void set_prefix(const std::string& prefix) { prefix_ = prefix; }
   std::vector<OptionField> Take() { return std::move(fields_); }
@@ -92,6 +94,23 @@ std::vector<OptionField> OptionFields(const OptimizerOptions& options) {
   for (size_t g = 0; g < options.groups.size(); ++g) {
     list.set_prefix(absl::StrCat("group ", g, ": "));
     AddGroupFields(options.groups[g], &list);
+  }
+  return list.Take();
+}
+
+std::vector<OptionField> StepFields(const StepOptions& step, int64_t steps_done,
+                                    absl::Span<const ParamGroup> groups) {
+  FieldList list;
+  if (std::isnan(step.learning_rate)) {
+    list.Add("learning_rate", "not given (NaN)");
+  } else {
+    list.Add("learning_rate", step.learning_rate);
+  }
+  list.Add("loss_scale", step.loss_scale);
+  list.Add("steps done", steps_done);
+  for (size_t g = 0; g < groups.size(); ++g) {
+    list.set_prefix(absl::StrCat("group ", g, ": "));
+    AddGroupFields(groups[g], &list);
   }
   return list.Take();
 }

@@ -4,10 +4,13 @@
 #ifndef ZEROMINI_RUNTIME_OPTION_FIELDS_H_
 #define ZEROMINI_RUNTIME_OPTION_FIELDS_H_
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/types/span.h"
+#include "zeromini/optimizer.h"
 #include "zeromini/options.h"
 
 namespace zeromini {
@@ -21,6 +24,11 @@ struct OptionField {
 // all ranks that have as many groups; `groups` comes before them. Left out are
 // a group's name and ways to join, what comes of which the plan has, and `log`.
 std::vector<OptionField> OptionFields(const OptimizerOptions& options);
+
+// What may change between steps, and must do so on all ranks alike. As many on
+// ranks that have as many groups.
+std::vector<OptionField> StepFields(const StepOptions& step, int64_t steps_done,
+                                    absl::Span<const ParamGroup> groups);
 
 }  // namespace zeromini
 

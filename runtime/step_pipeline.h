@@ -82,8 +82,8 @@ class StepPipeline {
   int SplitSlot(int split) const;
   void AddScalars(int bucket);
   absl::Status ExchangeScalars(uint64_t agreement);
-  absl::Status CheckNumbers(const StepOptions& options,
-                            uint64_t agreement) const;
+  absl::Status NameDisagreement(const StepOptions& options);
+  absl::Status CheckNumbers(const StepOptions& options, uint64_t agreement);
   absl::Status CheckPresence();
   int64_t CountAbsent() const;
   absl::Status NameAbsent(const std::vector<int>& params);

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "runtime/agreement.h"
 #include "runtime/option_checks.h"
+#include "runtime/option_fields.h"
 #include "runtime/step_pipeline.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -51,15 +52,24 @@ std::vector<ParamGroup> StepPipeline::AppliedGroups() const {
   return applied;
 }
 
+// Collective: every rank knows from the sums that not all agree.
+absl::Status StepPipeline::NameDisagreement(const StepOptions& options) {
+  std::string difference;
+  ZEROMINI_RETURN_IF_ERROR(
+      NameOddField(StepFields(options, optimizer_steps_, groups_), group_,
+                   device_, &difference));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "ranks disagree on the learning rate, loss scale or hyper-parameters "
+      "of step ",
+      optimizer_steps_ + 1, difference.empty() ? "" : ": ", difference,
+      "; nothing was updated"));
+}
+
 // Only after the exchange, when all ranks are known to have the same.
 absl::Status StepPipeline::CheckNumbers(const StepOptions& options,
-                                        uint64_t agreement) const {
+                                        uint64_t agreement) {
   if (!scalars_.Agreed(agreement, group_.size())) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "ranks disagree on the learning rate, loss scale or hyper-parameters "
-        "of step ",
-        optimizer_steps_ + 1, "; rank ", group_.rank(), " has ",
-        options.learning_rate, " and ", options.loss_scale));
+    return NameDisagreement(options);
   }
   if (std::isnan(options.learning_rate)) {
     return absl::InvalidArgumentError(absl::StrCat(

@@ -1,6 +1,10 @@
 // Options that must be equal on all ranks: each that is not is found, on every
 // rank, by its name.
 
+#include <functional>
+#include <limits>
+#include <vector>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "support/exact_training.h"
@@ -126,6 +130,66 @@ TEST(AgreementTest, BlockRulesThatDifferAreNamedAsSuch) {
                  HasSubstr("parameter 0 is 'weight' [12,8] fp32, other, "
                            "group 0, layer -1, gather group -1, 1 "
                            "blocks on rank 1 but ")));
+  });
+}
+
+struct OddStep {
+  const char* named;  // What the error says.
+  std::function<void(StepOptions*, ParamGroup*)> change;
+};
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+const OddStep kOddSteps[] = {
+    {"learning_rate is 0.25 on ranks 1, 2 but 0.5 on rank 0",
+     [](auto* step, auto*) { step->learning_rate = 0.25; }},
+    {"learning_rate is not given (NaN) on ranks 1, 2 but 0.5 on rank 0",
+     [](auto* step, auto*) { step->learning_rate = kNan; }},
+    {"loss_scale is 2 on ranks 1, 2 but 1 on rank 0",
+     [](auto* step, auto*) { step->loss_scale = 2; }},
+    {"loss_scale is NaN on ranks 1, 2 but 1 on rank 0",
+     [](auto* step, auto*) { step->loss_scale = kNan; }},
+    {"group 0: learning_rate_scale is 2 on ranks 1, 2 but 1 on rank 0",
+     [](auto*, auto* group) { group->learning_rate_scale = 2; }},
+    {"group 0: weight_decay is 0.25 on ranks 1, 2 but 0.5 on rank 0",
+     [](auto*, auto* group) { group->weight_decay = 0.25; }},
+    {"group 0: beta1 is 0.5 on ranks 1, 2 but 0.25 on rank 0",
+     [](auto*, auto* group) { group->beta1 = 0.5; }},
+    {"group 0: beta2 is 0.25 on ranks 1, 2 but 0.5 on rank 0",
+     [](auto*, auto* group) { group->beta2 = 0.25; }},
+    {"group 0: epsilon is 0.25 on ranks 1, 2 but 0.5 on rank 0",
+     [](auto*, auto* group) { group->epsilon = 0.25; }},
+    {"group 0: decay_norms_and_biases is 1 on ranks 1, 2 but 0 on rank 0",
+     [](auto*, auto* group) { group->decay_norms_and_biases = true; }},
+};
+
+TEST(AgreementTest, WhatDiffersInAStepIsNamedWithRanksAndBothValues) {
+  RunRanks(4, [&](int rank, Communicator& group) {
+    Replica replica({Spec("weight", {12, 8}, BlockRule::Rows(), -1)});
+    OptimizerOptions options = ExactOptions();
+    options.groups[0].weight_decay = 0.5;
+    options.groups[0].beta1 = 0.25;
+    options.groups[0].beta2 = 0.5;
+    options.groups[0].epsilon = 0.5;
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         Optimizer::Create(options, replica.specs(), group));
+    for (const OddStep& odd : kOddSteps) {
+      StepOptions step;
+      step.learning_rate = 0.5;
+      ParamGroup changed = options.groups[0];
+      if (rank == 1 || rank == 2) odd.change(&step, &changed);
+      ASSERT_OK(optimizer->SetGroup(0, changed));
+      const std::vector<float> ones(12 * 8, 1.0f);
+      ASSERT_OK(optimizer->GradReady(0, ones.data()));
+      EXPECT_THAT(
+          optimizer->Step(step),
+          StatusIs(kInvalid, AllOf(HasSubstr("ranks disagree on the learning "
+                                             "rate, loss scale or "
+                                             "hyper-parameters of step 1: "),
+                                   HasSubstr(odd.named),
+                                   HasSubstr("nothing was updated"))));
+      EXPECT_EQ(replica.Home(0)[5], InitialWeight(0, 5));
+    }
   });
 }
 
