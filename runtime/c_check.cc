@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace zeromini::c_api {
 namespace {
@@ -34,9 +35,11 @@ absl::Status CheckSize(const char* name, absl::string_view where,
   if (object == nullptr) return CheckNotNull(where, object);
   const size_t size = StructSizeOf(object);
   if (IsSize(size, first)) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      Of(where), name, ".struct_size is ", size,
-      size == 0 ? "" : ", which is no size of it", ": call ", name, "_init"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(Of(where), name, ".struct_size is ", size,
+                   size == 0 ? absl::StrCat(": call ", name, "_init")
+                             : absl::StrCat(", which is no size of it: give ",
+                                            name, "_init sizeof(", name, ")")));
 }
 
 absl::Status CheckRest(const char* name, absl::string_view where,
@@ -77,6 +80,18 @@ absl::Status CheckSeconds(absl::string_view what, double seconds) {
 Fields& Fields::Range(const char* field, int64_t value, int64_t least,
                       int64_t most) {
   Keep(CheckRange(Name(field), value, least, most));
+  return *this;
+}
+
+Fields& Fields::DTypeOf(const char* field, const zeromini_dtype& value,
+                        zeromini_dtype last) {
+  constexpr const char* kNames[] = {"ZEROMINI_FLOAT32", "ZEROMINI_BFLOAT16",
+                                    "ZEROMINI_FLOAT16"};
+  const int number = NumberOf(value);
+  if (number >= 0 && number <= static_cast<int>(last)) return *this;
+  Keep(absl::InvalidArgumentError(absl::StrCat(
+      Name(field), " is ", number, ", but must be ",
+      absl::StrJoin(kNames, kNames + last, ", "), " or ", kNames[last])));
   return *this;
 }
 

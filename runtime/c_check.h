@@ -122,6 +122,9 @@ class Fields {
     return Range(field, NumberOf(value), 0, static_cast<int>(last));
   }
   Fields& Range(const char* field, int64_t value, int64_t least, int64_t most);
+  // One of the types of elements up to `last`, ZEROMINI_FLOAT16 at most.
+  Fields& DTypeOf(const char* field, const zeromini_dtype& value,
+                  zeromini_dtype last);
   Fields& NotNull(const char* field, const void* pointer);
   // Of `count`, which is in the field `counted_by`: 0 if the array is null.
   Fields& Array(const char* field, const void* array, const char* counted_by,

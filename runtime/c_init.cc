@@ -9,14 +9,14 @@
 
 namespace {
 
-// Defaults, cut to the program's size. No size that the struct can have leaves
-// 0, which every call refuses.
+// Defaults, cut to the program's size. A size that the struct cannot have is
+// kept, and nothing else: every call refuses it.
 template <typename T>
 void Init(T defaults, T* to, size_t struct_size) {
   if (to == nullptr || struct_size < sizeof(size_t)) return;
   if (!zeromini::c_api::IsSize(struct_size,
                                zeromini::c_api::Sized<T>::kFirst)) {
-    std::memset(to, 0, sizeof(size_t));
+    std::memcpy(to, &struct_size, sizeof(size_t));
     return;
   }
   std::memset(to, 0, struct_size);

@@ -90,10 +90,13 @@ static void AnInitFunctionLeavesWhatNoStructCanBeToBeRefused(void) {
   zeromini_memory_report_init(NULL, 1);
   zeromini_level_traffic_init(NULL, 0);
   zeromini_options_init(&options, SIZE_MAX);
-  REFUSED(CreateOnOne(&options, &param, 1, &error), "struct_size is 0");
+  REFUSED(CreateOnOne(&options, &param, 1, &error),
+          "struct_size is 18446744073709551615, which is no size of it");
   options = Options();
-  zeromini_options_init(&options, 16);
-  REFUSED(CreateOnOne(&options, &param, 1, &error), "struct_size is 0");
+  zeromini_options_init(&options, sizeof(&options));
+  REFUSED(CreateOnOne(&options, &param, 1, &error),
+          "zeromini_options.struct_size is 8, which is no size of it: give "
+          "zeromini_options_init sizeof(zeromini_options)");
 }
 
 static void AnArrayOfDifferentSizesIsRefused(void) {
@@ -162,7 +165,9 @@ static void EveryFieldOfAParameterIsChecked(void) {
   PARAM_REFUSED(param.padding_rows = INT64_MAX, "padding_rows");
   PARAM_REFUSED(param.dtype = (zeromini_dtype)99, "zeromini_param.dtype is 99");
   PARAM_REFUSED(param.dtype = (zeromini_dtype)-1, "zeromini_param.dtype is -1");
-  PARAM_REFUSED(param.dtype = ZEROMINI_INT64, "dtype");
+  PARAM_REFUSED(param.dtype = ZEROMINI_INT64,
+                "zeromini_param.dtype is 3, but must be ZEROMINI_FLOAT32, "
+                "ZEROMINI_BFLOAT16 or ZEROMINI_FLOAT16");
   PARAM_REFUSED(param.dtype = ZEROMINI_BYTE, "dtype");
   PARAM_REFUSED(param.rule = (zeromini_rule_kind)6,
                 "zeromini_param.rule is 6, but must be 0 to 5");
@@ -262,7 +267,12 @@ static void EveryEnumOfTheOptionsIsChecked(void) {
                   "zeromini_options.value_blocks is 2");
   OPTIONS_REFUSED(options.gradient_wire = (zeromini_dtype)5,
                   "zeromini_options.gradient_wire is 5");
-  OPTIONS_REFUSED(options.weight_wire = ZEROMINI_FLOAT16, "weight_wire");
+  OPTIONS_REFUSED(options.gradient_wire = (zeromini_dtype)77,
+                  "zeromini_options.gradient_wire is 77, but must be "
+                  "ZEROMINI_FLOAT32 or ZEROMINI_BFLOAT16");
+  OPTIONS_REFUSED(options.weight_wire = ZEROMINI_FLOAT16,
+                  "zeromini_options.weight_wire is 2, but must be "
+                  "ZEROMINI_FLOAT32 or ZEROMINI_BFLOAT16");
   OPTIONS_REFUSED(options.master = (zeromini_master_format)4,
                   "zeromini_options.master is 4");
   OPTIONS_REFUSED(options.state = (zeromini_state_format)3,
