@@ -32,9 +32,9 @@ const char* CompressionName(Compression compression);  // "xz".
 absl::StatusOr<std::string> ConfigPath(const std::string& path);
 
 // In one piece: a full disk or a crash leaves the old file. PermissionDenied,
-// InvalidArgument or ResourceExhausted, naming the path. A device and a pipe are
-// written to as they are; what stdout or stderr goes to, behind what was printed
-// there.
+// InvalidArgument or ResourceExhausted, naming the path. A device and a pipe
+// are written to as they are; what stdout or stderr goes to, behind what was
+// printed there.
 absl::Status WriteTextFile(const std::string& path, absl::string_view text);
 
 // OK if WriteTextFile() could begin now, or if `path` is empty. Asked before
