@@ -14,6 +14,7 @@
 #include "tools/bench.h"
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
+#include "tools/flag_checks.h"
 #include "tools/held_memory.h"
 #include "tools/scaled_preset.h"
 #include "zeromini/internal/status_macros.h"
@@ -195,7 +196,7 @@ void AddBenchMemory(CLI::App& bench, int* exit_code) {
       ->capture_default_str();
   verb->add_option("--bucket-bytes", flags->bucket_bytes,
                    "Of stage 3: soft limit of a bucket; 0: a layer")
-      ->check(CLI::NonNegativeNumber)
+      ->check(NotNegative())
       ->capture_default_str();
   verb->add_option("--json", flags->json, "Also writes the rows to this file");
   verb->callback([flags, exit_code] {

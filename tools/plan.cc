@@ -14,8 +14,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "tools/config_preset.h"
+#include "tools/files/apart.h"
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
+#include "tools/flag_checks.h"
 #include "tools/scaled_preset.h"
 #include "tools/verbs.h"
 #include "zeromini/internal/scalar_words.h"
@@ -283,7 +285,17 @@ absl::StatusOr<std::vector<ModelPreset>> FindModels(const PlanArgs& args) {
   return presets;
 }
 
+absl::Status CheckFiles(const PlanArgs& args) {
+  std::vector<FlagFile> inputs;
+  for (const std::string& config : args.configs) {
+    ZEROMINI_ASSIGN_OR_RETURN(const std::string path, ConfigPath(config));
+    inputs.push_back({"--config", path});
+  }
+  return CheckApart(inputs, {{"--json", args.json}});
+}
+
 absl::Status RunPlan(const PlanArgs& args) {
+  ZEROMINI_RETURN_IF_ERROR(CheckFiles(args));
   ZEROMINI_RETURN_IF_ERROR(CheckWritable(args.json));
   PlanOptions options;
   options.stage = args.stage;
@@ -324,7 +336,7 @@ void AddPlan(CLI::App& app, int* exit_code) {
       ->check(CLI::Range(1, 3))
       ->capture_default_str();
   plan->add_option("--optimizer", args->optimizers,
-                   "adam-mini, adamw, separated by commas")
+                   "adam-mini, adamw, sgd, separated by commas")
       ->delimiter(',')
       ->capture_default_str();
   plan->add_option("--value-blocks", args->value_blocks,
@@ -333,7 +345,7 @@ void AddPlan(CLI::App& app, int* exit_code) {
       ->capture_default_str();
   plan->add_option("--bucket-bytes", args->bucket_bytes,
                    "Soft limit of a bucket in bytes; 0: two layers")
-      ->check(CLI::NonNegativeNumber)
+      ->check(NotNegative())
       ->capture_default_str();
   plan->add_option("--scale", args->scale,
                    "1/k divides layers and vocabulary, never widths")

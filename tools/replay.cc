@@ -11,6 +11,7 @@
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
 #include "tools/last_words.h"
+#include "tools/flag_checks.h"
 #include "tools/rank_threads.h"
 #include "tools/replay_rank.h"
 #include "tools/timeout_flag.h"
@@ -179,11 +180,11 @@ void AddFlags(CLI::App* verb, ReplayOptions& options) {
           {"external", MemoryForm::kExternal}, {"flat", MemoryForm::kFlat}}))
       ->default_str("external");
   verb->add_option("--clip", options.clip, "global gradient norm; 0: off")
-      ->check(CLI::NonNegativeNumber)
+      ->check(NotNegative())
       ->capture_default_str();
   verb->add_option("--bucket-bytes", options.bucket_bytes,
                    "soft limit of a bucket; 0: two layers")
-      ->check(CLI::NonNegativeNumber)
+      ->check(NotNegative())
       ->capture_default_str();
   AddTimeoutFlag(verb, &options.timeout_seconds);
   verb->add_flag("--overwrite", options.overwrite,

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "tools/agree_on.h"
+#include "tools/files/apart.h"
 #include "tools/files/output_folder.h"
 #include "tools/files/text_file.h"
 #include "tools/grad_split.h"
@@ -97,6 +98,7 @@ class Walker {
       return absl::FailedPreconditionError(
           absl::StrCat(options_.out, ": --out is the recording's own folder"));
     }
+    ZEROMINI_RETURN_IF_ERROR(CheckSummary());
     OutputFolderRules rules;
     rules.ours = [this](const std::string& name) {
       return IsReplayFile(name) || IsSummary(name);
@@ -107,6 +109,15 @@ class Walker {
                               OutputFolder::Claim(options_.out, rules));
     folder_.emplace(std::move(folder));
     return CheckWritable(options_.json);
+  }
+
+  absl::Status CheckSummary() const {
+    const std::string name =
+        std::filesystem::path(options_.json).filename().string();
+    return CheckApart(
+        FilesIn("the replay", input_.directory),
+        {{"--out", IsReplayFile(name) ? options_.out + "/" + name : ""},
+         {"--json", options_.json}});
   }
 
   bool IsSummary(const std::string& name) const {

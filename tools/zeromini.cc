@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "tools/files/terminal.h"
+#include "tools/flag_checks.h"
 #include "tools/last_words.h"
 #include "tools/verbs.h"
 
@@ -16,6 +17,7 @@ int main(int argc, char** argv) {
   zeromini::tools::AddReplay(app, &exit_code);
   zeromini::tools::AddBench(app, &exit_code);
   zeromini::tools::AddInfo(app, &exit_code);
+  zeromini::tools::RefuseEmptyValues(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "spdlog/spdlog.h"
 #include "tools/agree_on.h"
+#include "tools/files/apart.h"
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
 #include "tools/files/text_file.h"
@@ -78,7 +79,23 @@ class Trainer {
   double training_seconds_ = 0;
 };
 
+absl::Status CheckFiles(const PretrainOptions& options, int rank) {
+  std::vector<FlagFile> inputs = {{"--data", options.data}};
+  if (!options.config.empty()) {
+    ZEROMINI_ASSIGN_OR_RETURN(const std::string path,
+                              ConfigPath(options.config));
+    inputs.push_back({"--config", path});
+  }
+  return CheckApart(
+      inputs, {{"--out", options.out + "/metrics.jsonl"},
+               {"--out", options.out + "/run.json"},
+               {"--out", options.out + "/.zeromini-lock"},
+               {"--json", options.json},
+               {"--prometheus", PrometheusPath(options.prometheus, rank)}});
+}
+
 absl::Status Trainer::Prepare() {
+  ZEROMINI_RETURN_IF_ERROR(CheckFiles(options_, group_.rank()));
   ZEROMINI_ASSIGN_OR_RETURN(
       share_, ShareOfBatch(options_.batch, options_.micro_steps, group_.rank(),
                            group_.size()));

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <initializer_list>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "tools/timeout_flag.h"
@@ -38,9 +39,10 @@ absl::Status CheckSizes(const PretrainOptions& options) {
     return absl::InvalidArgumentError(
         "--skip-above is not for torch-adamw, which cannot skip a step");
   }
-  if (options.eval_batches < 1 || options.threads < 1) {
+  if (options.threads < 1 || options.threads > kMostThreads) {
     return absl::InvalidArgumentError(
-        "--eval-batches and --threads must be at least 1");
+        absl::StrCat("--threads must be from 1 to ", kMostThreads, ", not ",
+                     options.threads));
   }
   if (!IsTimeout(options.timeout_seconds)) {
     return absl::InvalidArgumentError(
@@ -48,6 +50,27 @@ absl::Status CheckSizes(const PretrainOptions& options) {
                      options.timeout_seconds));
   }
   return absl::OkStatus();
+}
+
+// Products of counts are computed in 64 bits, and must fit.
+absl::Status CheckProduct(const char* flags, int64_t a, int64_t b) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  if (a >= 1 && b >= 1 && a <= kMost / b) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      flags, ", ", a, " times ", b, ", must be from 1 to ", kMost));
+}
+
+absl::Status CheckCounts(const PretrainOptions& options) {
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckProduct("the sequences of an evaluation, --batch "
+                   "times --eval-batches",
+                   options.batch, options.eval_batches));
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckProduct("the tokens of a step, --batch times "
+                   "--length and one more",
+                   options.batch, options.length + 1));
+  ZEROMINI_RETURN_IF_ERROR(CheckProduct("--steps", options.schedule.steps, 1));
+  return CheckProduct("--accumulate", options.micro_steps, 1);
 }
 
 absl::Status CheckFormats(const PretrainOptions& options) {
@@ -159,7 +182,8 @@ absl::Status Complete(PretrainOptions& options) {
   }
   ZEROMINI_RETURN_IF_ERROR(CheckFormats(options));
   ZEROMINI_RETURN_IF_ERROR(CheckSharding(options));
-  return CheckSizes(options);
+  ZEROMINI_RETURN_IF_ERROR(CheckSizes(options));
+  return CheckCounts(options);
 }
 
 }  // namespace zeromini::tools

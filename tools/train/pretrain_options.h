@@ -15,8 +15,11 @@
 
 namespace zeromini::tools {
 
+inline constexpr int kMostThreads = 1024;
+
 struct PretrainOptions {
   ModelConfig model;
+  std::string config;  // What `model` was read from, or empty.
   std::string data = "/usr/share/doc/jargon-text/jargon.txt.gz";
   int64_t batch = 16;  // Sequences per step, over all ranks.
   int64_t length = 0;  // Tokens of a sequence; 0: the model's context.

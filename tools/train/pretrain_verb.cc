@@ -10,6 +10,7 @@
 #include "spdlog/sinks/stdout_color_sinks.h"
 #include "spdlog/spdlog.h"
 #include "tools/files/terminal.h"
+#include "tools/flag_checks.h"
 #include "tools/timeout_flag.h"
 #include "tools/train/launch.h"
 #include "tools/train/pretrain.h"
@@ -21,11 +22,14 @@ namespace {
 
 constexpr char kProgram[] = "zeromini-train";
 
+CLI::Range Count() {
+  return CLI::Range(1, std::numeric_limits<int32_t>::max());
+}
+
 // Flags as given; sizes only override the named model or the config file.
 struct Flags {
   PretrainOptions options;
   std::string model = "llama-1m";
-  std::string config;
   std::optional<int64_t> hidden, layers, heads, kv_heads, head_dim, ffn, vocab,
       context;
   bool tie_head = false;
@@ -39,20 +43,21 @@ struct Flags {
 void AddModelFlags(CLI::App& app, Flags& flags) {
   app.add_option("--model", flags.model, "llama-1m, llama or gpt2")
       ->capture_default_str();
-  app.add_option("--config", flags.config, "Hugging Face config.json");
-  const CLI::Range size(1, std::numeric_limits<int32_t>::max());
+  app.add_option("--config", flags.options.config, "Hugging Face config.json");
   app.add_option("--hidden", flags.hidden, "Width of the residual stream")
-      ->check(size);
-  app.add_option("--layers", flags.layers, "Transformer layers")->check(size);
-  app.add_option("--heads", flags.heads, "Attention heads")->check(size);
+      ->check(Count());
+  app.add_option("--layers", flags.layers, "Transformer layers")
+      ->check(Count());
+  app.add_option("--heads", flags.heads, "Attention heads")->check(Count());
   app.add_option("--kv-heads", flags.kv_heads, "Key and value heads")
-      ->check(size);
+      ->check(Count());
   app.add_option("--head-dim", flags.head_dim, "Default hidden / heads")
-      ->check(size);
-  app.add_option("--ffn", flags.ffn, "Width of the MLP")->check(size);
+      ->check(Count());
+  app.add_option("--ffn", flags.ffn, "Width of the MLP")->check(Count());
   app.add_option("--vocab", flags.vocab, "At least 256: tokens are bytes")
-      ->check(size);
-  app.add_option("--context", flags.context, "Longest sequence")->check(size);
+      ->check(Count());
+  app.add_option("--context", flags.context, "Longest sequence")
+      ->check(Count());
   app.add_flag("--tie-head", flags.tie_head, "Head shares the embedding");
 }
 
@@ -61,16 +66,21 @@ void AddDataFlags(CLI::App& app, PretrainOptions& options) {
                  "Text file, plain or .gz of at most 1 GiB of text")
       ->capture_default_str();
   app.add_option("--batch", options.batch, "Sequences a step, over all ranks")
+      ->check(Count())
       ->capture_default_str();
   app.add_option("--length", options.length,
-                 "Tokens of a sequence (default: the context)");
+                 "Tokens of a sequence (default: the context)")
+      ->check(Count());
   app.add_option("--accumulate", options.micro_steps,
                  "Micro-steps of a step, gradients added up")
+      ->check(Count())
       ->capture_default_str();
   app.add_option("--eval-every", options.eval_every, "Steps; 0: at the end")
+      ->check(NotNegative())
       ->capture_default_str();
   app.add_option("--eval-batches", options.eval_batches,
                  "Batches of an evaluation")
+      ->check(Count())
       ->capture_default_str();
 }
 
@@ -81,7 +91,7 @@ void AddShardingFlags(CLI::App& app, PretrainOptions& options) {
       ->capture_default_str();
   app.add_option("--shard-group", options.shard_group,
                  "Ranks that share a copy of what is sharded; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(NotNegative())
       ->capture_default_str();
   app.add_option("--gather-budget", options.gather_budget,
                  "Stage 3: bytes of gathered weights at a time, as 64MiB; 0: "
@@ -90,7 +100,7 @@ void AddShardingFlags(CLI::App& app, PretrainOptions& options) {
       ->capture_default_str();
   app.add_option("--prefetch", options.prefetch,
                  "Stage 3: blocks gathered ahead of their use")
-      ->check(CLI::NonNegativeNumber)
+      ->check(NotNegative())
       ->capture_default_str();
 }
 
@@ -132,26 +142,30 @@ void AddTrainingFlags(CLI::App& app, Flags& flags) {
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str();
   app.add_option("--steps", options.schedule.steps, "Optimizer steps")
+      ->check(Count())
       ->capture_default_str();
   app.add_option("--lr", options.schedule.peak, "Peak learning rate")
       ->capture_default_str();
-  app.add_option("--min-lr", flags.min_lr, "At the end (default: lr / 10)");
-  app.add_option("--warmup", flags.warmup, "Steps (default: steps / 20)");
+  app.add_option("--min-lr", flags.min_lr, "At the end (default: lr / 10)")
+      ->check(NotNegative());
+  app.add_option("--warmup", flags.warmup, "Steps (default: steps / 20)")
+      ->check(NotNegative());
   app.add_option("--schedule", flags.schedule,
                  "How the rate falls after warm-up; wsd: at the end only")
       ->check(CLI::IsMember(ScheduleShapes()))
       ->capture_default_str();
   app.add_option("--decay-steps", flags.decay,
-                 "Steps in which wsd falls (default: steps / 5)");
+                 "Steps in which wsd falls (default: steps / 5)")
+      ->check(NotNegative());
   app.add_option("--clip", options.clip, "Global gradient norm; 0: off")
       ->capture_default_str();
   app.add_option("--clip-value", options.clip_value,
                  "Limit of each element of the gradient, before --clip; 0: off")
-      ->check(CLI::NonNegativeNumber)
+      ->check(NotNegative())
       ->capture_default_str();
   app.add_option("--skip-above", options.skip_above,
                  "Skips steps with a larger gradient norm; 0: off")
-      ->check(CLI::NonNegativeNumber)
+      ->check(NotNegative())
       ->capture_default_str();
   app.add_option("--weight-decay", options.weight_decay, "Decoupled")
       ->capture_default_str();
@@ -160,6 +174,7 @@ void AddTrainingFlags(CLI::App& app, Flags& flags) {
   app.add_option("--eps", options.epsilon, "Adam's epsilon")
       ->capture_default_str();
   app.add_option("--seed", options.seed, "Of weights and of batches")
+      ->check(NotNegative())
       ->capture_default_str();
 }
 
@@ -182,15 +197,16 @@ void AddRunFlags(CLI::App& app, PretrainOptions& options) {
                "Trains on the ranks that there are, whatever WORLD_SIZE, "
                "SLURM_NTASKS and the like say");
   app.add_option("--threads", options.threads, "Of LibTorch, per rank")
+      ->check(CLI::Range(1, kMostThreads))
       ->capture_default_str();
 }
 
 absl::StatusOr<ModelConfig> ModelFrom(const Flags& flags) {
   ModelConfig model;
-  if (flags.config.empty()) {
+  if (flags.options.config.empty()) {
     ZEROMINI_ASSIGN_OR_RETURN(model, NamedConfig(flags.model));
   } else {
-    ZEROMINI_ASSIGN_OR_RETURN(model, ReadHfConfig(flags.config));
+    ZEROMINI_ASSIGN_OR_RETURN(model, ReadHfConfig(flags.options.config));
   }
   // A derived head size follows the sizes it is derived from.
   if ((flags.hidden || flags.heads) && !model.own_head_dim) model.head_dim = 0;

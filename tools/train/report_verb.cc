@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "tools/files/apart.h"
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
 #include "tools/files/text_file.h"
@@ -24,6 +25,9 @@ struct ReportFlags {
 constexpr char kProgram[] = "zeromini-train";
 
 absl::Status Report(const ReportFlags& flags) {
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckApart(FilesOfRuns(flags.runs),
+                 {{"--out", flags.out}, {"--json", flags.json}}));
   ZEROMINI_RETURN_IF_ERROR(CheckWritable(flags.out));
   ZEROMINI_RETURN_IF_ERROR(CheckWritable(flags.json));
   std::vector<RunRecord> runs;

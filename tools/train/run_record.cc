@@ -124,6 +124,15 @@ absl::Status ReadMetrics(const std::string& path, RunRecord& run) {
 
 }  // namespace
 
+std::vector<FlagFile> FilesOfRuns(const std::vector<std::string>& folders) {
+  std::vector<FlagFile> files;
+  for (const std::string& folder : folders) {
+    files.push_back({folder, folder + "/metrics.jsonl"});
+    files.push_back({folder, folder + "/run.json"});
+  }
+  return files;
+}
+
 absl::StatusOr<RunRecord> ReadRun(const std::string& folder) {
   RunRecord run;
   std::filesystem::path path(folder);

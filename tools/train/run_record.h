@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "tools/files/apart.h"
 
 namespace zeromini::tools {
 
@@ -48,6 +49,9 @@ struct RunRecord {
 // `folder` is what pretrain --out was given. NotFound or InvalidArgument name
 // the file and the line.
 absl::StatusOr<RunRecord> ReadRun(const std::string& folder);
+
+// What ReadRun() reads of each, under the folder's name.
+std::vector<FlagFile> FilesOfRuns(const std::vector<std::string>& folders);
 
 // Mean over a window around each point, at most `points` of them; the last half
 // window has none.

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "tools/files/apart.h"
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
 #include "tools/files/text_file.h"
@@ -42,6 +43,8 @@ void PrintBest(const std::vector<RunGroup>& groups) {
 }
 
 absl::Status Summarize(const SummarizeFlags& flags) {
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckApart(FilesOfRuns(flags.runs), {{"--json", flags.json}}));
   ZEROMINI_RETURN_IF_ERROR(CheckWritable(flags.json));
   std::vector<RunRecord> runs;
   for (const std::string& folder : flags.runs) {

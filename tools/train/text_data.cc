@@ -17,6 +17,11 @@ uint64_t Mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
+// whole * part / parts, of any `whole`, for what is below 2^31.
+int64_t Share(int64_t whole, int64_t part, int64_t parts) {
+  return whole / parts * part + whole % parts * part / parts;
+}
+
 }  // namespace
 
 absl::StatusOr<TextData> TextData::Load(const std::string& path,
@@ -75,7 +80,7 @@ absl::StatusOr<std::vector<int64_t>> TextData::Validation(
   const int64_t places = validation_tokens() - length;
   for (int64_t i = first; i < first + count; ++i) {
     ZEROMINI_RETURN_IF_ERROR(
-        Append(split_ + (places - 1) * i / (total > 1 ? total - 1 : 1),
+        Append(split_ + Share(places - 1, i, total > 1 ? total - 1 : 1),
                length + 1, tokens));
   }
   return tokens;

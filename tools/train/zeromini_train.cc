@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "tools/files/terminal.h"
+#include "tools/flag_checks.h"
 #include "tools/last_words.h"
 #include "tools/train/train_verbs.h"
 
@@ -14,6 +15,7 @@ int main(int argc, char** argv) {
   zeromini::tools::AddPretrain(app, &exit_code);
   zeromini::tools::AddReport(app, &exit_code);
   zeromini::tools::AddSummarize(app, &exit_code);
+  zeromini::tools::RefuseEmptyValues(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
