@@ -33,7 +33,8 @@ std::string DirectoryOf(const std::string& path) {
 absl::Status CannotBeCreated(const std::string& path) {
   const std::string what =
       absl::StrCat(path, ": cannot be created: ", std::strerror(errno));
-  const bool full = errno == ENOSPC || errno == EDQUOT;
+  const bool full = errno == ENOSPC || errno == EDQUOT || errno == EMFILE ||
+                    errno == ENFILE || errno == ENOMEM || errno == EIO;
   return full ? absl::ResourceExhaustedError(what)
               : absl::PermissionDeniedError(what);
 }
@@ -41,7 +42,11 @@ absl::Status CannotBeCreated(const std::string& path) {
 // Renaming onto a link would replace the link, and onto a device the device.
 absl::StatusOr<std::string> TargetOf(const std::string& path) {
   struct stat facts;
-  if (stat(path.c_str(), &facts) != 0) return path;
+  if (stat(path.c_str(), &facts) != 0) {
+    // A link to nothing is replaced; a loop of links is a mistake.
+    if (errno == ELOOP) return CannotBeCreated(path);
+    return path;
+  }
   if (const char* kind = SpecialFileKind(facts.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat(
         path, ": cannot be created: a ", kind, " is in its place"));

@@ -27,8 +27,10 @@ inline void AddTimeoutFlag(CLI::App* verb, double* seconds) {
                    : "is not a number of seconds from 0.1 to 86400: " + text;
       },
       "0.1 to 86400");
-  verb->add_option("--timeout", *seconds,
-                   "Seconds after which a wait for a peer is given up")
+  verb->add_option(
+          "--timeout", *seconds,
+          "Seconds after which a wait for a peer is given up; not of the "
+          "start of MPI, which waits for every rank without end")
       ->check(check)
       ->capture_default_str();
 }

@@ -9,6 +9,7 @@
 #include "tools/verbs.h"
 
 int main(int argc, char** argv) {
+  zeromini::tools::OpenStandardStreams();
   CLI::App app("zeromini: a ZeRO-sharded distributed optimizer runtime");
   app.require_subcommand(1);
   app.fallthrough(false);

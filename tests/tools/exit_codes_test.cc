@@ -152,6 +152,12 @@ TEST(JobTest, AProgramThatIsNoRankDoesNotEndTheJobThatRunsIt) {
   EXPECT_TRUE(fs::remove(done));
 }
 
+TEST_P(ExitCodesTest, OneForAClosedStdoutWhateverElseIsClosed) {
+  if (GetParam().slow) GTEST_SKIP() << "slow";
+  EXPECT_EQ(Run("<&-", "&-"), 1);
+  EXPECT_THAT(Contents(error_), HasSubstr("stdout: cannot be written"));
+}
+
 INSTANTIATE_TEST_SUITE_P(All, ExitCodesTest, testing::ValuesIn(kVerbs),
                          [](const auto& test) { return test.param.name; });
 

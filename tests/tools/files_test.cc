@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -103,6 +104,15 @@ TEST_F(TextFileTest, CheckWritableFindsEveryBadPathAndLeavesNoTrace) {
     EXPECT_EQ(ExitCodeOf(status), 2) << status;
     EXPECT_THAT(std::string(status.message()), HasSubstr(bad));
     EXPECT_FALSE(WriteTextFile(bad, "x").ok()) << bad;
+  }
+}
+
+TEST_F(TextFileTest, WhatTheWorldLacksIsNotTheFaultOfThePath) {
+  for (const int error : {ENOSPC, EDQUOT, EMFILE, ENFILE, ENOMEM}) {
+    EXPECT_EQ(ExitCodeOf(CannotBeWritten("x", error)), 1) << error;
+  }
+  for (const int error : {EACCES, ENOENT, EROFS, ENOTDIR, ELOOP}) {
+    EXPECT_EQ(ExitCodeOf(CannotBeWritten("x", error)), 2) << error;
   }
 }
 
@@ -241,6 +251,21 @@ TEST_F(OutputFolderTest, BelongsToOneRunAtATime) {
     EXPECT_FALSE(Claim().ok());
   }
   EXPECT_OK(Claim());
+}
+
+TEST_F(OutputFolderTest, AFolderThatWasMovedAwayIsLeftAlone) {
+  std::optional<OutputFolder> second;
+  {
+    ASSERT_OK_AND_ASSIGN(const OutputFolder first, Claim());
+    EXPECT_OK(first.CheckInPlace());
+    fs::rename(folder_, folder_ + ".moved");
+    ASSERT_OK_AND_ASSIGN(second, Claim());
+    EXPECT_THAT(
+        first.CheckInPlace(),
+        StatusIs(absl::StatusCode::kAborted,
+                 HasSubstr(folder_ + ": is no longer the folder of this run")));
+  }
+  EXPECT_OK(second->CheckInPlace()) << "the lock of another run was removed";
 }
 
 TEST_F(OutputFolderTest, AnEarlierRunStaysUnlessOverwriteIsSaid) {

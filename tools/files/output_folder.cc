@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "tools/files/text_file.h"
 #include "zeromini/internal/atomic_file.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -28,9 +29,11 @@ std::string LockPath(const std::string& folder) {
   return (fs::path(folder) / kLockName).string();
 }
 
-absl::Status CannotBe(const std::string& path, const char* what) {
-  return absl::PermissionDeniedError(
-      absl::StrCat(path, ": cannot be ", what, ": ", std::strerror(errno)));
+// `error` is an errno.
+absl::Status CannotBe(const std::string& path, const char* what, int error) {
+  return CannotBeWritten(
+      absl::StrCat(path, ": cannot be ", what, ": ", std::strerror(error)),
+      error);
 }
 
 bool IsSameFile(int fd, const std::string& path) {
@@ -46,7 +49,7 @@ absl::StatusOr<int> Lock(const std::string& folder) {
   while (true) {
     const int fd =
         open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (fd < 0) return CannotBe(path, "created");
+    if (fd < 0) return CannotBe(path, "created", errno);
     if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
       close(fd);
       return absl::FailedPreconditionError(
@@ -66,8 +69,7 @@ absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& folder) {
     names.push_back(files->path().filename().string());
   }
   if (error) {
-    return absl::PermissionDeniedError(
-        absl::StrCat(folder, ": cannot be read: ", error.message()));
+    return CannotBe(folder, "read", error.value());
   }
   std::sort(names.begin(), names.end());
   return names;
@@ -107,7 +109,7 @@ absl::Status RemoveOld(const std::string& folder,
     if (!IsLeftover(name, rules) && !rules.ours(name)) continue;
     const std::string path = (fs::path(folder) / name).string();
     if (unlink(path.c_str()) != 0 && errno != ENOENT) {
-      return CannotBe(path, "removed");
+      return CannotBe(path, "removed", errno);
     }
   }
   return absl::OkStatus();
@@ -119,10 +121,10 @@ absl::StatusOr<OutputFolder> OutputFolder::Claim(
     const std::string& path, const OutputFolderRules& rules) {
   std::error_code error;
   fs::create_directories(path, error);
-  if (error || !fs::is_directory(path, error)) {
+  if (error) return CannotBe(path, "created", error.value());
+  if (!fs::is_directory(path, error)) {
     return absl::PermissionDeniedError(
-        absl::StrCat(path, ": cannot be created: ",
-                     error ? error.message() : "a file is in its place"));
+        absl::StrCat(path, ": cannot be created: a file is in its place"));
   }
   ZEROMINI_ASSIGN_OR_RETURN(const int lock, Lock(path));
   OutputFolder folder(path, lock);
@@ -149,10 +151,17 @@ OutputFolder& OutputFolder::operator=(OutputFolder&& other) noexcept {
 
 OutputFolder::~OutputFolder() { Free(); }
 
+absl::Status OutputFolder::CheckInPlace() const {
+  if (IsSameFile(lock_, LockPath(path_))) return absl::OkStatus();
+  return absl::AbortedError(absl::StrCat(
+      path_, ": is no longer the folder of this run: it was moved or removed ",
+      "while the run wrote to it, or its ", kLockName, " was"));
+}
+
 void OutputFolder::Free() {
   if (lock_ < 0) return;
   // In this order: nobody else removes it while it is locked.
-  unlink(LockPath(path_).c_str());
+  if (CheckInPlace().ok()) unlink(LockPath(path_).c_str());
   close(std::exchange(lock_, -1));
 }
 

@@ -35,11 +35,16 @@ class OutputFolder {
   static absl::StatusOr<OutputFolder> Claim(const std::string& path,
                                             const OutputFolderRules& rules);
 
-  ~OutputFolder();  // Frees the folder and removes the lock file.
+  // Frees the folder and removes the lock file, if the folder is in its place.
+  ~OutputFolder();
   OutputFolder(OutputFolder&& other) noexcept;
   OutputFolder& operator=(OutputFolder&& other) noexcept;
 
   const std::string& path() const { return path_; }
+
+  // Aborted if path() no longer names this folder: it was moved or removed, or
+  // its lock file was. Asked before a file is written or replaced by its name.
+  absl::Status CheckInPlace() const;
 
  private:
   OutputFolder(std::string path, int lock);

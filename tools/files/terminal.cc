@@ -1,5 +1,7 @@
 #include "tools/files/terminal.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
@@ -100,6 +102,13 @@ int ReportStatus(const std::string& program, const absl::Status& status) {
       absl::StrCat(program, ": ", ForTerminal(status.message()), "\n");
   std::fwrite(line.data(), 1, line.size(), stderr);
   return ExitCodeOf(status);
+}
+
+void OpenStandardStreams() {
+  for (const int fd : {0, 1, 2}) {
+    // For reading: a write fails, as to a closed stream.
+    if (fcntl(fd, F_GETFD) < 0) open("/dev/null", O_RDONLY);
+  }
 }
 
 int FinishOutput(const std::string& program, int exit_code) {

@@ -26,6 +26,11 @@ int ExitCodeOf(const absl::Status& status);
 // and 0 for OK.
 int ReportStatus(const std::string& program, const absl::Status& status);
 
+// To be called first in main(). Standard streams that were closed are opened,
+// to nothing, so that no file the program opens takes their place: what is
+// printed there is lost, as FinishOutput() will say.
+void OpenStandardStreams();
+
 // To be called last in main(). `exit_code`, or 1 with a line on stderr if it is
 // 0 and not all that was printed reached stdout.
 int FinishOutput(const std::string& program, int exit_code);

@@ -43,8 +43,10 @@ bool IsWrittenInPlace(const struct stat& facts) {
 absl::StatusOr<int> OpenInPlace(const std::string& path) {
   const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
-    return absl::PermissionDeniedError(
-        absl::StrCat(path, ": cannot be opened: ", std::strerror(errno)));
+    const int error = errno;
+    return CannotBeWritten(
+        absl::StrCat(path, ": cannot be opened: ", std::strerror(error)),
+        error);
   }
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
   return fd;
@@ -127,6 +129,13 @@ absl::Status WriteTextFile(const std::string& path, absl::string_view text) {
   ZEROMINI_RETURN_IF_ERROR(
       file->Append(text.data(), static_cast<int64_t>(text.size())));
   return file->Commit();
+}
+
+absl::Status CannotBeWritten(const std::string& text, int error) {
+  for (const int busy : {ENOSPC, EDQUOT, EMFILE, ENFILE, ENOMEM, EIO}) {
+    if (error == busy) return absl::ResourceExhaustedError(text);
+  }
+  return absl::PermissionDeniedError(text);
 }
 
 absl::Status CheckWritable(const std::string& path) {

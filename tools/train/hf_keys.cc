@@ -94,8 +94,11 @@ constexpr const char* kHarmlessInGpt2[] = {
 std::string Text(const Json& value) {
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
   constexpr size_t kMost = 80;
-  if (text.size() > kMost) text = text.substr(0, kMost) + "...";
-  return text;
+  if (text.size() <= kMost) return text;
+  size_t end = kMost;
+  // Not inside a character.
+  while (end > 0 && (text[end] & 0xC0) == 0x80) --end;
+  return text.substr(0, end) + "...";
 }
 
 // Reads typed keys of one object, keeps the first error, and knows which keys

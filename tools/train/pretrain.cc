@@ -9,6 +9,7 @@
 #include <optional>
 #include <system_error>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "spdlog/spdlog.h"
@@ -320,6 +321,13 @@ absl::Status Trainer::WriteRun() {
   return WriteJson(options_.json, run);
 }
 
+// The optimizer names the step of some errors itself.
+absl::Status OfStep(int64_t step, const absl::Status& status) {
+  const std::string prefix = absl::StrCat("step ", step, ": ");
+  if (absl::StartsWith(status.message(), prefix)) return status;
+  return absl::Status(status.code(), absl::StrCat(prefix, status.message()));
+}
+
 absl::StatusOr<PretrainResult> Trainer::Run() {
   begin_ = Clock::now();
   const int64_t steps = options_.schedule.steps;
@@ -328,8 +336,7 @@ absl::StatusOr<PretrainResult> Trainer::Run() {
     const absl::Status trained = TrainStep(step);
     if (!trained.ok()) {
       progress_.Finish();
-      return absl::Status(trained.code(),
-                          absl::StrCat("step ", step, ": ", trained.message()));
+      return OfStep(step, trained);
     }
     if (step == steps ||
         (options_.eval_every > 0 && step % options_.eval_every == 0)) {
@@ -340,6 +347,17 @@ absl::StatusOr<PretrainResult> Trainer::Run() {
   ZEROMINI_RETURN_IF_ERROR(WriteRun());
   ZEROMINI_RETURN_IF_ERROR(optimizer_->Close());
   return std::move(result_);
+}
+
+// What the library finds when it gathers, a flag caused: the same command fails
+// again.
+absl::Status NameBudget(const absl::Status& status) {
+  if (!absl::IsResourceExhausted(status) ||
+      !absl::StrContains(status.message(), "gather_budget_bytes")) {
+    return status;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--gather-budget is too small: ", status.message()));
 }
 
 absl::Status AbortWith(absl::Status why, Communicator& group) {
@@ -360,6 +378,7 @@ absl::StatusOr<PretrainResult> Pretrain(const PretrainOptions& options,
     Trainer trainer(options, group);
     ZEROMINI_RETURN_IF_ERROR(trainer.Build());
     auto result = trainer.Run();
+    if (!result.ok()) result = NameBudget(result.status());
     // Found here alone, maybe: peers would wait for this rank, or wonder at
     // what it does next.
     if (!result.ok()) group.Abort(result.status());

@@ -1,6 +1,8 @@
 #include "tools/train/run_files.h"
 
+#include <cerrno>
 #include <cmath>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -144,10 +146,13 @@ absl::StatusOr<RunFiles> RunFiles::Create(const std::string& folder,
                             OutputFolder::Claim(folder, rules));
   ZEROMINI_RETURN_IF_ERROR(CheckWritable(folder + "/run.json"));
   const std::string path = folder + "/metrics.jsonl";
+  errno = 0;
   std::ofstream metrics(path, std::ios::trunc);
   if (!metrics) {
-    return absl::PermissionDeniedError(
-        absl::StrCat(path, ": cannot be written"));
+    const int error = errno;
+    return CannotBeWritten(
+        absl::StrCat(path, ": cannot be created: ", std::strerror(error)),
+        error);
   }
   return RunFiles(std::move(claimed), std::move(metrics));
 }
@@ -160,6 +165,7 @@ absl::Status RunFiles::AddLine(const Json& line) {
 }
 
 absl::Status RunFiles::WriteRun(const Json& run) {
+  ZEROMINI_RETURN_IF_ERROR(folder_.CheckInPlace());
   return WriteJson(folder_.path() + "/run.json", run);
 }
 

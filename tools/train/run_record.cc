@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <initializer_list>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -94,7 +95,49 @@ void AddTo(const Json& json, const char* key,
   }
 }
 
-absl::Status ReadMetrics(const std::string& path, RunRecord& run) {
+absl::Status CheckTypes(const Json& json, const std::string& path,
+                        std::initializer_list<const char*> numbers,
+                        std::initializer_list<const char*> texts,
+                        std::initializer_list<const char*> objects) {
+  const auto wrong = [&](const char* key, const char* wanted) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ": ", key, " is not ", wanted, " but ", JsonText(json.at(key))));
+  };
+  for (const char* key : numbers) {
+    // The writer's null is a number that was not finite.
+    if (json.contains(key) && !json[key].is_number() && !json[key].is_null()) {
+      return wrong(key, "a number");
+    }
+  }
+  for (const char* key : texts) {
+    if (json.contains(key) && !json[key].is_string()) {
+      return wrong(key, "a text");
+    }
+  }
+  for (const char* key : objects) {
+    if (json.contains(key) && !json[key].is_object()) {
+      return wrong(key, "an object");
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Of what is read, what has another type than the writer's is damaged.
+absl::Status CheckSummary(const Json& json, const std::string& path) {
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckTypes(json, path,
+                 {"ranks", "parameters", "state_bytes_per_rank",
+                  "training_loss", "validation_loss", "tokens_per_second"},
+                 {"name"}, {"options", "blas"}));
+  return CheckTypes(
+      ObjectAt(json, "options"), absl::StrCat(path, ": options"),
+      {"stage", "shard_group", "micro_steps", "steps", "seed", "learning_rate"},
+      {"optimizer", "value_blocks", "dtype", "master", "momentum"}, {});
+}
+
+// `finished`: the run has a summary, so no line can be cut.
+absl::Status ReadMetrics(const std::string& path, bool finished,
+                         RunRecord& run) {
   ZEROMINI_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
   absl::string_view rest = text;
   for (int number = 1; !rest.empty(); ++number) {
@@ -103,8 +146,11 @@ absl::Status ReadMetrics(const std::string& path, RunRecord& run) {
     rest.remove_prefix(line.size() + (whole ? 1 : 0));
     const auto parsed = ParseJsonObject(line, absl::StrCat(path, ":", number));
     // The last line of a killed run may be cut short.
-    if (!parsed.ok() && !whole && number > 1) break;
+    if (!parsed.ok() && !whole && number > 1 && !finished) break;
     ZEROMINI_RETURN_IF_ERROR(parsed.status());
+    ZEROMINI_RETURN_IF_ERROR(CheckTypes(
+        *parsed, absl::StrCat(path, ":", number),
+        {"step", "loss", "validation_loss"}, {}, {"bytes", "seconds"}));
     const Json& json = *parsed;
     const double step = NumberAt(json, "step");
     const double loss = NumberAt(json, "loss", NAN);
@@ -138,11 +184,14 @@ absl::StatusOr<RunRecord> ReadRun(const std::string& folder) {
   std::filesystem::path path(folder);
   if (!path.has_filename()) path = path.parent_path();
   run.name = path.filename().string();
-  ZEROMINI_RETURN_IF_ERROR(ReadMetrics((path / "metrics.jsonl").string(), run));
+  const std::string metrics = (path / "metrics.jsonl").string();
   const std::string summary = (path / "run.json").string();
   auto json = ReadJsonObject(summary);
-  if (absl::IsNotFound(json.status())) return run;
+  const bool finished = !absl::IsNotFound(json.status());
+  ZEROMINI_RETURN_IF_ERROR(ReadMetrics(metrics, finished, run));
+  if (!finished) return run;
   ZEROMINI_RETURN_IF_ERROR(json.status());
+  ZEROMINI_RETURN_IF_ERROR(CheckSummary(*json, summary));
   ReadSummary(*json, run);
   return run;
 }

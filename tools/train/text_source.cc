@@ -4,12 +4,15 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <new>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "tools/files/text_file.h"
 #include "zeromini/internal/input_file.h"
 #include "zeromini/internal/status_macros.h"
@@ -53,10 +56,18 @@ class FileText : public TextSource {
 };
 
 absl::Status TooLarge(const std::string& path, int64_t largest) {
-  return absl::ResourceExhaustedError(absl::StrCat(
+  return absl::InvalidArgumentError(absl::StrCat(
       path, ": unpacks to more than the ", largest,
       " bytes that a .gz may: unpack it, and give the file, which then is read "
       "where it lies"));
+}
+
+// zlib begins with a name of its own for the file, "<fd:3>: ".
+absl::string_view WithoutFile(absl::string_view problem) {
+  const size_t end = problem.find(">: ");
+  return absl::StartsWith(problem, "<fd:") && end != problem.npos
+             ? problem.substr(end + 3)
+             : problem;
 }
 
 absl::StatusOr<std::string> Unpack(gzFile file, const std::string& path,
@@ -73,8 +84,13 @@ absl::StatusOr<std::string> Unpack(gzFile file, const std::string& path,
   }
   int code = Z_OK;
   const char* problem = gzerror(file, &code);
+  if (code == Z_ERRNO) {
+    return absl::DataLossError(
+        absl::StrCat(path, ": cannot be read: ", std::strerror(errno)));
+  }
   if (got < 0 || code != Z_OK) {
-    return absl::DataLossError(absl::StrCat(path, ": ", problem));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": is damaged: ", WithoutFile(problem)));
   }
   return bytes;
 }

@@ -9,6 +9,7 @@
 #include "tools/train/train_verbs.h"
 
 int main(int argc, char** argv) {
+  zeromini::tools::OpenStandardStreams();
   CLI::App app("zeromini-train: trains a language model with zeromini");
   app.require_subcommand(1);
   int exit_code = 0;
