@@ -25,9 +25,8 @@ struct ReportFlags {
 constexpr char kProgram[] = "zeromini-train";
 
 absl::Status Report(const ReportFlags& flags) {
-  ZEROMINI_RETURN_IF_ERROR(
-      CheckApart(FilesOfRuns(flags.runs),
-                 {{"--out", flags.out}, {"--json", flags.json}}));
+  ZEROMINI_RETURN_IF_ERROR(CheckApart(
+      FilesOfRuns(flags.runs), {{"--out", flags.out}, {"--json", flags.json}}));
   ZEROMINI_RETURN_IF_ERROR(CheckWritable(flags.out));
   ZEROMINI_RETURN_IF_ERROR(CheckWritable(flags.json));
   std::vector<RunRecord> runs;
