@@ -43,8 +43,8 @@ ranks() {
 
 # Trains until one of four ranks is killed; the job must end with an error.
 lose_a_rank() {  # lose_a_rank LAUNCH...
-  "$@" "$zeromini" bench step --no-baseline --params 16Mi --repetitions 1000 \
-    --optimizer adam-mini --timeout 4 --json "$out/json" >"$out/log" 2>&1 &
+  "$@" "$zeromini" bench step --no-baseline --params 4Mi --repetitions 1000 \
+    --optimizer adam-mini --timeout 8 --json "$out/json" >"$out/log" 2>&1 &
   launcher=$!
   for _ in {1..200}; do
     [ "$(ranks | wc -l)" -eq 4 ] && break
