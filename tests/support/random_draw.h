@@ -303,6 +303,7 @@ inline RandomCase DrawCase(uint64_t seed) {
   RandomCase c;
   c.ranks = dice.OneIn(8) ? dice.Of({8, 12}) : dice.Int(1, 7);
   internal::DrawOptions(dice, &c);
+  c.options.log = [](LogLevel, absl::string_view) {};  // Rates of 0 are meant.
   internal::DrawModel(dice, &c);
   internal::DrawFormats(dice, &c);
   c.uses_homes = dice.OneIn(2);
