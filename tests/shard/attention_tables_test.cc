@@ -6,18 +6,11 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/plan_specs.h"
 #include "tests/support/status_matchers.h"
 #include "zeromini/plan.h"
 
 namespace zeromini {
-
-bool operator==(const BlockSegment& a, const BlockSegment& b) {
-  return a.rows == b.rows && a.rows_per_block == b.rows_per_block;
-}
-void PrintTo(const BlockSegment& s, std::ostream* os) {
-  *os << "{" << s.rows << ", " << s.rows_per_block << "}";
-}
-
 namespace {
 
 using ::testing::AllOf;
@@ -25,19 +18,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using Blocks = std::vector<BlockSegment>;
-
-ParamSpec Spec(std::string name, std::vector<int64_t> shape) {
-  ParamSpec spec;
-  spec.name = std::move(name);
-  spec.shape = std::move(shape);
-  return spec;
-}
-
-PlanOptions With(const ModelShape& shape) {
-  PlanOptions options;
-  options.model = shape;
-  return options;
-}
 
 struct Case {
   const char* name;

@@ -6,6 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/plan_specs.h"
 #include "tests/support/status_matchers.h"
 #include "zeromini/plan.h"
 
@@ -16,19 +17,6 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-ParamSpec Spec(std::string name, std::vector<int64_t> shape) {
-  ParamSpec spec;
-  spec.name = std::move(name);
-  spec.shape = std::move(shape);
-  return spec;
-}
-
-PlanOptions With(const ModelShape& shape) {
-  PlanOptions options;
-  options.model = shape;
-  return options;
-}
 
 template <typename Message>
 void ExpectRefused(const ParamSpec& spec, const PlanOptions& options,

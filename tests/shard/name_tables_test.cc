@@ -5,18 +5,11 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/plan_specs.h"
 #include "tests/support/status_matchers.h"
 #include "zeromini/plan.h"
 
 namespace zeromini {
-
-bool operator==(const BlockSegment& a, const BlockSegment& b) {
-  return a.rows == b.rows && a.rows_per_block == b.rows_per_block;
-}
-void PrintTo(const BlockSegment& s, std::ostream* os) {
-  *os << "{" << s.rows << ", " << s.rows_per_block << "}";
-}
-
 namespace {
 
 using ::testing::ElementsAre;
@@ -24,13 +17,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 using Blocks = std::vector<BlockSegment>;
-
-ParamSpec Spec(std::string name, std::vector<int64_t> shape) {
-  ParamSpec spec;
-  spec.name = std::move(name);
-  spec.shape = std::move(shape);
-  return spec;
-}
 
 // hidden 32, 4 heads of 8, 2 kv heads.
 PlanOptions Gqa() {

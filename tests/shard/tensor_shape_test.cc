@@ -5,6 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/plan_specs.h"
 #include "tests/support/status_matchers.h"
 #include "zeromini/plan.h"
 
@@ -16,13 +17,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
-
-ParamSpec Spec(std::string name, std::vector<int64_t> shape) {
-  ParamSpec spec;
-  spec.name = std::move(name);
-  spec.shape = std::move(shape);
-  return spec;
-}
 
 ParamSpec Transposed(ParamSpec spec) {
   spec.output_is_last = true;
