@@ -6,24 +6,23 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/optimizer_parts.h"
+#include "support/device_wrapper.h"
 #include "support/exact_training.h"
 
 namespace zeromini {
 namespace {
 
 // Adds up what passes through to another device, by kind.
-class CountingDevice : public Device {
+class CountingDevice : public DeviceWrapper {
  public:
   using Counts = std::array<std::atomic<int64_t>, 8>;
 
-  CountingDevice() {
-    inner_ = MakeHostDevice(CpuKernels(), absl::Seconds(30), nullptr);
-  }
+  CountingDevice() : DeviceWrapper(absl::Seconds(30)) {}
 
   int64_t bytes(MemoryKind kind) const { return (*counts_)[int(kind)]; }
 
   absl::StatusOr<Buffer> Allocate(int64_t bytes, MemoryKind kind) override {
-    auto buffer = inner_->Allocate(bytes, kind);
+    auto buffer = DeviceWrapper::Allocate(bytes, kind);
     if (!buffer.ok() || *buffer == nullptr) return buffer;
     (*counts_)[int(kind)] += bytes;
     Buffer inner = *std::move(buffer);
@@ -35,27 +34,7 @@ class CountingDevice : public Device {
     });
   }
 
-  const KernelTable& kernels() const override { return inner_->kernels(); }
-  Stream compute() override { return inner_->compute(); }
-  void Submit(Stream stream,
-              std::function<absl::Status(Stream)> task) override {
-    inner_->Submit(stream, std::move(task));
-  }
-  void Zero(void* memory, int64_t bytes, Stream stream) override {
-    inner_->Zero(memory, bytes, stream);
-  }
-  Event Record(Stream stream) override { return inner_->Record(stream); }
-  absl::Status WaitFor(Stream stream, const Event& event) override {
-    return inner_->WaitFor(stream, event);
-  }
-  absl::Status Synchronize(const Event& event, absl::Time deadline) override {
-    return inner_->Synchronize(event, deadline);
-  }
-  MemoryReport Memory() const override { return inner_->Memory(); }
-  void Abandon(absl::Status why) override { inner_->Abandon(why); }
-
  private:
-  std::unique_ptr<Device> inner_;
   const std::shared_ptr<Counts> counts_ = std::make_shared<Counts>();
 };
 
