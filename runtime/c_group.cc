@@ -31,6 +31,7 @@ using zeromini::c_api::CheckRange;
 using zeromini::c_api::CheckSeconds;
 using zeromini::c_api::Fail;
 using zeromini::c_api::NumberOf;
+using zeromini::c_api::OnHandle;
 using zeromini::c_api::RefuseExchange;
 using zeromini::c_api::WithoutThrowing;
 
@@ -66,9 +67,7 @@ absl::Status Finish(Communicator& group) {
 // `call` on the group, unless it is null.
 template <typename Call>
 zeromini_code OnGroup(zeromini_group* group, char** error, Call call) {
-  const absl::Status given = CheckNotNull("group", group);
-  if (!given.ok()) return Fail(given, error);
-  return Fail(WithoutThrowing([&] { return call(*group->impl); }), error);
+  return OnHandle("group", group, error, std::move(call));
 }
 
 // A collective call. Refused arguments break the group, as those do that the

@@ -9,6 +9,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "runtime/c_check.h"
+#include "runtime/c_message.h"
 #include "zeromini/c.h"
 #include "zeromini/group.h"
 #include "zeromini/optimizer.h"
@@ -42,6 +44,16 @@ absl::Status WithoutThrowing(Call call) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the C++ library failed: ", thrown.what()));
   }
+}
+
+// `call` on what `handle` holds, unless it is null; messages call it
+// `argument`.
+template <typename Handle, typename Call>
+zeromini_code OnHandle(const char* argument, Handle* handle, char** error,
+                       Call call) {
+  const absl::Status given = CheckNotNull(argument, handle);
+  if (!given.ok()) return Fail(given, error);
+  return Fail(WithoutThrowing([&] { return call(*handle->impl); }), error);
 }
 
 // Refuses the arguments of an exchange, which breaks the group: the peers have

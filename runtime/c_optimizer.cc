@@ -30,6 +30,7 @@ using zeromini::c_api::CopyString;
 using zeromini::c_api::Fail;
 using zeromini::c_api::FromC;
 using zeromini::c_api::NumberOf;
+using zeromini::c_api::OnHandle;
 using zeromini::c_api::RefuseExchange;
 using zeromini::c_api::ToC;
 using zeromini::c_api::WithoutThrowing;
@@ -42,9 +43,7 @@ zeromini::Stream StreamOf(void* stream) {
 // `call` on the optimizer, unless it is null.
 template <typename Call>
 zeromini_code On(zeromini_optimizer* optimizer, char** error, Call call) {
-  const absl::Status given = CheckNotNull("optimizer", optimizer);
-  if (!given.ok()) return Fail(given, error);
-  return Fail(WithoutThrowing([&] { return call(*optimizer->impl); }), error);
+  return OnHandle("optimizer", optimizer, error, std::move(call));
 }
 
 // Of what only reads the optimizer and has no message.
