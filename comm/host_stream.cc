@@ -1,26 +1,16 @@
 #include <pthread.h>
 
-#include <condition_variable>
-#include <deque>
-#include <mutex>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "comm/stream_event.h"
+#include "comm/stream_queue.h"
 #include "zeromini/stream.h"
 
 namespace zeromini {
 namespace {
-
-// One entry of the queue: exactly one member is set.
-struct Entry {
-  std::function<absl::Status()> task;
-  std::shared_ptr<HostEvent> awaited;
-  std::shared_ptr<StreamEvent> recorded;
-};
 
 class WorkerStream : public HostStream {
  public:
@@ -32,94 +22,37 @@ class WorkerStream : public HostStream {
 
   ~WorkerStream() override {
     Poison(absl::CancelledError("the stream was destroyed"));
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      stopping_ = true;
-      changed_.notify_all();
-    }
+    queue_.Stop();
     worker_.join();
   }
 
   void Enqueue(std::function<absl::Status()> task) override {
-    Push(Entry{std::move(task), nullptr, nullptr});
+    queue_.Push({std::move(task), nullptr, nullptr});
   }
 
   std::shared_ptr<HostEvent> Record() override {
     auto event = std::make_shared<StreamEvent>();
-    Push(Entry{nullptr, nullptr, event});
+    queue_.Push({nullptr, nullptr, event});
     return event;
   }
 
   void WaitFor(std::shared_ptr<HostEvent> event) override {
-    Push(Entry{nullptr, std::move(event), nullptr});
+    queue_.Push({nullptr, std::move(event), nullptr});
   }
 
-  void Poison(absl::Status why) override {
-    // Declared before the lock: a dropped closure may call back into a stream.
-    std::deque<Entry> dropped;
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (!error_.ok() || why.ok()) return;
-    error_ = std::move(why);
-    // Events stay: they are done only when the running task is.
-    std::deque<Entry> kept;
-    for (Entry& entry : queue_) {
-      (entry.recorded != nullptr ? kept : dropped).push_back(std::move(entry));
-    }
-    queue_ = std::move(kept);
-    changed_.notify_all();
-  }
+  void Poison(absl::Status why) override { queue_.Poison(std::move(why)); }
 
  private:
-  void Push(Entry entry) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (!error_.ok() && entry.recorded == nullptr) return;
-    queue_.push_back(std::move(entry));
-    changed_.notify_all();
-  }
-
-  absl::Status error() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return error_;
-  }
-
   void Work() {
     for (;;) {
-      Entry entry;
-      {
-        std::unique_lock<std::mutex> lock(mutex_);
-        changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
-        if (queue_.empty()) return;
-        entry = std::move(queue_.front());
-        queue_.pop_front();
-      }
-      if (entry.recorded != nullptr) {
-        entry.recorded->Finish(error());
-      } else if (entry.task != nullptr) {
-        Poison(entry.task());
-      } else {
-        Poison(Await(*entry.awaited));
-      }
+      StreamQueue::Entry entry;  // What it holds is let go before the next.
+      if (!queue_.Pop(&entry)) return;
+      queue_.Run(entry);
     }
   }
 
-  // The event may belong to anyone, so being woken by Poison() takes a look at
-  // our own error now and then.
-  absl::Status Await(HostEvent& event) {
-    constexpr absl::Duration kLook = absl::Milliseconds(10);
-    while (error().ok()) {
-      // A done event may itself carry DeadlineExceeded: done() tells.
-      if (event.done()) return event.Wait(absl::InfiniteFuture());
-      event.Wait(absl::Now() + kLook).IgnoreError();
-    }
-    return absl::OkStatus();
-  }
-
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Entry> queue_;
-  absl::Status error_;
-  bool stopping_ = false;
-  std::thread worker_;  // Last: it uses all of the above.
+  StreamQueue queue_{absl::InfiniteDuration()};
+  std::thread worker_;  // Last: it uses the queue.
 };
 
 // Has failed from the start: drops all tasks, and its events say why.

@@ -10,6 +10,10 @@
 
 namespace zeromini {
 
+// How many exchanges, each of which may take a group's whole timeout, what
+// waits for a stream allows to be ahead of it.
+inline constexpr int kExchangesOfPatience = 100;
+
 // Measures by a clock that does not step, and leaves out the time in which the
 // process did not run: a job that a scheduler suspends for longer than a
 // timeout goes on as if nothing had been. To be asked often, for what passes

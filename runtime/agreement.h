@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "comm/patience.h"
 #include "runtime/device.h"
 #include "runtime/option_fields.h"
 #include "zeromini/communicator.h"
@@ -22,8 +23,7 @@ namespace zeromini {
 // end before, with less to say. So this one only guards against a stream that
 // never goes on.
 inline absl::Duration StreamPatience(const Communicator& group) {
-  constexpr int kExchanges = 100;
-  return kExchanges * group.timeout();
+  return kExchangesOfPatience * group.timeout();
 }
 
 // Waits for what was enqueued on the group's stream.

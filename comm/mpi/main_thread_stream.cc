@@ -3,113 +3,54 @@
 #include <mpi.h>
 
 #include <algorithm>
-#include <deque>
-#include <mutex>
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "comm/patience.h"
 #include "comm/stream_event.h"
+#include "comm/stream_queue.h"
 
 namespace zeromini {
 namespace {
 
-// One entry of the queue: exactly one member is set.
-struct Entry {
-  std::function<absl::Status()> task;
-  std::shared_ptr<HostEvent> awaited;
-  std::shared_ptr<StreamEvent> recorded;
-};
-
+// Run by the main thread, whenever it calls.
 class Queue {
  public:
-  explicit Queue(absl::Duration timeout) : timeout_(timeout) {}
+  explicit Queue(absl::Duration timeout)
+      : timeout_(timeout), queue_(kExchangesOfPatience * timeout) {}
 
   absl::Duration timeout() const { return timeout_; }
 
-  void Push(Entry entry) {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (!error_.ok() && entry.recorded == nullptr) return;
-      entries_.push_back(std::move(entry));
-    }
+  void Push(StreamQueue::Entry entry) {
+    queue_.Push(std::move(entry));
     if (OnMainThread()) Run();
   }
 
   // The main thread's. A task that enqueues is followed by what it enqueues.
   void Run() {
-    Entry entry;
-    while (Next(&entry)) {
-      if (entry.recorded != nullptr) {
-        entry.recorded->Finish(error());
-      } else if (entry.task != nullptr) {
-        Poison(entry.task());
-      } else {
-        Poison(Await(*entry.awaited));
-      }
-      std::lock_guard<std::mutex> lock(mutex_);
-      running_ = false;
+    if (running_) return;
+    running_ = true;
+    for (;;) {
+      StreamQueue::Entry entry;  // What it holds is let go before the next.
+      if (!queue_.TryPop(&entry)) break;
+      queue_.Run(entry);
     }
+    running_ = false;
   }
 
-  void Poison(absl::Status why) {
-    // Declared before the lock: a dropped closure may call back into a stream.
-    std::deque<Entry> dropped;
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (!error_.ok() || why.ok()) return;
-    error_ = std::move(why);
-    std::deque<Entry> kept;
-    for (Entry& entry : entries_) {
-      (entry.recorded != nullptr ? kept : dropped).push_back(std::move(entry));
-    }
-    entries_ = std::move(kept);
-  }
+  void Poison(absl::Status why) { queue_.Poison(std::move(why)); }
 
-  // Nothing will run any more.
+  // Nothing will run any more; only events are left.
   void End() {
     Poison(absl::CancelledError("the stream was destroyed"));
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (Entry& entry : entries_) entry.recorded->Finish(error_);
-    entries_.clear();
+    StreamQueue::Entry entry;
+    while (queue_.TryPop(&entry)) queue_.Run(entry);
   }
 
  private:
-  bool Next(Entry* entry) {
-    *entry = Entry();
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (running_ || entries_.empty()) return false;
-    *entry = std::move(entries_.front());
-    entries_.pop_front();
-    running_ = true;
-    return true;
-  }
-
-  absl::Status error() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return error_;
-  }
-
-  // Another thread may fail this stream meanwhile.
-  absl::Status Await(HostEvent& event) {
-    constexpr absl::Duration kLook = absl::Milliseconds(10);
-    // As the runtime's patience with a stream: see StreamPatience().
-    constexpr int kExchanges = 100;
-    Patience patience(kExchanges * timeout_);
-    while (error().ok()) {
-      if (event.done()) return event.Wait(absl::InfiniteFuture());
-      if (patience.IsOver()) {
-        return absl::DeadlineExceededError(
-            "mpi: what the exchanges wait for was not done in time");
-      }
-      event.Wait(absl::Now() + kLook).IgnoreError();
-    }
-    return absl::OkStatus();
-  }
-
   const absl::Duration timeout_;
-  std::mutex mutex_;
-  std::deque<Entry> entries_;
-  absl::Status error_;
-  bool running_ = false;
+  StreamQueue queue_;
+  bool running_ = false;  // The main thread's alone.
 };
 
 class MainThreadEvent : public HostEvent {
@@ -152,15 +93,15 @@ class MainThreadStream : public HostStream {
   ~MainThreadStream() override { queue_->End(); }
 
   void Enqueue(std::function<absl::Status()> task) override {
-    queue_->Push(Entry{std::move(task), nullptr, nullptr});
+    queue_->Push({std::move(task), nullptr, nullptr});
   }
   std::shared_ptr<HostEvent> Record() override {
     auto event = std::make_shared<StreamEvent>();
-    queue_->Push(Entry{nullptr, nullptr, event});
+    queue_->Push({nullptr, nullptr, event});
     return std::make_shared<MainThreadEvent>(queue_, std::move(event));
   }
   void WaitFor(std::shared_ptr<HostEvent> event) override {
-    queue_->Push(Entry{nullptr, std::move(event), nullptr});
+    queue_->Push({nullptr, std::move(event), nullptr});
   }
   void Poison(absl::Status why) override { queue_->Poison(std::move(why)); }
 
