@@ -59,24 +59,37 @@ std::string DescribePlanned(const PlannedParam& param) {
                       param.blocks_total, " blocks");
 }
 
+// Whose `field` is the same as whose.
+absl::Status GatherHashes(const OptionField& field, Communicator& group,
+                          Device& device, std::vector<int64_t>* hashes) {
+  const uint64_t mine = FnvHash().Add(field.name).Add(field.value).value();
+  return Gather(static_cast<int64_t>(mine), group, device, hashes);
+}
+
+// What `ranks`, which have one value of a field, have otherwise than rank 0.
+absl::Status DescribeDifference(const OptionField& mine,
+                                const std::vector<int>& ranks,
+                                Communicator& group, Device& device,
+                                std::string* difference) {
+  std::string theirs = mine.value, root = mine.value;
+  ZEROMINI_RETURN_IF_ERROR(Share(&theirs, ranks.front(), group, device));
+  ZEROMINI_RETURN_IF_ERROR(Share(&root, 0, group, device));
+  *difference = absl::StrCat(
+      mine.name, " is ", theirs, ranks.size() == 1 ? " on rank " : " on ranks ",
+      absl::StrJoin(ranks, ", "), " but ", root, " on rank 0");
+  return absl::OkStatus();
+}
+
 // The first value that `rank` has otherwise than rank 0; empty if there is
 // none among the first `common`.
 absl::Status FirstDifference(const std::vector<OptionField>& mine,
                              int64_t common, int rank, Communicator& group,
                              Device& device, std::string* difference) {
   for (int64_t i = 0; i < common; ++i) {
-    const auto& [name, value] = mine[i];
     std::vector<int64_t> hashes;
-    ZEROMINI_RETURN_IF_ERROR(
-        Gather(static_cast<int64_t>(FnvHash().Add(name).Add(value).value()),
-               group, device, &hashes));
+    ZEROMINI_RETURN_IF_ERROR(GatherHashes(mine[i], group, device, &hashes));
     if (hashes[rank] == hashes[0]) continue;
-    std::string theirs = value, root = value;
-    ZEROMINI_RETURN_IF_ERROR(Share(&theirs, rank, group, device));
-    ZEROMINI_RETURN_IF_ERROR(Share(&root, 0, group, device));
-    *difference = absl::StrCat(name, " is ", theirs, " on rank ", rank, " but ",
-                               root, " on rank 0");
-    return absl::OkStatus();
+    return DescribeDifference(mine[i], {rank}, group, device, difference);
   }
   return absl::OkStatus();
 }
@@ -204,11 +217,9 @@ absl::Status AgreeOnPlan(const Plan& plan, const OptimizerOptions& options,
 absl::Status NameOddField(const std::vector<OptionField>& mine,
                           Communicator& group, Device& device,
                           std::string* difference) {
-  for (const auto& [name, value] : mine) {
+  for (const OptionField& field : mine) {
     std::vector<int64_t> hashes;
-    ZEROMINI_RETURN_IF_ERROR(
-        Gather(static_cast<int64_t>(FnvHash().Add(value).value()), group,
-               device, &hashes));
+    ZEROMINI_RETURN_IF_ERROR(GatherHashes(field, group, device, &hashes));
     int odd = 0;
     while (odd < group.size() && hashes[odd] == hashes[0]) ++odd;
     if (odd == group.size()) continue;
@@ -216,13 +227,7 @@ absl::Status NameOddField(const std::vector<OptionField>& mine,
     for (int rank = odd; rank < group.size(); ++rank) {
       if (hashes[rank] == hashes[odd]) ranks.push_back(rank);
     }
-    std::string theirs = value, root = value;
-    ZEROMINI_RETURN_IF_ERROR(Share(&theirs, odd, group, device));
-    ZEROMINI_RETURN_IF_ERROR(Share(&root, 0, group, device));
-    *difference = absl::StrCat(
-        name, " is ", theirs, ranks.size() == 1 ? " on rank " : " on ranks ",
-        absl::StrJoin(ranks, ", "), " but ", root, " on rank 0");
-    return absl::OkStatus();
+    return DescribeDifference(field, ranks, group, device, difference);
   }
   return absl::OkStatus();
 }
