@@ -15,6 +15,7 @@
 #include "absl/memory/memory.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "zeromini/internal/file_descriptor.h"
 #include "zeromini/internal/input_file.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -31,12 +32,9 @@ std::string DirectoryOf(const std::string& path) {
 }
 
 absl::Status CannotBeCreated(const std::string& path) {
-  const std::string what =
-      absl::StrCat(path, ": cannot be created: ", std::strerror(errno));
-  const bool full = errno == ENOSPC || errno == EDQUOT || errno == EMFILE ||
-                    errno == ENFILE || errno == ENOMEM || errno == EIO;
-  return full ? absl::ResourceExhaustedError(what)
-              : absl::PermissionDeniedError(what);
+  const int error = errno;
+  return CannotBeWritten(
+      absl::StrCat(path, ": cannot be created: ", std::strerror(error)), error);
 }
 
 // Renaming onto a link would replace the link, and onto a device the device.
@@ -68,12 +66,8 @@ int OpenToLock(const std::string& path) {
 void RemoveIfAbandoned(const std::string& beside) {
   const int fd = OpenToLock(beside);
   if (fd < 0) return;
-  struct stat opened;
-  struct stat named;
   // The name may be another writer's by now.
-  if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &opened) == 0 &&
-      lstat(beside.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
-      opened.st_dev == named.st_dev) {
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0 && IsNamed(fd, beside)) {
     unlink(beside.c_str());
   }
   close(fd);
@@ -128,15 +122,7 @@ absl::Status AtomicFile::Failed(const char* what) const {
 }
 
 absl::Status AtomicFile::Append(const void* data, int64_t bytes) {
-  const char* from = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t put = write(fd_, from, bytes);
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return Failed("written");
-    from += put;
-    bytes -= put;
-  }
-  return absl::OkStatus();
+  return WriteAll(fd_, data, bytes) ? absl::OkStatus() : Failed("written");
 }
 
 absl::Status AtomicFile::Commit() {

@@ -14,6 +14,7 @@
 #include "runtime/c_message.h"
 #include "zeromini/c.h"
 #include "zeromini/group.h"
+#include "zeromini/internal/exchange_wait.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::internal {
@@ -25,6 +26,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> WrapMpiHandle(
 namespace {
 
 using zeromini::Communicator;
+using zeromini::WaitForExchanges;
 using zeromini::c_api::CheckEnum;
 using zeromini::c_api::CheckNotNull;
 using zeromini::c_api::CheckRange;
@@ -55,13 +57,6 @@ absl::StatusOr<zeromini::GroupOptions> GroupOptionsOf(double timeout_seconds) {
   zeromini::GroupOptions options;
   if (timeout_seconds > 0) options.timeout = absl::Seconds(timeout_seconds);
   return options;
-}
-
-// Waits until the group's stream has passed what was just enqueued.
-absl::Status Finish(Communicator& group) {
-  zeromini::HostStream* stream = zeromini::HostStream::From(group.stream());
-  if (stream == nullptr) return absl::OkStatus();
-  return stream->Record()->Wait(absl::InfiniteFuture());
 }
 
 // `call` on the group, unless it is null.
@@ -212,7 +207,7 @@ zeromini_code zeromini_all_reduce(zeromini_group* group, void* data,
     const absl::Status enqueued =
         to.AllReduce(data, count, static_cast<zeromini::DType>(dtype),
                      static_cast<zeromini::ReduceOp>(op), {});
-    return enqueued.ok() ? Finish(to) : enqueued;
+    return enqueued.ok() ? WaitForExchanges(to) : enqueued;
   });
 }
 
@@ -223,7 +218,7 @@ zeromini_code zeromini_reduce_scatter(zeromini_group* group, const void* in,
       group, "reduce_scatter", CheckDType(dtype), error, [&](Communicator& to) {
         const absl::Status enqueued = to.ReduceScatter(
             in, out, count, static_cast<zeromini::DType>(dtype), {});
-        return enqueued.ok() ? Finish(to) : enqueued;
+        return enqueued.ok() ? WaitForExchanges(to) : enqueued;
       });
 }
 
@@ -234,7 +229,7 @@ zeromini_code zeromini_all_gather(zeromini_group* group, const void* in,
       group, "all_gather", CheckDType(dtype), error, [&](Communicator& to) {
         const absl::Status enqueued = to.AllGather(
             in, out, count, static_cast<zeromini::DType>(dtype), {});
-        return enqueued.ok() ? Finish(to) : enqueued;
+        return enqueued.ok() ? WaitForExchanges(to) : enqueued;
       });
 }
 
@@ -242,7 +237,7 @@ zeromini_code zeromini_broadcast(zeromini_group* group, void* data,
                                  int64_t bytes, int root, char** error) {
   return OnGroup(group, error, [&](Communicator& to) {
     const absl::Status enqueued = to.Broadcast(data, bytes, root, {});
-    return enqueued.ok() ? Finish(to) : enqueued;
+    return enqueued.ok() ? WaitForExchanges(to) : enqueued;
   });
 }
 

@@ -5,9 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/time.h"
 #include "zeromini/internal/status_macros.h"
-#include "zeromini/stream.h"
 
 namespace zeromini::tools {
 namespace {
@@ -58,12 +56,6 @@ absl::Status Compare(const Facts& mine, const std::string& lines_of_rank_0,
 }
 
 }  // namespace
-
-absl::Status WaitForExchanges(Communicator& group) {
-  HostStream* stream = HostStream::From(group.stream());
-  if (stream == nullptr) return absl::OkStatus();
-  return stream->Record()->Wait(absl::InfiniteFuture());
-}
 
 absl::Status AgreeOn(const absl::Status& mine, Communicator& group) {
   int64_t culprit = mine.ok() ? group.size() : group.rank();

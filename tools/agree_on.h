@@ -10,14 +10,9 @@
 
 #include "absl/status/status.h"
 #include "zeromini/communicator.h"
+#include "zeromini/internal/exchange_wait.h"
 
 namespace zeromini::tools {
-
-// Blocks until this rank's exchanges are done; their first error. It has no
-// deadline: every exchange has its own and names who did not come. One more
-// would end first, with less to say, and leave an exchange writing to memory
-// that its caller has given up.
-absl::Status WaitForExchanges(Communicator& group);
 
 // Collective. OK if `mine` is OK on every rank; otherwise, on every rank, the
 // error of the lowest rank that has one.

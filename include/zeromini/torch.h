@@ -30,6 +30,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "zeromini/internal/exchange_wait.h"
 #include "zeromini/internal/torch_blocks.h"
 #include "zeromini/internal/torch_hooks.h"
 #include "zeromini/internal/torch_overlaps.h"

@@ -22,6 +22,7 @@
 #include "tools/files/output_folder.h"
 #include "tools/files/terminal.h"
 #include "tools/files/text_file.h"
+#include "zeromini/internal/file_descriptor.h"
 
 namespace zeromini::tools {
 namespace {

@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "tools/files/text_file.h"
 #include "zeromini/internal/atomic_file.h"
+#include "zeromini/internal/file_descriptor.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
@@ -36,13 +36,6 @@ absl::Status CannotBe(const std::string& path, const char* what, int error) {
       error);
 }
 
-bool IsSameFile(int fd, const std::string& path) {
-  struct stat opened;
-  struct stat named;
-  return fstat(fd, &opened) == 0 && lstat(path.c_str(), &named) == 0 &&
-         opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
-}
-
 // A descriptor that holds the lock.
 absl::StatusOr<int> Lock(const std::string& folder) {
   const std::string path = LockPath(folder);
@@ -56,7 +49,7 @@ absl::StatusOr<int> Lock(const std::string& folder) {
           absl::StrCat(folder, ": another run is writing to this folder"));
     }
     // Whoever held it may have removed it meanwhile.
-    if (IsSameFile(fd, path)) return fd;
+    if (IsNamed(fd, path)) return fd;
     close(fd);
   }
 }
@@ -152,7 +145,7 @@ OutputFolder& OutputFolder::operator=(OutputFolder&& other) noexcept {
 OutputFolder::~OutputFolder() { Free(); }
 
 absl::Status OutputFolder::CheckInPlace() const {
-  if (IsSameFile(lock_, LockPath(path_))) return absl::OkStatus();
+  if (IsNamed(lock_, LockPath(path_))) return absl::OkStatus();
   return absl::AbortedError(absl::StrCat(
       path_, ": is no longer the folder of this run: it was moved or removed ",
       "while the run wrote to it, or its ", kLockName, " was"));

@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "zeromini/internal/atomic_file.h"
+#include "zeromini/internal/file_descriptor.h"
 #include "zeromini/internal/input_file.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -68,12 +69,9 @@ std::FILE* StreamTo(const struct stat& facts) {
 }
 
 absl::Status WriteTo(int fd, const std::string& path, absl::string_view text) {
-  while (!text.empty()) {
-    const ssize_t put = write(fd, text.data(), text.size());
-    if (put > 0) text.remove_prefix(static_cast<size_t>(put));
-    if (put < 0 && errno != EINTR) return Failed(path);
-  }
-  return absl::OkStatus();
+  const bool written =
+      WriteAll(fd, text.data(), static_cast<int64_t>(text.size()));
+  return written ? absl::OkStatus() : Failed(path);
 }
 
 absl::Status WriteInPlace(const std::string& path, absl::string_view text) {
@@ -129,13 +127,6 @@ absl::Status WriteTextFile(const std::string& path, absl::string_view text) {
   ZEROMINI_RETURN_IF_ERROR(
       file->Append(text.data(), static_cast<int64_t>(text.size())));
   return file->Commit();
-}
-
-absl::Status CannotBeWritten(const std::string& text, int error) {
-  for (const int busy : {ENOSPC, EDQUOT, EMFILE, ENFILE, ENOMEM, EIO}) {
-    if (error == busy) return absl::ResourceExhaustedError(text);
-  }
-  return absl::PermissionDeniedError(text);
 }
 
 absl::Status CheckWritable(const std::string& path) {

@@ -37,11 +37,6 @@ absl::StatusOr<std::string> ConfigPath(const std::string& path);
 // printed there.
 absl::Status WriteTextFile(const std::string& path, absl::string_view text);
 
-// An error with this text, for an errno of a path that cannot be written:
-// ResourceExhausted where the path is not to blame (a full disk, too many open
-// files, no memory), else PermissionDenied.
-absl::Status CannotBeWritten(const std::string& text, int error);
-
 // OK if WriteTextFile() could begin now, or if `path` is empty. Asked before
 // work begins, so that a wrong path is found then. Leaves no trace.
 absl::Status CheckWritable(const std::string& path);

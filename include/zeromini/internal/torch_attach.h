@@ -154,11 +154,7 @@ inline absl::Status AgreeOnMicroSteps(int64_t mine, Communicator& group) {
   absl::Status status =
       group.AllGather(&all[group.rank()], all.data(), 1, DType::kInt64,
                       Exchange{Purpose::kControl, -1, 0});
-  // The exchange has a deadline, and `all` must last until it is over.
-  HostStream* stream = HostStream::From(group.stream());
-  if (status.ok() && stream != nullptr) {
-    status = stream->Record()->Wait(absl::InfiniteFuture());
-  }
+  if (status.ok()) status = WaitForExchanges(group);
   if (!status.ok()) return status;
   for (int rank = 1; rank < group.size(); ++rank) {
     if (all[rank] == all[0]) continue;
