@@ -21,8 +21,12 @@ export(EXPORT zerominiTargets NAMESPACE zeromini::
 install(FILES $<TARGET_FILE:zeromini>
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/debug COMPONENT debug EXCLUDE_FROM_ALL)
 if(CMAKE_STRIP)
+  set(zeromini_strip_folder ${CMAKE_INSTALL_LIBDIR})
+  if(NOT IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}")
+    string(PREPEND zeromini_strip_folder "\${CMAKE_INSTALL_PREFIX}/")
+  endif()
   install(CODE "execute_process(COMMAND ${CMAKE_STRIP} --strip-debug
-    \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBDIR}/$<TARGET_FILE_NAME:zeromini>\"
+    \"\$ENV{DESTDIR}${zeromini_strip_folder}/$<TARGET_FILE_NAME:zeromini>\"
     COMMAND_ERROR_IS_FATAL ANY)")
 endif()
 

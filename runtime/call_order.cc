@@ -14,9 +14,12 @@ namespace zeromini {
 std::string StepPipeline::OrderHint() const {
   const int buckets = static_cast<int>(buckets_.size());
   const auto describe = [&](int param, const char* what) {
+    // What is tied is gathered with what it is tied to.
+    const int tied_to = plan_.params[param].tied_to;
+    const int owner = tied_to >= 0 ? tied_to : param;
     return absl::StrCat("on rank ", group_.rank(), " ", what, " '",
                         plan_.params[param].name, "' (gather group ",
-                        plan_.params[param].gather_group, ")");
+                        plan_.params[owner].gather_group, ")");
   };
   for (int fired = std::max(0, fired_ - buckets); fired < fired_; ++fired) {
     const int bucket = buckets - 1 - fired % buckets;
