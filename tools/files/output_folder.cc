@@ -25,10 +25,6 @@ namespace fs = std::filesystem;
 
 constexpr char kLockName[] = ".zeromini-lock";
 
-std::string LockPath(const std::string& folder) {
-  return (fs::path(folder) / kLockName).string();
-}
-
 // `error` is an errno.
 absl::Status CannotBe(const std::string& path, const char* what, int error) {
   return CannotBeWritten(
@@ -38,7 +34,7 @@ absl::Status CannotBe(const std::string& path, const char* what, int error) {
 
 // A descriptor that holds the lock.
 absl::StatusOr<int> Lock(const std::string& folder) {
-  const std::string path = LockPath(folder);
+  const std::string path = OutputFolder::LockPath(folder);
   while (true) {
     const int fd =
         open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
@@ -126,6 +122,10 @@ absl::StatusOr<OutputFolder> OutputFolder::Claim(
   ZEROMINI_RETURN_IF_ERROR(CheckNames(path, names, rules));
   ZEROMINI_RETURN_IF_ERROR(RemoveOld(path, names, rules));
   return folder;
+}
+
+std::string OutputFolder::LockPath(const std::string& folder) {
+  return (fs::path(folder) / kLockName).string();
 }
 
 OutputFolder::OutputFolder(std::string path, int lock)

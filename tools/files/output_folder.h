@@ -35,6 +35,9 @@ class OutputFolder {
   static absl::StatusOr<OutputFolder> Claim(const std::string& path,
                                             const OutputFolderRules& rules);
 
+  // Of the lock file in `folder`.
+  static std::string LockPath(const std::string& folder);
+
   // Frees the folder and removes the lock file, if the folder is in its place.
   ~OutputFolder();
   OutputFolder(OutputFolder&& other) noexcept;

@@ -16,6 +16,7 @@
 #include "tools/agree_on.h"
 #include "tools/files/apart.h"
 #include "tools/files/json_file.h"
+#include "tools/files/output_folder.h"
 #include "tools/files/terminal.h"
 #include "tools/files/text_file.h"
 #include "tools/train/batch_share.h"
@@ -24,6 +25,7 @@
 #include "tools/train/progress.h"
 #include "tools/train/prometheus_file.h"
 #include "tools/train/run_agreement.h"
+#include "tools/train/run_files.h"
 #include "tools/train/text_data.h"
 #include "tools/train/train_optimizer.h"
 #include "zeromini/group.h"
@@ -88,9 +90,9 @@ absl::Status CheckFiles(const PretrainOptions& options, int rank) {
     inputs.push_back({"--config", path});
   }
   return CheckApart(
-      inputs, {{"--out", options.out + "/metrics.jsonl"},
-               {"--out", options.out + "/run.json"},
-               {"--out", options.out + "/.zeromini-lock"},
+      inputs, {{"--out", MetricsPath(options.out)},
+               {"--out", SummaryPath(options.out)},
+               {"--out", OutputFolder::LockPath(options.out)},
                {"--json", options.json},
                {"--prometheus", PrometheusPath(options.prometheus, rank)}});
 }

@@ -22,7 +22,18 @@ Json Number(double value) {
   return std::isfinite(value) ? Json(value) : Json();
 }
 
+constexpr char kMetrics[] = "metrics.jsonl";
+constexpr char kSummary[] = "run.json";
+
 }  // namespace
+
+std::string MetricsPath(const std::string& folder) {
+  return absl::StrCat(folder, "/", kMetrics);
+}
+
+std::string SummaryPath(const std::string& folder) {
+  return absl::StrCat(folder, "/", kSummary);
+}
 
 Json ToJson(const Traffic& traffic) {
   Json json;
@@ -140,13 +151,13 @@ absl::StatusOr<RunFiles> RunFiles::Create(const std::string& folder,
                                           bool overwrite) {
   OutputFolderRules rules;
   rules.ours = [](const std::string& name) {
-    return name == "metrics.jsonl" || name == "run.json";
+    return name == kMetrics || name == kSummary;
   };
   rules.overwrite = overwrite;
   ZEROMINI_ASSIGN_OR_RETURN(OutputFolder claimed,
                             OutputFolder::Claim(folder, rules));
-  ZEROMINI_RETURN_IF_ERROR(CheckWritable(folder + "/run.json"));
-  const std::string path = folder + "/metrics.jsonl";
+  ZEROMINI_RETURN_IF_ERROR(CheckWritable(SummaryPath(folder)));
+  const std::string path = MetricsPath(folder);
   errno = 0;
   std::ofstream metrics(path, std::ios::trunc);
   if (!metrics) {
@@ -162,12 +173,12 @@ absl::Status RunFiles::AddLine(const Json& line) {
   metrics_ << JsonText(line) << '\n' << std::flush;
   if (metrics_) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(
-      folder_.path(), "/metrics.jsonl: a line could not be written"));
+      MetricsPath(folder_.path()), ": a line could not be written"));
 }
 
 absl::Status RunFiles::WriteRun(const Json& run) {
   ZEROMINI_RETURN_IF_ERROR(folder_.CheckInPlace());
-  return WriteJson(folder_.path() + "/run.json", run);
+  return WriteJson(SummaryPath(folder_.path()), run);
 }
 
 }  // namespace zeromini::tools

@@ -38,6 +38,10 @@ nlohmann::json ToJson(const MemoryReport& memory);
 nlohmann::json ToJson(const PretrainOptions& options);
 nlohmann::json ToJson(const BlasInfo& blas);
 
+// Of the two files in a run's folder.
+std::string MetricsPath(const std::string& folder);
+std::string SummaryPath(const std::string& folder);
+
 // Writes one folder. Rank 0 only; each call is flushed, so that a killed run
 // leaves whole lines.
 class RunFiles {

@@ -11,6 +11,7 @@
 #include "nlohmann/json.hpp"
 #include "tools/files/json_file.h"
 #include "tools/files/text_file.h"
+#include "tools/train/run_files.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
@@ -173,8 +174,8 @@ absl::Status ReadMetrics(const std::string& path, bool finished,
 std::vector<FlagFile> FilesOfRuns(const std::vector<std::string>& folders) {
   std::vector<FlagFile> files;
   for (const std::string& folder : folders) {
-    files.push_back({folder, folder + "/metrics.jsonl"});
-    files.push_back({folder, folder + "/run.json"});
+    files.push_back({folder, MetricsPath(folder)});
+    files.push_back({folder, SummaryPath(folder)});
   }
   return files;
 }
@@ -184,8 +185,8 @@ absl::StatusOr<RunRecord> ReadRun(const std::string& folder) {
   std::filesystem::path path(folder);
   if (!path.has_filename()) path = path.parent_path();
   run.name = path.filename().string();
-  const std::string metrics = (path / "metrics.jsonl").string();
-  const std::string summary = (path / "run.json").string();
+  const std::string metrics = MetricsPath(path.string());
+  const std::string summary = SummaryPath(path.string());
   auto json = ReadJsonObject(summary);
   const bool finished = !absl::IsNotFound(json.status());
   ZEROMINI_RETURN_IF_ERROR(ReadMetrics(metrics, finished, run));
