@@ -31,11 +31,23 @@ await_files() {  # await_files RANKS NAME
   return 1
 }
 
-# A scheduler stops the job for longer than its timeout of 2 s, and goes on.
-ASuspendedJobGoesOn() {
+start_sums() {  # Four ranks, which exchange until they are told to end.
   "$mpiexec" -n 4 "$program" sum "$out" >"$out/log" 2>&1 &
   launcher=$!
   await_files 4 pid || fail "the ranks did not start"
+}
+
+end_sums() {  # They end, and their sums are right.
+  touch "$out/end"
+  wait $launcher
+  local status=$?
+  launcher=""
+  [ $status -eq 0 ] && good 4 || fail "mpirun returned $status"
+}
+
+# A scheduler stops the job for longer than its timeout of 2 s, and goes on.
+ASuspendedJobGoesOn() {
+  start_sums
   read -ra ranks < <(cat "$out"/pid-? | tr '\n' ' ')
   # Twice, and the last to wait is the first to go on.
   for _ in 1 2; do
@@ -44,29 +56,19 @@ ASuspendedJobGoesOn() {
     for rank in 3 2 1 0; do kill -CONT "${ranks[rank]}"; sleep 0.2; done
     sleep 1
   done
-  touch "$out/end"
-  wait $launcher
-  local status=$?
-  launcher=""
-  [ $status -eq 0 ] && good 4 || fail "mpirun returned $status"
+  end_sums
 }
 
 # One rank is stopped, for less than the timeout but past the roll call.
 ARankThatAnswersTheRollCallIsWaitedFor() {
-  "$mpiexec" -n 4 "$program" sum "$out" >"$out/log" 2>&1 &
-  launcher=$!
-  await_files 4 pid || fail "the ranks did not start"
+  start_sums
   for _ in 1 2; do
     kill -STOP "$(cat "$out/pid-2")"
     sleep 1.7
     kill -CONT "$(cat "$out/pid-2")"
     sleep 1
   done
-  touch "$out/end"
-  wait $launcher
-  local status=$?
-  launcher=""
-  [ $status -eq 0 ] && good 4 || fail "mpirun returned $status"
+  end_sums
 }
 
 AGroupThatCannotBeMadeEndsWithoutFinalize() {
