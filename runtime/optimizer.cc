@@ -5,14 +5,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "runtime/agreement.h"
+#include "runtime/device/row_packing.h"
+#include "runtime/group/agreement.h"
+#include "runtime/group/rank_groups.h"
 #include "runtime/optimizer_parts.h"
-#include "runtime/option_checks.h"
-#include "runtime/param_groups.h"
-#include "runtime/rank_groups.h"
-#include "runtime/row_packing.h"
-#include "runtime/state_gather.h"
-#include "runtime/step_pipeline.h"
+#include "runtime/options/hyper_groups.h"
+#include "runtime/options/option_checks.h"
+#include "runtime/state/state_gather.h"
+#include "runtime/step/step_pipeline.h"
 #include "zeromini/internal/status_macros.h"
 #include "zeromini/log.h"
 
@@ -35,7 +35,7 @@ PlanOptions PlanOptionsOf(const OptimizerOptions& options, int shards,
                           int ranks) {
   PlanOptions plan;
   plan.algorithm = options.algorithm;
-  for (const ParamGroup& group : options.groups) {
+  for (const HyperGroup& group : options.hyper_groups) {
     plan.group_algorithms.push_back(group.algorithm);
   }
   plan.ranks = shards;
@@ -70,8 +70,8 @@ class ShardedOptimizer : public Optimizer {
       for (const std::string& warning : plan_.warnings) {
         Log(options_.log, LogLevel::kWarning, warning);
       }
-      for (size_t g = 0; g < options_.groups.size(); ++g) {
-        WarnIfStill(options_.groups[g], static_cast<int>(g), plan_,
+      for (size_t g = 0; g < options_.hyper_groups.size(); ++g) {
+        WarnIfStill(options_.hyper_groups[g], static_cast<int>(g), plan_,
                     options_.log);
       }
     }
@@ -95,14 +95,14 @@ class ShardedOptimizer : public Optimizer {
     return SetOwner(OwnerOf(param), data, whole);
   }
 
-  absl::Status Gather(int gather_group, GatherPass pass) override {
+  absl::Status Gather(int layer_set, GatherPass pass) override {
     ZEROMINI_RETURN_IF_ERROR(CheckSharded());
-    return pipeline_->Gather(gather_group, pass);
+    return pipeline_->Gather(layer_set, pass);
   }
 
-  absl::Status Release(int gather_group, Stream stream) override {
+  absl::Status Release(int layer_set, Stream stream) override {
     ZEROMINI_RETURN_IF_ERROR(CheckSharded());
-    return pipeline_->Release(gather_group, stream);
+    return pipeline_->Release(layer_set, stream);
   }
 
   absl::Status GradReady(int param, const void* grad, Stream stream) override {
@@ -163,15 +163,15 @@ class ShardedOptimizer : public Optimizer {
     return state;
   }
 
-  absl::Status SetGroup(int group, const ParamGroup& hyper) override {
+  absl::Status SetHyperGroup(int group, const HyperGroup& hyper) override {
     ZEROMINI_RETURN_IF_ERROR(CheckOpen());
-    if (group < 0 || group >= static_cast<int>(options_.groups.size())) {
+    if (group < 0 || group >= static_cast<int>(options_.hyper_groups.size())) {
       return absl::InvalidArgumentError(absl::StrCat(
-          "there is no group ", group, " of ", options_.groups.size()));
+          "there is no group ", group, " of ", options_.hyper_groups.size()));
     }
     ZEROMINI_RETURN_IF_ERROR(CheckGroup(hyper));
     const Algorithm fixed =
-        options_.groups[group].algorithm.value_or(options_.algorithm);
+        options_.hyper_groups[group].algorithm.value_or(options_.algorithm);
     if (hyper.algorithm.value_or(fixed) != fixed) {
       return absl::InvalidArgumentError(
           absl::StrCat("group '", hyper.name,
@@ -179,7 +179,7 @@ class ShardedOptimizer : public Optimizer {
     }
     const bool joins_otherwise =
         !hyper.patterns.empty() &&
-        hyper.patterns != options_.groups[group].patterns;
+        hyper.patterns != options_.hyper_groups[group].patterns;
     if (joins_otherwise) {
       return absl::InvalidArgumentError(
           absl::StrCat("group '", hyper.name,
@@ -190,7 +190,7 @@ class ShardedOptimizer : public Optimizer {
     if (group_->rank() == 0 && !stood) {
       WarnIfStill(hyper, group, plan_, options_.log);
     }
-    pipeline_->SetGroup(group, hyper);
+    pipeline_->SetHyperGroup(group, hyper);
     return absl::OkStatus();
   }
 

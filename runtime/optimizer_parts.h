@@ -8,8 +8,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "runtime/device.h"
-#include "runtime/method.h"
+#include "runtime/device/device.h"
+#include "runtime/state/method.h"
 #include "zeromini/optimizer.h"
 
 namespace zeromini {

@@ -205,7 +205,7 @@ absl::StatusOr<PlannedParam> ResolveParam(const ParamSpec& original,
   ZEROMINI_RETURN_IF_ERROR(CheckShape(spec));
   ZEROMINI_RETURN_IF_ERROR(CheckFields(spec));
   PlanOptions own = options;
-  own.algorithm = AlgorithmOf(spec.group, options);
+  own.algorithm = AlgorithmOf(spec.hyper_group, options);
   ZEROMINI_ASSIGN_OR_RETURN(BlockChoice choice, Choose(own, spec));
   ZEROMINI_ASSIGN_OR_RETURN(RowGeometry geometry, GeometryOf(spec));
   PlannedParam param;
@@ -216,7 +216,7 @@ absl::StatusOr<PlannedParam> ResolveParam(const ParamSpec& original,
   param.chosen_by = choice.chosen_by;
   param.decays = choice.decays;
   param.frozen = spec.frozen;
-  param.group = std::max(spec.group, 0);
+  param.hyper_group = std::max(spec.hyper_group, 0);
   param.dtype = spec.dtype;
   param.expert = spec.expert;
   param.algorithm = own.algorithm;

@@ -35,7 +35,7 @@ struct BlockChoice {
   std::vector<std::string> warnings;
 };
 
-// Everything but tied_to, layer, gather_group and bucket. Appends to
+// Everything but tied_to, layer, layer_set and bucket. Appends to
 // `warnings`. InvalidArgument, naming the parameter, if the rule does not fit
 // or the model shape lacks what the rule needs.
 absl::StatusOr<PlannedParam> ResolveParam(const ParamSpec& spec,

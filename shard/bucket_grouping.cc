@@ -34,7 +34,7 @@ struct Chunk {
     }
   };
   Kind kind;
-  std::vector<int> keys;  // Layers, or gather groups at stage 3.
+  std::vector<int> keys;  // Layers, or layer sets at stage 3.
   int64_t elements = 0;
   int64_t loose = 0;  // Elements of no layer among them.
 
@@ -45,8 +45,7 @@ struct Chunk {
 };
 
 int KeyOf(const PlannedParam& param, int stage) {
-  return stage == 3 && param.gather_group >= 0 ? param.gather_group
-                                               : param.layer;
+  return stage == 3 && param.layer_set >= 0 ? param.layer_set : param.layer;
 }
 
 std::vector<Chunk> ChunkByLayer(const std::vector<PlannedParam>& params,

@@ -11,7 +11,7 @@
 namespace zeromini {
 
 // Indices of live parameters, bucket by bucket, both in the given order. A
-// bucket is one layer (at stage 3 one gather group), cut at tensor edges where
+// bucket is one layer (at stage 3 one layer set), cut at tensor edges where
 // options.bucket_bytes is exceeded; two layers where one would split blocks or
 // pad more than 0.25 % and two do better. Parameters of no layer stand alone,
 // or join a neighbouring layer if they are small beside it.

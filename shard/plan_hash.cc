@@ -50,8 +50,8 @@ void AddParam(const PlannedParam& param, Hasher& hasher) {
   hasher.Add(param.units);
   hasher.AddAll(param.wire_row_elements, param.state_row_elements,
                 param.padding_rows, param.role, param.decays, param.frozen,
-                param.expert, param.tied_to, param.group, param.layer,
-                param.gather_group, param.bucket, param.blocks_total);
+                param.expert, param.tied_to, param.hyper_group, param.layer,
+                param.layer_set, param.bucket, param.blocks_total);
   hasher.Add(param.chosen_by);
 }
 

@@ -56,9 +56,9 @@ Json ParamToJson(const PlannedParam& param) {
   json["frozen"] = param.frozen;
   json["expert"] = param.expert;
   json["tied_to"] = param.tied_to;
-  json["group"] = param.group;
+  json["hyper_group"] = param.hyper_group;
   json["layer"] = param.layer;
-  json["gather_group"] = param.gather_group;
+  json["layer_set"] = param.layer_set;
   json["bucket"] = param.bucket;
   json["blocks_total"] = param.blocks_total;
   return json;

@@ -78,7 +78,7 @@ PlannedParam TiedTo(const PlannedParam& owner, int index,
   param.decays = false;
   param.frozen = spec.frozen;
   param.tied_to = index;
-  param.group = std::max(spec.group, 0);
+  param.hyper_group = std::max(spec.hyper_group, 0);
   param.blocks_total = 0;
   return param;
 }
@@ -111,8 +111,7 @@ absl::StatusOr<std::vector<PlannedParam>> ResolveParams(
           "parameter ", i, " repeats the name \"", spec.name, "\""));
     }
     param.layer = layers.LayerOf(spec);
-    param.gather_group =
-        spec.gather_group >= 0 ? spec.gather_group : param.layer;
+    param.layer_set = spec.layer_set >= 0 ? spec.layer_set : param.layer;
     params.push_back(std::move(param));
   }
   if (options.naming == Naming::kZeromini) WarnOfSquares(params, warnings);

@@ -207,7 +207,7 @@ class ReplicatedStepper : public Stepper {
   void Update() {
     StepScalars scalars;
     scalars.learning_rate = kLearningRate;
-    scalars.weight_decay = ParamGroup().weight_decay;
+    scalars.weight_decay = HyperGroup().weight_decay;
     scalars.step = ++steps_;
     scalars.gradient_scale = 1.0 / rank_.group.size();
     if (clip_ > 0) {

@@ -73,7 +73,7 @@ int64_t ExpectedAtRest(const Plan& plan, const MemoryCase& choice) {
 int64_t GatherBudget(const Plan& plan) {
   std::map<int, int64_t> bytes_of;
   for (const BucketPlan& bucket : plan.buckets) {
-    int64_t& bytes = bytes_of[plan.params[bucket.params[0]].gather_group];
+    int64_t& bytes = bytes_of[plan.params[bucket.params[0]].layer_set];
     bytes += bucket.segment * plan.options.ranks * SizeOf(bucket.dtype);
     if (!bucket.in_place) bytes += bucket.elements * SizeOf(bucket.dtype);
   }
@@ -170,7 +170,7 @@ class Rank {
 
   // Enters a parameter's group, and leaves the layer that the pass was in.
   absl::Status Enter(int param, GatherPass pass) {
-    const int group = plan().params[param].gather_group;
+    const int group = plan().params[param].layer_set;
     if (choice_.stage != 3 || plan().params[param].bucket < 0) {
       return absl::OkStatus();
     }

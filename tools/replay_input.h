@@ -21,7 +21,7 @@ struct ReplayInput {
   Algorithm algorithm = Algorithm::kAdamMini;
   ModelShape model;
   ValueBlocks value_blocks = ValueBlocks::kRows;
-  ParamGroup hyper;
+  HyperGroup hyper;
   std::vector<double> learning_rates;  // By step, from step 1.
   std::vector<ParamSpec> params;       // Null data; a scalar's is {1}.
   std::vector<std::vector<int64_t>> file_shapes;  // By parameter: {} for one.

@@ -26,7 +26,7 @@ OptimizerOptions OptimizerOptionsFor(const ReplayInput& input,
   OptimizerOptions result;
   result.algorithm = input.algorithm;
   result.stage = options.stage;
-  result.groups = {input.hyper};
+  result.hyper_groups = {input.hyper};
   result.reduction =
       options.split_gradients ? Reduction::kSum : Reduction::kMean;
   result.max_grad_norm = options.clip;
@@ -170,7 +170,7 @@ class Walker {
     const std::vector<PlannedParam>& planned = optimizer_->plan().params;
     for (int i = 0; i < params(); ++i) {
       if (planned[i].bucket < 0) continue;
-      ZEROMINI_RETURN_IF_ERROR(optimizer_->Gather(planned[i].gather_group));
+      ZEROMINI_RETURN_IF_ERROR(optimizer_->Gather(planned[i].layer_set));
       ZEROMINI_RETURN_IF_ERROR(optimizer_->WaitParam(i));
       weights_[i] = static_cast<float*>(optimizer_->ParamData(i));
     }
@@ -181,7 +181,7 @@ class Walker {
     if (!sharded()) return absl::OkStatus();
     for (const PlannedParam& param : optimizer_->plan().params) {
       if (param.bucket < 0) continue;
-      ZEROMINI_RETURN_IF_ERROR(optimizer_->Release(param.gather_group));
+      ZEROMINI_RETURN_IF_ERROR(optimizer_->Release(param.layer_set));
     }
     return absl::OkStatus();
   }

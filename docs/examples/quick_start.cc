@@ -27,7 +27,7 @@ absl::Status Train(zeromini::Communicator& group, float* last_weight) {
   spec.rule = zeromini::BlockRule::Rows();
   spec.data = weight.data();
   zeromini::OptimizerOptions options;
-  options.groups[0].weight_decay = 0;
+  options.hyper_groups[0].weight_decay = 0;
   auto optimizer = zeromini::Optimizer::Create(options, {spec}, group);
   if (!optimizer.ok()) return optimizer.status();
 

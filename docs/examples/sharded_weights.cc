@@ -39,13 +39,13 @@ class Trainer {
       specs[i].name = "layers." + std::to_string(i) + ".weight";
       specs[i].shape = {kWidth, kWidth};
       specs[i].rule = zeromini::BlockRule::Rows();
-      specs[i].gather_group = i;  // As the layer in the name; to say it once.
+      specs[i].layer_set = i;  // As the layer in the name; to say it once.
     }
     zeromini::OptimizerOptions options;
     options.stage = 3;
     options.memory = zeromini::MemoryForm::kFlat;
     options.gather_budget_bytes = 2 * kWidth * kWidth * 4;  // Of two layers.
-    options.groups[0].weight_decay = 0;
+    options.hyper_groups[0].weight_decay = 0;
     auto made = zeromini::Optimizer::Create(options, specs, group_);
     if (!made.ok()) return made.status();
     optimizer_ = *std::move(made);

@@ -188,8 +188,8 @@ typedef struct zeromini_param {
   const zeromini_segment* segments;
   int num_segments;
   int layer;
-  int gather_group;
-  int group;           /* -1: the first whose pattern matches, else 0. */
+  int layer_set;
+  int hyper_group;     /* -1: the first whose pattern matches, else 0. */
   int frozen;          /* 0 or 1. */
   const char* tied_to; /* NULL: not tied. */
   /* The full tensor, equal on all ranks, or broadcast_params (stages 1 and 2)
@@ -255,7 +255,7 @@ typedef enum zeromini_log_level { /* log.h */
 typedef void (*zeromini_log_sink)(void* context, zeromini_log_level level,
                                   const char* message);
 
-typedef struct zeromini_hyper { /* ParamGroup */
+typedef struct zeromini_hyper_group { /* HyperGroup */
   size_t struct_size;
   const char* name;
   double learning_rate_scale; /* 0 moves nothing, and gives a warning. */
@@ -265,18 +265,18 @@ typedef struct zeromini_hyper { /* ParamGroup */
   double epsilon;
   int decay_norms_and_biases; /* 0 or 1. */
   int own_algorithm; /* A zeromini_algorithm; -1: that of the options. */
-  const char* const* patterns; /* Of names: see zeromini_param.group. */
+  const char* const* patterns; /* Of names: see zeromini_param.hyper_group. */
   int num_patterns;
-} zeromini_hyper;
+} zeromini_hyper_group;
 
-void zeromini_hyper_init(zeromini_hyper* hyper, size_t struct_size);
+void zeromini_hyper_group_init(zeromini_hyper_group* hyper, size_t struct_size);
 
 typedef struct zeromini_options {
   size_t struct_size;
   zeromini_algorithm algorithm;
   int stage;
-  const zeromini_hyper* groups; /* NULL: one group of defaults. */
-  int num_groups;
+  const zeromini_hyper_group* hyper_groups; /* NULL: one group of defaults. */
+  int num_hyper_groups;
   zeromini_reduction reduction;
   double max_grad_norm;
   int check_finite; /* 0 or 1. */
@@ -398,13 +398,13 @@ zeromini_code zeromini_grad_ready(zeromini_optimizer* optimizer, int param,
 zeromini_code zeromini_set_param(zeromini_optimizer* optimizer, int param,
                                  const void* data, char** error);
 
-/* Stage 3: brings the full weights of a gather group together, and lets them
+/* Stage 3: brings the full weights of a layer set together, and lets them
  * go. Collective; gather returns before they are there: wait_param. A pass that
  * is none breaks the group; what optimizer.h refuses is refused on this rank
  * only. */
-zeromini_code zeromini_gather(zeromini_optimizer* optimizer, int gather_group,
+zeromini_code zeromini_gather(zeromini_optimizer* optimizer, int layer_set,
                               zeromini_gather_pass pass, char** error);
-zeromini_code zeromini_release(zeromini_optimizer* optimizer, int gather_group,
+zeromini_code zeromini_release(zeromini_optimizer* optimizer, int layer_set,
                                void* stream, char** error);
 
 /* Collective. `report` may be NULL. */
@@ -430,8 +430,9 @@ zeromini_code zeromini_consolidated_state(zeromini_optimizer* optimizer,
                                           float* second_moment, int64_t* steps,
                                           char** error);
 
-zeromini_code zeromini_set_group(zeromini_optimizer* optimizer, int group,
-                                 const zeromini_hyper* hyper, char** error);
+zeromini_code zeromini_set_hyper_group(zeromini_optimizer* optimizer, int group,
+                                       const zeromini_hyper_group* hyper,
+                                       char** error);
 
 /* The plan, for people and for machines; zeromini_free() releases them. */
 char* zeromini_plan_table(const zeromini_optimizer* optimizer);

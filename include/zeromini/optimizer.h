@@ -112,7 +112,7 @@ class Optimizer {
   virtual absl::Status SetParam(int param, const void* data) = 0;
 
   // Stage 3 (else FailedPrecondition). Gather() starts to bring together the
-  // full weights of all parameters of a ParamSpec::gather_group (-1: those of
+  // full weights of all parameters of a ParamSpec::layer_set (-1: those of
   // none) and returns; WaitParam() before reading them. Release() ends that;
   // `stream` is the one that last read them. Gathering what is gathered and
   // releasing what is not are no errors. Step() releases everything.
@@ -128,9 +128,9 @@ class Optimizer {
   // that is absent on some ranks only breaks it, kSkip or not. Each gather
   // sends what an all-gather of the group's weights costs: (ranks-1)/ranks of
   // their bytes.
-  virtual absl::Status Gather(int gather_group,
+  virtual absl::Status Gather(int layer_set,
                               GatherPass pass = GatherPass::kNone) = 0;
-  virtual absl::Status Release(int gather_group, Stream stream = {}) = 0;
+  virtual absl::Status Release(int layer_set, Stream stream = {}) = 0;
 
   // Gradient of parameter `param` for this micro-step, full and unreduced,
   // shaped and typed like the parameter, on this rank. Any order, any thread;
@@ -177,8 +177,8 @@ class Optimizer {
   };
   virtual absl::StatusOr<ParamState> ConsolidatedState(int param) = 0;
 
-  // Between steps. Index as in OptimizerOptions::groups.
-  virtual absl::Status SetGroup(int group, const ParamGroup& hyper) = 0;
+  // Between steps. Index as in OptimizerOptions::hyper_groups.
+  virtual absl::Status SetHyperGroup(int group, const HyperGroup& hyper) = 0;
 
   virtual const zeromini::Plan& plan() const = 0;
   virtual MemoryReport Memory() const = 0;  // Counted, not estimated.

@@ -19,7 +19,7 @@ namespace zeromini {
 // Hyper-parameters of a set of parameters. The official runs use betas
 // (0.9, 0.95) and weight decay 0.1 (zyushun/Adam-mini README and
 // examples/llama/train.py:124-136).
-struct ParamGroup {
+struct HyperGroup {
   std::string name = "default";
   double learning_rate_scale = 1;  // 0, which moves nothing, gives a warning.
   double weight_decay = 0.1;
@@ -30,13 +30,13 @@ struct ParamGroup {
   bool decay_norms_and_biases = false;
 
   // Empty: OptimizerOptions::algorithm. Adam-mini for matrices and AdamW for
-  // the rest, say. SetGroup() cannot change it, nor the two below.
+  // the rest, say. SetHyperGroup() cannot change it, nor the two below.
   std::optional<Algorithm> algorithm;
 
-  // Which parameters join, of those whose ParamSpec::group is -1: those whose
-  // name matches one of the patterns (* and ? as in a shell, over the whole
-  // name), or for which `matches` is true. All ranks must come to the same. A
-  // pattern or predicate that no parameter joins by is refused.
+  // Which parameters join, of those whose ParamSpec::hyper_group is -1: those
+  // whose name matches one of the patterns (* and ? as in a shell, over the
+  // whole name), or for which `matches` is true. All ranks must come to the
+  // same. A pattern or predicate that no parameter joins by is refused.
   std::vector<std::string> patterns;
   std::function<bool(const ParamSpec& spec)> matches;
 };
@@ -59,7 +59,7 @@ struct OptimizerOptions {
   // too are only there in shards, outside of Optimizer::Gather() and Release();
   // needs kFlat.
   int stage = 1;
-  std::vector<ParamGroup> groups = {ParamGroup()};
+  std::vector<HyperGroup> hyper_groups = {HyperGroup()};
   Reduction reduction = Reduction::kMean;
 
   // Clips the global L2 norm; 0 is off. Clipping sees what is not finite, too:

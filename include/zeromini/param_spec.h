@@ -72,10 +72,10 @@ struct ParamSpec {
   int layer = -1;  // Transformer layer; -1: from the name, if it has one.
   // ZeRO-3: gathered together. -1: as `layer`. What is tied is gathered with
   // what it is tied to, and what is frozen is whole.
-  int gather_group = -1;
-  // Index into OptimizerOptions::groups; -1: the first group that has a
+  int layer_set = -1;
+  // Index into OptimizerOptions::hyper_groups; -1: the first group that has a
   // pattern or a predicate that matches, else group 0.
-  int group = -1;
+  int hyper_group = -1;
   bool frozen = false;  // Never updated; takes no state and no bandwidth.
   // This rank's own experts, which only ranks of the same slice hold as well:
   // see OptimizerOptions::expert_slices.

@@ -46,13 +46,14 @@ inline constexpr int kMaxPlanRanks = 65'536;
 
 struct PlanOptions {
   Algorithm algorithm = Algorithm::kAdamMini;
-  // By ParamSpec::group, where a group has one of its own; may be shorter.
+  // By ParamSpec::hyper_group, where a group has one of its own; may be
+  // shorter.
   std::vector<std::optional<Algorithm>> group_algorithms;
   int ranks = 1;  // That share one copy of the state.
   // Copies of it: rank r of replicas * ranks owns what this plan says of rank
   // r % ranks.
   int replicas = 1;
-  int stage = 1;  // 1, 2 or 3; at 3 a bucket never crosses a gather group.
+  int stage = 1;  // 1, 2 or 3; at 3 a bucket never crosses a layer set.
   ModelShape model;
   Naming naming = Naming::kZeromini;
   ValueBlocks value_blocks = ValueBlocks::kRows;
@@ -110,9 +111,9 @@ struct PlannedParam {
   bool frozen = false;
   bool expert = false;
   int tied_to = -1;  // Index of the parameter that owns the storage.
-  int group = 0;
+  int hyper_group = 0;
   int layer = -1;
-  int gather_group = -1;
+  int layer_set = -1;
   int bucket = -1;           // -1 if frozen or tied.
   int64_t blocks_total = 0;  // Second moments; elements if element_state.
 

@@ -41,7 +41,7 @@ namespace zeromini {
 
 struct TorchAttachOptions {
   // Called for each parameter before the optimizer is created: set a block
-  // rule, a group, a gather group, slices or output_is_last here where the name
+  // rule, a group, a layer set, slices or output_is_last here where the name
   // cannot tell.
   std::function<void(ParamSpec& spec)> adjust;
 
@@ -119,7 +119,7 @@ class TorchOptimizer {
   //
   //   sharded->WithWholeWeights([&] { torch::save(model, path); return ok; });
   //
-  // At stage 3 collective, from one gather group to the next, so a budget need
+  // At stage 3 collective, from one layer set to the next, so a budget need
   // not have room for more than one: the whole copy is outside of it, only on
   // ranks whose `body` is not empty, and only there for as long as it runs.
   // What is written to it is lost, and all groups are released before and
@@ -274,7 +274,7 @@ class TorchOptimizer {
   bool restored_ = false;  // The module no longer needs this object's memory.
 
   bool sharded_ = false;           // Stage 3.
-  std::map<int, GatherSet> sets_;  // By gather group.
+  std::map<int, GatherSet> sets_;  // By layer set.
   int last_group_ = -1;            // Of those that are sharded.
   torch::Tensor anchor_;           // Of internal::CallInBackward.
   // A graph may outlive this object; its nodes must not call it then.

@@ -22,7 +22,7 @@ struct OddOption {
   std::function<void(OptimizerOptions*)> change;
 };
 
-// Every field of OptimizerOptions and ParamGroup but names, ways to join (what
+// Every field of OptimizerOptions and HyperGroup but names, ways to join (what
 // comes of them is compared) and the sink.
 const OddOption kOddOptions[] = {
     {"algorithm is adamw", [](auto* o) { o->algorithm = Algorithm::kAdamW; }},
@@ -56,18 +56,21 @@ const OddOption kOddOptions[] = {
      [](auto* o) { o->value_blocks = ValueBlocks::kWhole; }},
     {"bucket_bytes is 4096", [](auto* o) { o->bucket_bytes = 4096; }},
     {"kernels is reference", [](auto* o) { o->kernels = "reference"; }},
-    {"group 1: algorithm is sgd",
-     [](auto* o) { o->groups[1].algorithm = Algorithm::kSgd; }},
-    {"group 1: learning_rate_scale is 2",
-     [](auto* o) { o->groups[1].learning_rate_scale = 2; }},
-    {"group 1: weight_decay is 0.125",
-     [](auto* o) { o->groups[1].weight_decay = 0.125; }},
-    {"group 1: beta1 is 0.5", [](auto* o) { o->groups[1].beta1 = 0.5; }},
-    {"group 1: beta2 is 0.5", [](auto* o) { o->groups[1].beta2 = 0.5; }},
-    {"group 1: epsilon is 0.5", [](auto* o) { o->groups[1].epsilon = 0.5; }},
-    {"group 1: decay_norms_and_biases is 1",
-     [](auto* o) { o->groups[1].decay_norms_and_biases = true; }},
-    {"groups is 3", [](auto* o) { o->groups.emplace_back(); }},
+    {"hyper group 1: algorithm is sgd",
+     [](auto* o) { o->hyper_groups[1].algorithm = Algorithm::kSgd; }},
+    {"hyper group 1: learning_rate_scale is 2",
+     [](auto* o) { o->hyper_groups[1].learning_rate_scale = 2; }},
+    {"hyper group 1: weight_decay is 0.125",
+     [](auto* o) { o->hyper_groups[1].weight_decay = 0.125; }},
+    {"hyper group 1: beta1 is 0.5",
+     [](auto* o) { o->hyper_groups[1].beta1 = 0.5; }},
+    {"hyper group 1: beta2 is 0.5",
+     [](auto* o) { o->hyper_groups[1].beta2 = 0.5; }},
+    {"hyper group 1: epsilon is 0.5",
+     [](auto* o) { o->hyper_groups[1].epsilon = 0.5; }},
+    {"hyper group 1: decay_norms_and_biases is 1",
+     [](auto* o) { o->hyper_groups[1].decay_norms_and_biases = true; }},
+    {"hyper_groups is 3", [](auto* o) { o->hyper_groups.emplace_back(); }},
 };
 
 // On three ranks, with rank 1's changed.
@@ -77,7 +80,7 @@ std::vector<absl::Status> CreateWithOdd(const OddOption& odd) {
     Replica replica({Spec("weight", {12, 8}, BlockRule::Rows(), -1)});
     OptimizerOptions options = ExactOptions();
     options.memory = MemoryForm::kFlat;
-    options.groups.emplace_back();
+    options.hyper_groups.emplace_back();
     if (rank == 1) odd.change(&options);
     statuses[rank] =
         Optimizer::Create(options, replica.specs(), group).status();
@@ -113,7 +116,7 @@ TEST(AgreementTest, ExpertSlicesThatDifferAreNamed) {
 
 TEST(AgreementTest, NumbersThatDifferInTheLastBitAreFound) {
   const OddOption odd = {"beta2 is 0.95000000000000007", [](auto* o) {
-                           o->groups[0].beta2 = 0.95000000000000007;
+                           o->hyper_groups[0].beta2 = 0.95000000000000007;
                          }};
   for (const absl::Status& status : CreateWithOdd(odd)) {
     EXPECT_THAT(status, StatusIs(kInvalid, HasSubstr(odd.named)));
@@ -128,14 +131,14 @@ TEST(AgreementTest, BlockRulesThatDifferAreNamedAsSuch) {
         Optimizer::Create(ExactOptions(), replica.specs(), group),
         StatusIs(kInvalid,
                  HasSubstr("parameter 0 is 'weight' [12,8] fp32, other, "
-                           "group 0, layer -1, gather group -1, 1 "
+                           "group 0, layer -1, layer set -1, 1 "
                            "blocks on rank 1 but ")));
   });
 }
 
 struct OddStep {
   const char* named;  // What the error says.
-  std::function<void(StepOptions*, ParamGroup*)> change;
+  std::function<void(StepOptions*, HyperGroup*)> change;
 };
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
@@ -167,18 +170,18 @@ TEST(AgreementTest, WhatDiffersInAStepIsNamedWithRanksAndBothValues) {
   RunRanks(4, [&](int rank, Communicator& group) {
     Replica replica({Spec("weight", {12, 8}, BlockRule::Rows(), -1)});
     OptimizerOptions options = ExactOptions();
-    options.groups[0].weight_decay = 0.5;
-    options.groups[0].beta1 = 0.25;
-    options.groups[0].beta2 = 0.5;
-    options.groups[0].epsilon = 0.5;
+    options.hyper_groups[0].weight_decay = 0.5;
+    options.hyper_groups[0].beta1 = 0.25;
+    options.hyper_groups[0].beta2 = 0.5;
+    options.hyper_groups[0].epsilon = 0.5;
     ASSERT_OK_AND_ASSIGN(auto optimizer,
                          Optimizer::Create(options, replica.specs(), group));
     for (const OddStep& odd : kOddSteps) {
       StepOptions step;
       step.learning_rate = 0.5;
-      ParamGroup changed = options.groups[0];
+      HyperGroup changed = options.hyper_groups[0];
       if (rank == 1 || rank == 2) odd.change(&step, &changed);
-      ASSERT_OK(optimizer->SetGroup(0, changed));
+      ASSERT_OK(optimizer->SetHyperGroup(0, changed));
       const std::vector<float> ones(12 * 8, 1.0f);
       ASSERT_OK(optimizer->GradReady(0, ones.data()));
       EXPECT_THAT(

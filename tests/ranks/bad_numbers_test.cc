@@ -35,7 +35,7 @@ TEST(BadNumbersTest, AnEpsilonThatFp32LosesIsRefused) {
   for (double epsilon :
        {0.0, -1.0, 1e-46, 1e-45, 1e-39, 1e39, kNan, kInfinity}) {
     ExpectOptionsRefused(
-        [=](OptimizerOptions* o) { o->groups[0].epsilon = epsilon; },
+        [=](OptimizerOptions* o) { o->hyper_groups[0].epsilon = epsilon; },
         "epsilon must be positive in fp32");
   }
 }
@@ -43,19 +43,21 @@ TEST(BadNumbersTest, AnEpsilonThatFp32LosesIsRefused) {
 TEST(BadNumbersTest, ABetaThatIsOneInFp32IsRefused) {
   for (double beta : {1.0, 1 - 1e-9, -0.1, kNan}) {
     ExpectOptionsRefused(
-        [=](OptimizerOptions* o) { o->groups[0].beta1 = beta; }, "betas");
+        [=](OptimizerOptions* o) { o->hyper_groups[0].beta1 = beta; }, "betas");
     ExpectOptionsRefused(
-        [=](OptimizerOptions* o) { o->groups[0].beta2 = beta; }, "betas");
+        [=](OptimizerOptions* o) { o->hyper_groups[0].beta2 = beta; }, "betas");
   }
 }
 
 TEST(BadNumbersTest, DecayAndRateScalesBeyondFp32AreRefused) {
   for (double number : {-1.0, 1e39, kNan, kInfinity}) {
     ExpectOptionsRefused(
-        [=](OptimizerOptions* o) { o->groups[0].weight_decay = number; },
+        [=](OptimizerOptions* o) { o->hyper_groups[0].weight_decay = number; },
         "weight decay");
     ExpectOptionsRefused(
-        [=](OptimizerOptions* o) { o->groups[0].learning_rate_scale = number; },
+        [=](OptimizerOptions* o) {
+          o->hyper_groups[0].learning_rate_scale = number;
+        },
         "learning rate scale");
   }
 }
@@ -124,14 +126,15 @@ TEST(BadNumbersTest, AStepThatFp32CannotTakeIsRefused) {
            BadStep{1e39, 1, nullptr, "is beyond fp32"},
            BadStep{1e30, 1,
                    [](OptimizerOptions* o) {
-                     o->groups[0].learning_rate_scale = 1e20;
-                     o->groups[0].weight_decay = 0;
-                     o->groups[0].epsilon = 1e20;
+                     o->hyper_groups[0].learning_rate_scale = 1e20;
+                     o->hyper_groups[0].weight_decay = 0;
+                     o->hyper_groups[0].epsilon = 1e20;
                    },
                    "times learning_rate_scale 1e+20"},
-           BadStep{1, 1,
-                   [](OptimizerOptions* o) { o->groups[0].epsilon = 2e-38; },
-                   "raise epsilon"},
+           BadStep{
+               1, 1,
+               [](OptimizerOptions* o) { o->hyper_groups[0].epsilon = 2e-38; },
+               "raise epsilon"},
            BadStep{11, 1, nullptr, "decay would turn the weights around"},
            BadStep{0.01, 1e-40, nullptr, "with loss scale 1e-40"},
            BadStep{0.01, 1e300, nullptr, "with loss scale 1e+300"},
@@ -149,7 +152,7 @@ TEST(BadNumbersTest, AGroupInWhichNothingDecaysMayHaveAnyRate) {
   for (bool decays : {false, true}) {
     TrainingCase c;
     c.options = ExactOptions();
-    c.options.groups[0].decay_norms_and_biases = decays;
+    c.options.hyper_groups[0].decay_norms_and_biases = decays;
     c.specs = {Spec("norm", {8}, BlockRule::Whole(), 0),
                Spec("frozen", {8, 4}, BlockRule::Rows(), 0)};
     c.specs[1].frozen = true;
@@ -174,7 +177,7 @@ TEST(BadNumbersTest, SgdMayHaveAnyEpsilon) {
   c.options = ExactOptions();
   c.options.algorithm = Algorithm::kSgd;
   const TrainingResult expected = Train(c);
-  c.options.groups[0].epsilon = 2e-38;
+  c.options.hyper_groups[0].epsilon = 2e-38;
   ExpectSameTraining(c, Train(c), expected);
 }
 
@@ -184,9 +187,9 @@ TEST(BadNumbersTest, SetGroupRefusesThemToo) {
   ASSERT_OK_AND_ASSIGN(
       auto optimizer,
       Optimizer::Create(ExactOptions(), replica.specs(), *self));
-  ParamGroup group;
+  HyperGroup group;
   group.epsilon = 1e-46;
-  EXPECT_THAT(optimizer->SetGroup(0, group),
+  EXPECT_THAT(optimizer->SetHyperGroup(0, group),
               StatusIs(kInvalid, HasSubstr("epsilon")));
 }
 

@@ -47,18 +47,18 @@ static zeromini_param MatrixParam(float* data) {
   return param;
 }
 
-static zeromini_options Options(zeromini_hyper* hyper) {
+static zeromini_options Options(zeromini_hyper_group* hyper) {
   zeromini_options options;
-  zeromini_hyper_init(hyper, sizeof *hyper);
+  zeromini_hyper_group_init(hyper, sizeof *hyper);
   hyper->weight_decay = 0;
   zeromini_options_init(&options, sizeof options);
-  options.groups = hyper;
-  options.num_groups = 1;
+  options.hyper_groups = hyper;
+  options.num_hyper_groups = 1;
   return options;
 }
 
 static void InitFunctionsGiveTheDefaults(void) {
-  zeromini_hyper hyper;
+  zeromini_hyper_group hyper;
   zeromini_options options = Options(&hyper);
   zeromini_param param = MatrixParam(NULL);
   EXPECT(hyper.beta1 == 0.9 && hyper.beta2 == 0.95);
@@ -68,7 +68,7 @@ static void InitFunctionsGiveTheDefaults(void) {
   EXPECT(options.gradient_wire == ZEROMINI_FLOAT32);
   EXPECT(options.weight_wire == ZEROMINI_FLOAT32);
   EXPECT(strcmp(options.kernels, "cpu") == 0);
-  EXPECT(param.slices == 1 && param.layer == -1 && param.gather_group == -1);
+  EXPECT(param.slices == 1 && param.layer == -1 && param.layer_set == -1);
   EXPECT(strlen(zeromini_version()) >= 5);
 }
 
@@ -80,7 +80,7 @@ static void AShorterStructKeepsTheLatersDefaults(void) {
   struct {
     zeromini_step_report report;
   } mine;
-  zeromini_hyper hyper;
+  zeromini_hyper_group hyper;
   zeromini_options options = Options(&hyper);
   zeromini_param param = MatrixParam(weights);
   zeromini_step_options step_options;
@@ -108,7 +108,7 @@ static void AShorterStructKeepsTheLatersDefaults(void) {
 static void FailuresGiveCodeAndMessage(void) {
   float weights[kElements] = {0};
   char* error = NULL;
-  zeromini_hyper hyper;
+  zeromini_hyper_group hyper;
   zeromini_options options = Options(&hyper);
   zeromini_param params[2];
   zeromini_group* group = zeromini_self();
@@ -235,7 +235,7 @@ static void* TrainOnRank(void* context) {
   float weights[kElements] = {0};
   float gradient[kElements];
   char* failure = NULL;
-  zeromini_hyper hyper;
+  zeromini_hyper_group hyper;
   zeromini_options options = Options(&hyper);
   zeromini_param param = MatrixParam(weights);
   zeromini_step_options step_options;
@@ -259,7 +259,7 @@ static void* TrainOnRank(void* context) {
   CheckFirstStep(optimizer, weights);
   CheckReports(optimizer, &report);
   hyper.beta1 = 0.5;
-  EXPECT_OK(zeromini_set_group(optimizer, 0, &hyper, &error));
+  EXPECT_OK(zeromini_set_hyper_group(optimizer, 0, &hyper, &error));
   EXPECT_OK(zeromini_optimizer_close(optimizer, &error));
   EXPECT_OK(zeromini_group_close(group, &error));
   zeromini_optimizer_destroy(optimizer);
@@ -280,7 +280,7 @@ static void RanksAsThreadsTrainTogether(void) {
 
 static void FlatMemoryIsOwnedByTheOptimizer(void) {
   char* failure = NULL;
-  zeromini_hyper hyper;
+  zeromini_hyper_group hyper;
   zeromini_options options = Options(&hyper);
   zeromini_param param = MatrixParam(NULL);
   zeromini_step_options step_options;
@@ -312,7 +312,7 @@ static void FlatMemoryIsOwnedByTheOptimizer(void) {
 static void ShardedWeightsAreGatheredAndReleased(void) {
   uint16_t weights[kElements];
   char* failure = NULL;
-  zeromini_hyper hyper;
+  zeromini_hyper_group hyper;
   zeromini_options options = Options(&hyper);
   zeromini_param param = MatrixParam(NULL);
   zeromini_step_options step_options;
@@ -321,20 +321,20 @@ static void ShardedWeightsAreGatheredAndReleased(void) {
   zeromini_optimizer* optimizer;
   int i;
   const char* pattern = "mat*";
-  zeromini_hyper groups[2];
+  zeromini_hyper_group groups[2];
   groups[0] = hyper;
-  zeromini_hyper_init(&groups[1], sizeof groups[1]);
+  zeromini_hyper_group_init(&groups[1], sizeof groups[1]);
   groups[1].own_algorithm = ZEROMINI_SGD;
   groups[1].patterns = &pattern;
   groups[1].num_patterns = 1;
-  options.groups = groups;
-  options.num_groups = 2;
+  options.hyper_groups = groups;
+  options.num_hyper_groups = 2;
   options.stage = 3;
   options.memory = ZEROMINI_MEMORY_FLAT;
   options.master = ZEROMINI_MASTER_REMAINDER16;
   options.state = ZEROMINI_STATE_BFLOAT16;
   param.dtype = ZEROMINI_BFLOAT16;
-  param.gather_group = 5;
+  param.layer_set = 5;
   optimizer = zeromini_optimizer_create(&options, &param, 1, group, &failure);
   EXPECT(optimizer != NULL);
   for (i = 0; i < kElements; ++i) weights[i] = 0x3f80;
@@ -367,7 +367,7 @@ static void WireFormatsAndLevelsPassThrough(void) {
   float weights[kElements];
   float gradient[kElements];
   char* failure = NULL;
-  zeromini_hyper hyper;
+  zeromini_hyper_group hyper;
   zeromini_options options = Options(&hyper);
   zeromini_param param = MatrixParam(weights);
   zeromini_step_options step_options;

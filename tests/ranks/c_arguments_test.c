@@ -125,7 +125,7 @@ static void CreatingRefusesBadArguments(void) {
 
 static void NoOptimizerIsRefused(void) {
   const zeromini_step_options step_options = StepOptions();
-  const zeromini_hyper hyper = Hyper();
+  const zeromini_hyper_group hyper = Hyper();
   zeromini_memory_report memory;
   zeromini_traffic traffic;
   zeromini_level_traffic levels;
@@ -140,7 +140,7 @@ static void NoOptimizerIsRefused(void) {
   REFUSED(zeromini_broadcast_params(NULL, &error), named);
   REFUSED(zeromini_consolidated_state(NULL, 0, NULL, NULL, NULL, &error),
           named);
-  REFUSED(zeromini_set_group(NULL, 0, &hyper, &error), named);
+  REFUSED(zeromini_set_hyper_group(NULL, 0, &hyper, &error), named);
   REFUSED(zeromini_optimizer_close(NULL, &error), named);
   EXPECT(zeromini_param_data(NULL, 0) == NULL);
   EXPECT(zeromini_grad_data(NULL, 0) == NULL);
@@ -161,7 +161,7 @@ static void NoOptimizerIsRefused(void) {
 
 static void TheOptimizerRefusesBadArguments(void) {
   static const int kNoParams[] = {-1, 1, INT_MIN, INT_MAX};
-  const zeromini_hyper hyper = Hyper();
+  const zeromini_hyper_group hyper = Hyper();
   zeromini_group* group = zeromini_self();
   zeromini_optimizer* optimizer = Make(group);
   size_t i;
@@ -173,7 +173,7 @@ static void TheOptimizerRefusesBadArguments(void) {
     REFUSED(
         zeromini_consolidated_state(optimizer, no, NULL, NULL, NULL, &error),
         "of 1");
-    REFUSED(zeromini_set_group(optimizer, no, &hyper, &error), "of 1");
+    REFUSED(zeromini_set_hyper_group(optimizer, no, &hyper, &error), "of 1");
     EXPECT(zeromini_param_data(optimizer, no) == NULL);
     EXPECT(zeromini_grad_data(optimizer, no) == NULL);
     EXPECT(zeromini_momentum_count(optimizer, no) == 0);
@@ -182,7 +182,8 @@ static void TheOptimizerRefusesBadArguments(void) {
   REFUSED(zeromini_grad_ready(optimizer, 0, NULL, NULL, &error),
           "zeromini_grad_data()");
   REFUSED(zeromini_set_param(optimizer, 0, NULL, &error), "null");
-  REFUSED(zeromini_set_group(optimizer, 0, NULL, &error), "hyper is NULL");
+  REFUSED(zeromini_set_hyper_group(optimizer, 0, NULL, &error),
+          "hyper is NULL");
   REFUSED(zeromini_step(optimizer, NULL, NULL, &error), "options is NULL");
   REFUSED(zeromini_gather(optimizer, 0, (zeromini_gather_pass)3, &error),
           "there is no zeromini_gather_pass 3");
@@ -195,7 +196,7 @@ static void TheOptimizerRefusesBadArguments(void) {
   zeromini_group_destroy(group);
 }
 
-static void AGatherGroupThatIsNotThereIsRefused(void) {
+static void ALayerSetThatIsNotThereIsRefused(void) {
   zeromini_options options = Options();
   zeromini_param param = Matrix();
   zeromini_group* group = zeromini_self();
@@ -282,7 +283,7 @@ static void* GathersWrongly(void* context) {
   options.stage = 3;
   options.memory = ZEROMINI_MEMORY_FLAT;
   param.data = NULL;
-  param.gather_group = 0;
+  param.layer_set = 0;
   optimizer = zeromini_optimizer_create(&options, &param, 1, rank->group, NULL);
   rank->codes[0] = zeromini_gather(
       optimizer, 0, (zeromini_gather_pass)(wrong ? 3 : 2), &rank->error);
@@ -319,7 +320,7 @@ static const NamedTest kTests[] = {
     TEST(CreatingRefusesBadArguments),
     TEST(NoOptimizerIsRefused),
     TEST(TheOptimizerRefusesBadArguments),
-    TEST(AGatherGroupThatIsNotThereIsRefused),
+    TEST(ALayerSetThatIsNotThereIsRefused),
     TEST(AMistakeOfOneRankFailsOnAllAtOnce),
     TEST(AGatherThatOneRankRefusesFailsOnAll),
 };

@@ -37,7 +37,7 @@ static void AGatherBeyondTheBudgetIsResourceExhausted(void) {
   options.memory = ZEROMINI_MEMORY_FLAT;
   options.gather_budget_bytes = 4;
   param.data = NULL;
-  param.gather_group = 0;
+  param.layer_set = 0;
   optimizer = zeromini_optimizer_create(&options, &param, 1, group, NULL);
   EXPECT(optimizer != NULL);
   EXPECT(zeromini_gather(optimizer, 0, ZEROMINI_PASS_NONE, NULL) ==

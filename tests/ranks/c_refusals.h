@@ -77,9 +77,9 @@ static inline zeromini_param Matrix(void) {
   return param;
 }
 
-static inline zeromini_hyper Hyper(void) {
-  zeromini_hyper hyper;
-  zeromini_hyper_init(&hyper, sizeof hyper);
+static inline zeromini_hyper_group Hyper(void) {
+  zeromini_hyper_group hyper;
+  zeromini_hyper_group_init(&hyper, sizeof hyper);
   return hyper;
 }
 

@@ -6,7 +6,7 @@
 static void AZeroedStructIsRefusedWhereverOneIsTaken(void) {
   zeromini_options options = {0};
   zeromini_param params[2] = {{0}, {0}};
-  zeromini_hyper hyper = {0};
+  zeromini_hyper_group hyper = {0};
   zeromini_step_options step_options = {0};
   zeromini_step_report report = {0};
   zeromini_memory_report memory = {0};
@@ -22,13 +22,14 @@ static void AZeroedStructIsRefusedWhereverOneIsTaken(void) {
   REFUSED(CreateOnOne(&options, params, 2, &error),
           "params[0]: zeromini_param.struct_size is 0: call "
           "zeromini_param_init");
-  options.groups = &hyper;
-  options.num_groups = 1;
+  options.hyper_groups = &hyper;
+  options.num_hyper_groups = 1;
   REFUSED(CreateOnOne(&options, &params[1], 1, &error),
-          "groups[0]: zeromini_hyper.struct_size is 0: call "
-          "zeromini_hyper_init");
-  REFUSED(zeromini_set_group(optimizer, 0, &hyper, &error),
-          "zeromini_hyper.struct_size is 0: call zeromini_hyper_init");
+          "hyper_groups[0]: zeromini_hyper_group.struct_size is 0: call "
+          "zeromini_hyper_group_init");
+  REFUSED(
+      zeromini_set_hyper_group(optimizer, 0, &hyper, &error),
+      "zeromini_hyper_group.struct_size is 0: call zeromini_hyper_group_init");
   step_options.learning_rate = 0.1;
   EXPECT(Give(optimizer) == ZEROMINI_OK);
   REFUSED(zeromini_step(optimizer, &step_options, NULL, &error),
@@ -54,7 +55,7 @@ static void ASizeThatNoVersionHadIsRefused(void) {
   for (i = 0; i < sizeof kNoSizes / sizeof *kNoSizes; ++i) {
     zeromini_options options = Options();
     zeromini_param param = Matrix();
-    zeromini_hyper hyper = Hyper();
+    zeromini_hyper_group hyper = Hyper();
     zeromini_step_options step_options = StepOptions();
     const zeromini_step_options good = StepOptions();
     zeromini_step_report report;
@@ -67,7 +68,7 @@ static void ASizeThatNoVersionHadIsRefused(void) {
     param.struct_size = kNoSizes[i];
     REFUSED(CreateOnOne(&options, &param, 1, &error), "params[0]");
     hyper.struct_size = kNoSizes[i];
-    REFUSED(zeromini_set_group(optimizer, 0, &hyper, &error), "hyper");
+    REFUSED(zeromini_set_hyper_group(optimizer, 0, &hyper, &error), "hyper");
     step_options.struct_size = kNoSizes[i];
     REFUSED(zeromini_step(optimizer, &step_options, NULL, &error), "options");
     report.struct_size = kNoSizes[i];
@@ -84,7 +85,7 @@ static void AnInitFunctionLeavesWhatNoStructCanBeToBeRefused(void) {
   const zeromini_param param = Matrix();
   zeromini_options_init(NULL, sizeof options);
   zeromini_param_init(NULL, 0);
-  zeromini_hyper_init(NULL, 8);
+  zeromini_hyper_group_init(NULL, 8);
   zeromini_step_options_init(NULL, SIZE_MAX);
   zeromini_step_report_init(NULL, sizeof(zeromini_step_report));
   zeromini_memory_report_init(NULL, 1);
@@ -194,34 +195,34 @@ static void EveryFieldOfAParameterIsChecked(void) {
                 "ZEROMINI_RULE_FUSED needs zeromini_param.segments");
   PARAM_REFUSED(param.layer = -2, "zeromini_param.layer is -2");
   PARAM_REFUSED(param.layer = INT_MAX, "zeromini_param.layer");
-  PARAM_REFUSED(param.gather_group = -2, "zeromini_param.gather_group is -2");
-  PARAM_REFUSED(param.group = -2, "zeromini_param.group is -2");
-  PARAM_REFUSED(param.group = 1, "group 1");
+  PARAM_REFUSED(param.layer_set = -2, "zeromini_param.layer_set is -2");
+  PARAM_REFUSED(param.hyper_group = -2, "zeromini_param.hyper_group is -2");
+  PARAM_REFUSED(param.hyper_group = 1, "group 1");
   PARAM_REFUSED(param.frozen = -1, "zeromini_param.frozen is -1");
   PARAM_REFUSED(param.tied_to = "nobody", "tied_to");
   PARAM_REFUSED(param.data = NULL, "matrix");
   PARAM_REFUSED(param.expert = 7, "zeromini_param.expert is 7");
 }
 
-#define HYPER_REFUSED(change, named)                                  \
-  do {                                                                \
-    zeromini_options options = Options();                             \
-    const zeromini_param param = Matrix();                            \
-    zeromini_hyper hyper = Hyper();                                   \
-    zeromini_group* group = zeromini_self();                          \
-    zeromini_optimizer* optimizer = Make(group);                      \
-    options.groups = &hyper;                                          \
-    options.num_groups = 1;                                           \
-    change;                                                           \
-    REFUSED(CreateOnOne(&options, &param, 1, &error), named);         \
-    REFUSED(zeromini_set_group(optimizer, 0, &hyper, &error), named); \
-    zeromini_optimizer_destroy(optimizer);                            \
-    zeromini_group_destroy(group);                                    \
+#define HYPER_REFUSED(change, named)                                        \
+  do {                                                                      \
+    zeromini_options options = Options();                                   \
+    const zeromini_param param = Matrix();                                  \
+    zeromini_hyper_group hyper = Hyper();                                   \
+    zeromini_group* group = zeromini_self();                                \
+    zeromini_optimizer* optimizer = Make(group);                            \
+    options.hyper_groups = &hyper;                                          \
+    options.num_hyper_groups = 1;                                           \
+    change;                                                                 \
+    REFUSED(CreateOnOne(&options, &param, 1, &error), named);               \
+    REFUSED(zeromini_set_hyper_group(optimizer, 0, &hyper, &error), named); \
+    zeromini_optimizer_destroy(optimizer);                                  \
+    zeromini_group_destroy(group);                                          \
   } while (0)
 
 static void EveryFieldOfAGroupIsChecked(void) {
   static const char* const patterns[] = {"mat*", NULL};
-  HYPER_REFUSED(hyper.name = NULL, "zeromini_hyper.name is NULL");
+  HYPER_REFUSED(hyper.name = NULL, "zeromini_hyper_group.name is NULL");
   HYPER_REFUSED(hyper.learning_rate_scale = -1, "learning rate scale");
   HYPER_REFUSED(hyper.learning_rate_scale = NAN, "learning rate scale");
   HYPER_REFUSED(hyper.weight_decay = -1, "weight decay");
@@ -230,16 +231,20 @@ static void EveryFieldOfAGroupIsChecked(void) {
   HYPER_REFUSED(hyper.beta2 = NAN, "betas");
   HYPER_REFUSED(hyper.epsilon = 0, "epsilon");
   HYPER_REFUSED(hyper.decay_norms_and_biases = 2,
-                "zeromini_hyper.decay_norms_and_biases is 2");
-  HYPER_REFUSED(hyper.own_algorithm = 3, "zeromini_hyper.own_algorithm is 3");
-  HYPER_REFUSED(hyper.own_algorithm = -2, "zeromini_hyper.own_algorithm is -2");
+                "zeromini_hyper_group.decay_norms_and_biases is 2");
+  HYPER_REFUSED(hyper.own_algorithm = 3,
+                "zeromini_hyper_group.own_algorithm is 3");
+  HYPER_REFUSED(hyper.own_algorithm = -2,
+                "zeromini_hyper_group.own_algorithm is -2");
   HYPER_REFUSED(hyper.num_patterns = 1,
-                "zeromini_hyper.patterns is NULL, but num_patterns is 1");
-  HYPER_REFUSED(hyper.num_patterns = -1, "zeromini_hyper.num_patterns is -1");
-  HYPER_REFUSED(hyper.patterns = patterns,
-                "zeromini_hyper.num_patterns is 0, but patterns is given");
+                "zeromini_hyper_group.patterns is NULL, but num_patterns is 1");
+  HYPER_REFUSED(hyper.num_patterns = -1,
+                "zeromini_hyper_group.num_patterns is -1");
+  HYPER_REFUSED(
+      hyper.patterns = patterns,
+      "zeromini_hyper_group.num_patterns is 0, but patterns is given");
   HYPER_REFUSED((hyper.patterns = patterns, hyper.num_patterns = 2),
-                "zeromini_hyper.patterns[1] is NULL");
+                "zeromini_hyper_group.patterns[1] is NULL");
 }
 
 #define OPTIONS_REFUSED(change, named)                        \
@@ -280,16 +285,19 @@ static void EveryEnumOfTheOptionsIsChecked(void) {
 }
 
 static void EveryNumberOfTheOptionsIsChecked(void) {
-  const zeromini_hyper hyper = Hyper();
+  const zeromini_hyper_group hyper = Hyper();
   OPTIONS_REFUSED(options.stage = 0, "stage must be 1, 2 or 3, got 0");
   OPTIONS_REFUSED(options.stage = 4, "stage");
-  OPTIONS_REFUSED(options.num_groups = 2,
-                  "zeromini_options.groups is NULL, but num_groups is 2");
-  OPTIONS_REFUSED(options.num_groups = -1, "zeromini_options.num_groups is -1");
-  OPTIONS_REFUSED((options.groups = &hyper, options.num_groups = 0),
-                  "zeromini_options.num_groups is 0");
-  OPTIONS_REFUSED((options.groups = &hyper, options.num_groups = INT_MAX),
-                  "zeromini_options.num_groups");
+  OPTIONS_REFUSED(
+      options.num_hyper_groups = 2,
+      "zeromini_options.hyper_groups is NULL, but num_hyper_groups is 2");
+  OPTIONS_REFUSED(options.num_hyper_groups = -1,
+                  "zeromini_options.num_hyper_groups is -1");
+  OPTIONS_REFUSED((options.hyper_groups = &hyper, options.num_hyper_groups = 0),
+                  "zeromini_options.num_hyper_groups is 0");
+  OPTIONS_REFUSED(
+      (options.hyper_groups = &hyper, options.num_hyper_groups = INT_MAX),
+      "zeromini_options.num_hyper_groups");
   OPTIONS_REFUSED(options.max_grad_norm = -1, "max_grad_norm");
   OPTIONS_REFUSED(options.max_grad_norm = NAN, "max_grad_norm");
   OPTIONS_REFUSED(options.check_finite = 2, "zeromini_options.check_finite");

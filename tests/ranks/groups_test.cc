@@ -14,15 +14,15 @@ using testing::HasSubstr;
 // The matrices by Adam-mini, the norms and biases by AdamW, one by SGD.
 OptimizerOptions ThreeGroups() {
   OptimizerOptions options = ExactOptions();
-  options.groups.resize(3);
-  options.groups[1].name = "small";
-  options.groups[1].algorithm = Algorithm::kAdamW;
-  options.groups[1].learning_rate_scale = 0.5;
-  options.groups[1].patterns = {"*.norm", "layer?.bias"};
-  options.groups[2].name = "by sgd";
-  options.groups[2].algorithm = Algorithm::kSgd;
-  options.groups[2].beta1 = 0.5;
-  options.groups[2].matches = [](const ParamSpec& spec) {
+  options.hyper_groups.resize(3);
+  options.hyper_groups[1].name = "small";
+  options.hyper_groups[1].algorithm = Algorithm::kAdamW;
+  options.hyper_groups[1].learning_rate_scale = 0.5;
+  options.hyper_groups[1].patterns = {"*.norm", "layer?.bias"};
+  options.hyper_groups[2].name = "by sgd";
+  options.hyper_groups[2].algorithm = Algorithm::kSgd;
+  options.hyper_groups[2].beta1 = 0.5;
+  options.hyper_groups[2].matches = [](const ParamSpec& spec) {
     return spec.layer == 1 && spec.shape.size() == 3;
   };
   return options;
@@ -30,7 +30,7 @@ OptimizerOptions ThreeGroups() {
 
 TEST(GroupsTest, NamesAndPredicatesDecideWhoJoins) {
   std::vector<ParamSpec> specs = EveryKindOfParam();
-  specs[7].group = 2;  // layer0.norm, which a pattern of group 1 matches.
+  specs[7].hyper_group = 2;  // layer0.norm, which a pattern of group 1 matches.
   Replica replica(specs);
   auto group = Self();
   ASSERT_OK_AND_ASSIGN(
@@ -46,7 +46,7 @@ TEST(GroupsTest, NamesAndPredicatesDecideWhoJoins) {
     if (param.name == "layer1.stack" || param.name == "layer0.norm") {
       expected = 2;
     }
-    EXPECT_EQ(param.group, expected) << param.name;
+    EXPECT_EQ(param.hyper_group, expected) << param.name;
     const Algorithm algorithms[] = {Algorithm::kAdamMini, Algorithm::kAdamW,
                                     Algorithm::kSgd};
     EXPECT_EQ(param.algorithm, algorithms[expected]) << param.name;
@@ -76,8 +76,8 @@ TEST(GroupsTest, SgdAddsUpMomentumAndDecaysApart) {
   TrainingCase c;
   c.options = ExactOptions();
   c.options.algorithm = Algorithm::kSgd;
-  c.options.groups[0].beta1 = 0.5;
-  c.options.groups[0].weight_decay = 0.25;
+  c.options.hyper_groups[0].beta1 = 0.5;
+  c.options.hyper_groups[0].weight_decay = 0.25;
   c.specs = {Spec("w", {4, 8}, BlockRule::Rows(), 0)};
   c.steps = 2;
   c.learning_rate = 0.125;
@@ -99,30 +99,30 @@ TEST(GroupsTest, TheAlgorithmOfAGroupCannotChange) {
   const OptimizerOptions options = ThreeGroups();
   ASSERT_OK_AND_ASSIGN(auto optimizer,
                        Optimizer::Create(options, replica.specs(), *group));
-  ParamGroup changed = options.groups[1];
+  HyperGroup changed = options.hyper_groups[1];
   changed.algorithm = Algorithm::kAdamMini;
-  EXPECT_THAT(optimizer->SetGroup(1, changed),
+  EXPECT_THAT(optimizer->SetHyperGroup(1, changed),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("'small': the algorithm cannot change")));
   changed.algorithm.reset();  // As it was.
   changed.learning_rate_scale = 2;
-  EXPECT_OK(optimizer->SetGroup(1, changed));
+  EXPECT_OK(optimizer->SetHyperGroup(1, changed));
 }
 
 // SGD divides by no epsilon, so any is good; Adam's check would refuse it.
 TEST(GroupsTest, ASetGroupThatNamesNoAlgorithmKeepsTheGroupsOwn) {
   auto self = Self();
   OptimizerOptions options = ExactOptions();
-  options.groups[0].algorithm = Algorithm::kSgd;
-  options.groups[0].epsilon = 2e-38;
+  options.hyper_groups[0].algorithm = Algorithm::kSgd;
+  options.hyper_groups[0].epsilon = 2e-38;
   Replica replica(EveryKindOfParam());
   TrainingCase c;
   c.options = options;
   ASSERT_OK_AND_ASSIGN(auto optimizer,
                        Optimizer::Create(options, replica.specs(), *self));
-  ParamGroup changed = options.groups[0];
+  HyperGroup changed = options.hyper_groups[0];
   changed.algorithm.reset();
-  ASSERT_OK(optimizer->SetGroup(0, changed));
+  ASSERT_OK(optimizer->SetHyperGroup(0, changed));
   ASSERT_OK(GiveGradients(c, *optimizer, 1, 0));
   EXPECT_OK(optimizer->Step({1.0}));
 }

@@ -65,8 +65,8 @@ Messages MessagesOf(
   Messages messages;
   RunRanks(2, [&](int, Communicator& group) {
     OptimizerOptions options = ExactOptions();
-    options.groups.emplace_back();
-    options.groups[1].name = "still";
+    options.hyper_groups.emplace_back();
+    options.hyper_groups[1].name = "still";
     options.log = [&](LogLevel, absl::string_view message) {
       std::lock_guard<std::mutex> lock(mutex);
       messages.emplace_back(message);
@@ -83,13 +83,13 @@ constexpr char kStill[] =
 std::vector<ParamSpec> TwoGroups() {
   std::vector<ParamSpec> specs = {Spec("a", {4, 4}, BlockRule::Rows(), -1),
                                   Spec("b", {4, 4}, BlockRule::Rows(), -1)};
-  specs[1].group = 1;
+  specs[1].hyper_group = 1;
   return specs;
 }
 
 TEST(LogTest, AGroupThatCannotMoveIsWarnedOfOnceAtCreate) {
   EXPECT_THAT(MessagesOf([](OptimizerOptions* options, Communicator& group) {
-                options->groups[1].learning_rate_scale = 0;
+                options->hyper_groups[1].learning_rate_scale = 0;
                 Replica replica(TwoGroups());
                 EXPECT_OK(Optimizer::Create(*options, replica.specs(), group));
               }),
@@ -98,7 +98,7 @@ TEST(LogTest, AGroupThatCannotMoveIsWarnedOfOnceAtCreate) {
 
 TEST(LogTest, AGroupOfNothingThatIsTrainedMayHaveScaleZero) {
   EXPECT_THAT(MessagesOf([](OptimizerOptions* options, Communicator& group) {
-                options->groups[1].learning_rate_scale = 0;
+                options->hyper_groups[1].learning_rate_scale = 0;
                 std::vector<ParamSpec> specs = TwoGroups();
                 specs[1].frozen = true;
                 Replica replica(specs);
@@ -108,19 +108,20 @@ TEST(LogTest, AGroupOfNothingThatIsTrainedMayHaveScaleZero) {
 }
 
 TEST(LogTest, SetGroupWarnsWhenAGroupStopsAndNotAgainWhileItStands) {
-  EXPECT_THAT(MessagesOf([](OptimizerOptions* options, Communicator& group) {
-                Replica replica(TwoGroups());
-                ASSERT_OK_AND_ASSIGN(
-                    auto optimizer,
-                    Optimizer::Create(*options, replica.specs(), group));
-                ParamGroup still = options->groups[1];
-                still.learning_rate_scale = 0;
-                EXPECT_OK(optimizer->SetGroup(1, still));
-                EXPECT_OK(optimizer->SetGroup(1, still));
-                EXPECT_OK(optimizer->SetGroup(1, options->groups[1]));
-                EXPECT_OK(optimizer->SetGroup(1, still));
-              }),
-              ElementsAre(kStill, kStill));
+  EXPECT_THAT(
+      MessagesOf([](OptimizerOptions* options, Communicator& group) {
+        Replica replica(TwoGroups());
+        ASSERT_OK_AND_ASSIGN(
+            auto optimizer,
+            Optimizer::Create(*options, replica.specs(), group));
+        HyperGroup still = options->hyper_groups[1];
+        still.learning_rate_scale = 0;
+        EXPECT_OK(optimizer->SetHyperGroup(1, still));
+        EXPECT_OK(optimizer->SetHyperGroup(1, still));
+        EXPECT_OK(optimizer->SetHyperGroup(1, options->hyper_groups[1]));
+        EXPECT_OK(optimizer->SetHyperGroup(1, still));
+      }),
+      ElementsAre(kStill, kStill));
 }
 
 }  // namespace

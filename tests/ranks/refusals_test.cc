@@ -77,7 +77,7 @@ TEST(RefusalsTest, ANumberThatAnEnumDoesNotHaveIsRefusedByName) {
       {"state format 3", [](auto* o, auto*) { Cast(3, &o->state); }},
       {"group 'default': algorithm is 7",
        [](auto* o, auto*) {
-         o->groups[0].algorithm = static_cast<Algorithm>(7);
+         o->hyper_groups[0].algorithm = static_cast<Algorithm>(7);
        }},
       {"embedding': the dtype",
        [](auto*, auto* specs) { Cast(9, &(*specs)[0].dtype); }},
@@ -142,7 +142,8 @@ TEST(RefusalsTest, NullAndOverlappingDataNameTheParameters) {
 
 TEST(RefusalsTest, HyperParametersOutOfRangeAreRefused) {
   for (const absl::Status& status : CreateWithOddRank(
-           2, [](auto*options, auto*) { options->groups[0].beta1 = 1; })) {
+           2,
+           [](auto*options, auto*) { options->hyper_groups[0].beta1 = 1; })) {
     EXPECT_THAT(status, StatusIs(kInvalid, HasSubstr("betas")));
   }
   for (const absl::Status& status :
@@ -152,7 +153,7 @@ TEST(RefusalsTest, HyperParametersOutOfRangeAreRefused) {
     EXPECT_THAT(status, StatusIs(kInvalid, HasSubstr("state format 9")));
   }
   for (const absl::Status& status : CreateWithOddRank(
-           2, [](auto*, auto* specs) { (*specs)[0].group = 7; })) {
+           2, [](auto*, auto* specs) { (*specs)[0].hyper_group = 7; })) {
     EXPECT_THAT(status, StatusIs(kInvalid, HasSubstr("group 7")));
   }
   for (const absl::Status& status :

@@ -224,11 +224,11 @@ TEST(ShardedWeightsTest, ThatAreTiedAreNamedWithTheGroupThatBringsThem) {
     EXPECT_THAT(
         optimizer.WaitParam(5),
         StatusIs(absl::StatusCode::kFailedPrecondition,
-                 HasSubstr("'head' is not gathered (gather group -1, that of "
+                 HasSubstr("'head' is not gathered (layer set -1, that of "
                            "'embedding', which it is tied to)")));
     EXPECT_THAT(optimizer.Gather(7),
                 StatusIs(absl::StatusCode::kInvalidArgument,
-                         HasSubstr("no parameter is in gather group 7 that is "
+                         HasSubstr("no parameter is in layer set 7 that is "
                                    "gathered: frozen ones are whole, and tied "
                                    "ones come with what they are tied to")));
     ASSERT_OK(optimizer.Gather(-1));
@@ -240,7 +240,7 @@ TEST(ShardedWeightsTest, OfAnUnknownGroupAreRefused) {
   OnOptimizers(FourLayers(2), [&](Optimizer& optimizer, Replica&) {
     EXPECT_THAT(optimizer.Gather(9),
                 StatusIs(absl::StatusCode::kInvalidArgument,
-                         HasSubstr("no parameter is in gather group 9")));
+                         HasSubstr("no parameter is in layer set 9")));
     ASSERT_OK(optimizer.Gather(0));  // The group is not broken.
   });
 }
@@ -294,9 +294,9 @@ TEST(ShardedWeightsTest, AGradientAbsentOnOneRankIsNamedBetweenGathers) {
         return;
       }
       const char* own = rank == 1 ? "on rank 1 a gradient had not come of 'w2' "
-                                    "(gather group 2)"
+                                    "(layer set 2)"
                                   : "all gradients had come of the bucket with "
-                                    "'w2' (gather group 2)";
+                                    "'w2' (layer set 2)";
       EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument,
                                    testing::AllOf(HasSubstr("one order"),
                                                   HasSubstr(own))));

@@ -65,10 +65,11 @@ TEST(SpecRefusalsTest, ARateThatOneRankForgotIsEveryRanksError) {
 }
 
 absl::Status Create(const std::vector<ParamSpec>& specs,
-                    const std::vector<ParamGroup>& more_groups = {}) {
+                    const std::vector<HyperGroup>& more_groups = {}) {
   OptimizerOptions options = ExactOptions();
   options.memory = MemoryForm::kFlat;
-  for (const ParamGroup& group : more_groups) options.groups.push_back(group);
+  for (const HyperGroup& group : more_groups)
+    options.hyper_groups.push_back(group);
   const auto self = Self();
   return Optimizer::Create(options, specs, *self).status();
 }
@@ -83,8 +84,8 @@ TEST(SpecRefusalsTest, AForgottenShapeIsRefusedByName) {
   EXPECT_OK(Create(specs));
 }
 
-ParamGroup Group(std::string name, std::vector<std::string> patterns) {
-  ParamGroup group;
+HyperGroup Group(std::string name, std::vector<std::string> patterns) {
+  HyperGroup group;
   group.name = std::move(name);
   group.patterns = std::move(patterns);
   return group;
@@ -104,7 +105,7 @@ TEST(SpecRefusalsTest, APatternThatMatchesNothingIsNamedWithItsGroup) {
 }
 
 TEST(SpecRefusalsTest, APredicateThatHoldsForNothingIsRefused) {
-  ParamGroup group;
+  HyperGroup group;
   group.name = "wide";
   group.matches = [](const ParamSpec& spec) { return spec.shape[0] > 100; };
   EXPECT_THAT(Create(SmallModel(), {group}),
@@ -121,7 +122,7 @@ TEST(SpecRefusalsTest, AGroupThatEarlierOnesLeaveNothingIsRefused) {
 
 TEST(SpecRefusalsTest, APatternThatOnlyMeetsParametersWithAGroupIsRefused) {
   std::vector<ParamSpec> specs = SmallModel();
-  specs[1].group = 0;
+  specs[1].hyper_group = 0;
   EXPECT_THAT(Create(specs, {Group("biases", {"*.bias"})}),
               StatusIs(kInvalid, HasSubstr("pattern '*.bias'")));
 }
@@ -137,20 +138,20 @@ TEST(SpecRefusalsTest, APatternThatOnlyMeetsATiedParameterIsRefused) {
 TEST(SpecRefusalsTest, SetGroupRefusesPatternsThatWouldChangeNothing) {
   OptimizerOptions options = ExactOptions();
   options.memory = MemoryForm::kFlat;
-  options.groups.push_back(Group("biases", {"*.bias"}));
+  options.hyper_groups.push_back(Group("biases", {"*.bias"}));
   const auto self = Self();
   ASSERT_OK_AND_ASSIGN(auto optimizer,
                        Optimizer::Create(options, SmallModel(), *self));
-  EXPECT_THAT(optimizer->SetGroup(1, Group("biases", {"*.weight"})),
+  EXPECT_THAT(optimizer->SetHyperGroup(1, Group("biases", {"*.weight"})),
               StatusIs(kInvalid, AllOf(HasSubstr("group 'biases'"),
                                        HasSubstr("patterns cannot change"))));
-  EXPECT_OK(optimizer->SetGroup(1, Group("biases", {"*.bias"})));
-  EXPECT_OK(optimizer->SetGroup(1, Group("biases", {})));
+  EXPECT_OK(optimizer->SetHyperGroup(1, Group("biases", {"*.bias"})));
+  EXPECT_OK(optimizer->SetHyperGroup(1, Group("biases", {})));
 }
 
 TEST(SpecRefusalsTest, AGroupThatIsJoinedByIndexOrByNobodyIsFine) {
   std::vector<ParamSpec> specs = SmallModel();
-  specs[1].group = 1;
+  specs[1].hyper_group = 1;
   EXPECT_OK(Create(specs, {Group("biases", {}), Group("spare", {})}));
 }
 

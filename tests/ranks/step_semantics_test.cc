@@ -105,9 +105,9 @@ TEST(StepSemanticsTest, ATiedGradientIsAddedToItsOwnersAndCountedOnce) {
 
 TEST(StepSemanticsTest, GroupsHaveTheirOwnRatesAndDecay) {
   TrainingCase c = Skipping(2);
-  c.options.groups.push_back(ParamGroup());
-  c.options.groups[1].learning_rate_scale = 0;
-  for (ParamSpec& spec : c.specs) spec.group = spec.layer == 1 ? 1 : 0;
+  c.options.hyper_groups.push_back(HyperGroup());
+  c.options.hyper_groups[1].learning_rate_scale = 0;
+  for (ParamSpec& spec : c.specs) spec.hyper_group = spec.layer == 1 ? 1 : 0;
   const TrainingResult got = Train(c);
   for (size_t p = 0; p < c.specs.size(); ++p) {
     const bool moved = got.weights[p][0] != InitialWeight(int(p), 0);
@@ -130,7 +130,7 @@ TEST(StepSemanticsTest, NormsAndBiasesDecayOnlyIfAsked) {
   const float decayed = InitialWeight(1, 0) * float(1 - 0.01 * 0.1);
   EXPECT_EQ(Train(c).weights[1][0], InitialWeight(1, 0));
   EXPECT_NE(Train(c).weights[0][0], InitialWeight(0, 0));
-  c.options.groups[0].decay_norms_and_biases = true;
+  c.options.hyper_groups[0].decay_norms_and_biases = true;
   EXPECT_FLOAT_EQ(Train(c).weights[1][0], decayed);
   EXPECT_NE(Train(c).weights[2][0], InitialWeight(2, 0));
 }

@@ -41,8 +41,8 @@ OptimizerOptions PlainSums(int micro_steps) {
   options.algorithm = Algorithm::kSgd;
   options.memory = MemoryForm::kFlat;
   options.micro_steps = micro_steps;
-  options.groups[0].beta1 = 0;
-  options.groups[0].weight_decay = 0;
+  options.hyper_groups[0].beta1 = 0;
+  options.hyper_groups[0].weight_decay = 0;
   return options;
 }
 

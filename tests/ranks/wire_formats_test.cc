@@ -133,7 +133,7 @@ class Matrix {
 
 OptimizerOptions WithoutDecay(DType gradient_wire, DType weight_wire) {
   OptimizerOptions options;
-  options.groups[0].weight_decay = 0;
+  options.hyper_groups[0].weight_decay = 0;
   options.gradient_wire = gradient_wire;
   options.weight_wire = weight_wire;
   return options;

@@ -1,6 +1,6 @@
 // Messages for C programs name what c.h has.
 
-#include "runtime/c_message.h"
+#include "runtime/c/c_message.h"
 
 #include <filesystem>
 #include <fstream>

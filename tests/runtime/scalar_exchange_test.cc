@@ -1,4 +1,4 @@
-#include "runtime/scalar_exchange.h"
+#include "runtime/step/scalar_exchange.h"
 
 #include "gtest/gtest.h"
 

@@ -419,7 +419,7 @@ TEST(BlockRulesTest, NumbersTheLayersOfTwoStacksApart) {
                                 Gqa()));
   EXPECT_EQ(plan.params[1].layer, 1);
   EXPECT_EQ(plan.params[2].layer, 2);
-  EXPECT_EQ(plan.params[2].gather_group, 2);
+  EXPECT_EQ(plan.params[2].layer_set, 2);
 }
 
 }  // namespace

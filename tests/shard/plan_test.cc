@@ -196,7 +196,7 @@ TEST(PlanTest, HashesEverythingThatRanksMustAgreeOn) {
   ASSERT_OK_AND_ASSIGN(const Plan reshaped, MakePlan(other, options));
   EXPECT_TRUE(hashes.insert(reshaped.hash).second);
   other = specs;
-  other[1].group = 1;
+  other[1].hyper_group = 1;
   ASSERT_OK_AND_ASSIGN(const Plan regrouped, MakePlan(other, options));
   EXPECT_TRUE(hashes.insert(regrouped.hash).second);
   options.stage = 2;
@@ -260,7 +260,7 @@ TEST(PlanTest, GrowsToTwoLayersRatherThanSplitAHead) {
   ASSERT_OK_AND_ASSIGN(const Plan one, MakePlan(specs, options));
   EXPECT_THAT(one.buckets, SizeIs(4));
   EXPECT_THAT(one.split_blocks, SizeIs(16));
-  for (ParamSpec& spec : specs) spec.gather_group = 0;
+  for (ParamSpec& spec : specs) spec.layer_set = 0;
   ASSERT_OK_AND_ASSIGN(const Plan grouped, MakePlan(specs, options));
   EXPECT_THAT(grouped.buckets, SizeIs(1));
 }

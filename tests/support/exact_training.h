@@ -204,9 +204,9 @@ using MakeOptimizer = std::function<absl::StatusOr<std::unique_ptr<Optimizer>>(
 inline absl::Status WalkForward(Optimizer& optimizer) {
   int last = -2;
   for (const PlannedParam& param : optimizer.plan().params) {
-    if (param.bucket < 0 || param.gather_group == last) continue;
+    if (param.bucket < 0 || param.layer_set == last) continue;
     if (last >= 0) ZEROMINI_RETURN_IF_ERROR(optimizer.Release(last));
-    last = param.gather_group;
+    last = param.layer_set;
     ZEROMINI_RETURN_IF_ERROR(optimizer.Gather(last, GatherPass::kForward));
   }
   return last >= 0 ? optimizer.Release(last) : absl::OkStatus();
@@ -224,7 +224,7 @@ inline absl::Status GiveGradients(const TrainingCase& c, Optimizer& optimizer,
     for (int p = int(c.specs.size()) - 1; p >= 0; --p) {
       if (c.specs[p].frozen) continue;
       if (sharded) {
-        const int group = optimizer.plan().params[p].gather_group;
+        const int group = optimizer.plan().params[p].layer_set;
         if (open >= 0 && group != open) {
           ZEROMINI_RETURN_IF_ERROR(optimizer.Release(open));
         }
@@ -265,7 +265,7 @@ inline absl::StatusOr<std::vector<float>> ReadWeights(const TrainingCase& c,
                                                       int p, Replica& replica,
                                                       Optimizer& optimizer) {
   const void* weights = replica.Data(p);
-  const int group = optimizer.plan().params[p].gather_group;
+  const int group = optimizer.plan().params[p].layer_set;
   const bool sharded = c.options.stage == 3 && !c.specs[p].frozen;
   if (sharded) {
     ZEROMINI_RETURN_IF_ERROR(optimizer.Gather(group));

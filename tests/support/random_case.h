@@ -74,7 +74,7 @@ struct RandomStep {
   int state_of = -1;            // A parameter whose state is read.
   int set_param = -1;
   int set_group = -1;
-  ParamGroup group;
+  HyperGroup group;
   bool broadcast = false;
   bool spoils = false;  // What the broadcast must mend.
 
@@ -93,7 +93,7 @@ struct RandomCase {
   CallerStreams streams = CallerStreams::kNone;
   bool walks_forward = false;     // Stage 3.
   bool gathers_oddly = false;     // Stage 3.
-  bool just_fits_budget = false;  // Stage 3: of the largest gather group.
+  bool just_fits_budget = false;  // Stage 3: of the largest layer set.
   uint32_t delays = 0;            // Seed of delayed communication; 0: none.
 
   int slices() const { return options.expert_slices; }
@@ -120,7 +120,7 @@ inline std::string Describe(const RandomCase& c) {
       c.delays > 0 ? ", delays" : "", "\n");
   for (const ParamSpec& spec : c.specs) {
     absl::StrAppend(&text, "  ", spec.name, " ", DTypeName(spec.dtype),
-                    " rule ", int(spec.rule.kind), " group ", spec.group,
+                    " rule ", int(spec.rule.kind), " group ", spec.hyper_group,
                     " layer ", spec.layer, spec.frozen ? " frozen" : "",
                     spec.expert ? " expert" : "",
                     spec.tied_to.empty() ? "" : " tied to ", spec.tied_to, " [",

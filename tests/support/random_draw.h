@@ -110,14 +110,14 @@ inline void Tie(const std::vector<ParamSpec>& specs, Dice& dice,
   ParamSpec tied = other;
   tied.name = tie->name;
   tied.layer = tie->layer;
-  tied.gather_group = tie->gather_group;
+  tied.layer_set = tie->layer_set;
   tied.tied_to = dice.OneIn(2) ? owner : other.name;
   *tie = std::move(tied);
 }
 
 // Some join the second group by their names, if any can.
 inline void JoinByPattern(RandomCase* c) {
-  std::vector<ParamGroup>& groups = c->options.groups;
+  std::vector<HyperGroup>& groups = c->options.hyper_groups;
   const auto joins = [](const ParamSpec& spec) {
     return spec.tied_to.empty() && absl::StrContains(spec.name, ".t1");
   };
@@ -126,7 +126,7 @@ inline void JoinByPattern(RandomCase* c) {
     return;
   }
   groups[1].patterns = {"layer*.t1*"};
-  for (ParamSpec& spec : c->specs) spec.group = -1;
+  for (ParamSpec& spec : c->specs) spec.hyper_group = -1;
 }
 
 inline void DrawModel(Dice& dice, RandomCase* c) {
@@ -142,10 +142,10 @@ inline void DrawModel(Dice& dice, RandomCase* c) {
       spec.layer = layer == layers ? -1 : layer;
       spec.name = absl::StrCat("layer", layer, ".t", t);
       spec.dtype = dtypes[dice.Bits() % dtypes.size()];
-      spec.group = dice.Int(0, int(c->options.groups.size()) - 1);
+      spec.hyper_group = dice.Int(0, int(c->options.hyper_groups.size()) - 1);
       spec.frozen = dice.OneIn(10);
       spec.expert = c->slices() > 1 && dice.OneIn(2);
-      if (own_groups) spec.gather_group = dice.Of({-1, 0, 1, 7, 100});
+      if (own_groups) spec.layer_set = dice.Of({-1, 0, 1, 7, 100});
       if (dice.OneIn(ties) && !c->specs.empty()) Tie(c->specs, dice, &spec);
       c->specs.push_back(std::move(spec));
     }
@@ -201,11 +201,11 @@ inline void DrawOptions(Dice& dice, RandomCase* c) {
   const Algorithm mini = Algorithm::kAdamMini;
   o.algorithm = dice.Of({mini, mini, Algorithm::kAdamW, Algorithm::kSgd});
   if (dice.OneIn(2)) {
-    o.groups.emplace_back();
-    o.groups.back().name = "other";
-    o.groups.back().weight_decay = 0;
-    o.groups.back().beta1 = 0.8;
-    if (dice.OneIn(2)) o.groups.back().algorithm = Algorithm::kAdamW;
+    o.hyper_groups.emplace_back();
+    o.hyper_groups.back().name = "other";
+    o.hyper_groups.back().weight_decay = 0;
+    o.hyper_groups.back().beta1 = 0.8;
+    if (dice.OneIn(2)) o.hyper_groups.back().algorithm = Algorithm::kAdamW;
   }
   o.stage = dice.Int(1, 3);
   o.memory = o.stage == 3 ? MemoryForm::kFlat
@@ -270,8 +270,8 @@ inline void DrawChanges(Dice& dice, const RandomCase& c, RandomStep* step) {
   if (dice.OneIn(4)) step->state_of = any();
   if (dice.OneIn(5)) step->set_param = any();
   if (dice.OneIn(6)) {
-    step->set_group = dice.Int(0, int(c.options.groups.size()) - 1);
-    step->group = c.options.groups[step->set_group];
+    step->set_group = dice.Int(0, int(c.options.hyper_groups.size()) - 1);
+    step->group = c.options.hyper_groups[step->set_group];
     step->group.weight_decay = dice.Of({0.0, 0.05, 0.2});
     step->group.learning_rate_scale = dice.Of({0.0, 0.5, 1.0, 2.0});
     step->group.beta2 = dice.Of({0.9, 0.95, 0.99});

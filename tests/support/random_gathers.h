@@ -1,5 +1,5 @@
 // Stage 3 of a random case: gathers and releases in odd orders, within a budget
-// that may just suffice for one gather group.
+// that may just suffice for one layer set.
 
 #ifndef ZEROMINI_TESTS_SUPPORT_RANDOM_GATHERS_H_
 #define ZEROMINI_TESTS_SUPPORT_RANDOM_GATHERS_H_
@@ -21,7 +21,7 @@ class RandomGathers {
   RandomGathers(const RandomCase& c, Optimizer& optimizer)
       : c_(c), optimizer_(optimizer) {
     for (const PlannedParam& param : optimizer.plan().params) {
-      if (param.bucket >= 0) AddTo(&groups_, param.gather_group);
+      if (param.bucket >= 0) AddTo(&groups_, param.layer_set);
     }
   }
 
@@ -86,7 +86,7 @@ class RandomGathers {
   int GroupOf(int t) const {
     const auto& params = optimizer_.plan().params;
     const int owner = params[t].tied_to >= 0 ? params[t].tied_to : t;
-    return params[owner].gather_group;
+    return params[owner].layer_set;
   }
 
   // Lets others go where there is no room beside them.

@@ -154,7 +154,7 @@ class RankRun {
       ZEROMINI_RETURN_IF_ERROR(optimizer_->BroadcastParams());
     }
     if (step.set_group < 0) return absl::OkStatus();
-    return optimizer_->SetGroup(step.set_group, step.group);
+    return optimizer_->SetHyperGroup(step.set_group, step.group);
   }
 
   // What BroadcastParams() must mend: the weights of all ranks but the first

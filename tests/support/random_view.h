@@ -154,7 +154,7 @@ inline std::vector<float> GradientIn(const RandomCase& c, const View& view,
 inline int64_t LeastBudget(const Plan& plan) {
   std::map<int, int64_t> bytes;
   for (const BucketPlan& bucket : plan.buckets) {
-    int64_t& sum = bytes[plan.params[bucket.params[0]].gather_group];
+    int64_t& sum = bytes[plan.params[bucket.params[0]].layer_set];
     sum += bucket.segment * plan.options.ranks * SizeOf(bucket.dtype);
     for (int p : bucket.params) {
       const PlannedParam& param = plan.params[p];

@@ -93,7 +93,7 @@ TEST_F(PlanVerbTest, PlansTheScalarBytesThatAStepSends) {
     OptimizerOptions options;
     options.value_blocks = ValueBlocks::kWhole;
     options.model = {64, 4, 2, 32};
-    options.groups = {ParamGroup()};
+    options.hyper_groups = {HyperGroup()};
     ASSERT_OK_AND_ASSIGN(const auto optimizer,
                          Optimizer::Create(options, specs, group));
     for (int i = static_cast<int>(specs.size()) - 1; i >= 0; --i) {

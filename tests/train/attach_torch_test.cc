@@ -202,7 +202,7 @@ TEST_P(AttachTorchTest, TrainsBFloat16WeightsOverMicroSteps) {
   Pair net(torch::kBFloat16);
   OptimizerOptions options = FormOptions();
   options.micro_steps = 2;
-  options.groups[0].weight_decay = 0;
+  options.hyper_groups[0].weight_decay = 0;
   ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(net, options, *group));
   for (int step = 0; step < 40; ++step) {
     for (int micro = 0; micro < 2; ++micro) {
@@ -316,7 +316,7 @@ TEST(AttachTorchSpecTest, TiesTensorsThatShareMemory) {
     OptimizerOptions options = Options();
     options.memory = form.memory;
     options.stage = form.stage;
-    options.groups[0].weight_decay = 0;
+    options.hyper_groups[0].weight_decay = 0;
     ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(net, options, *group));
     if (form.stage == 3) {
       ASSERT_OK(sharded->Gather(-1));

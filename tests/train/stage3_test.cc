@@ -67,7 +67,7 @@ absl::StatusOr<std::unique_ptr<TorchOptimizer>> Attach(
 int64_t GroupBytes(const Plan& plan, int group) {
   int64_t bytes = 0;
   for (const BucketPlan& bucket : plan.buckets) {
-    if (plan.params[bucket.params.front()].gather_group != group) continue;
+    if (plan.params[bucket.params.front()].layer_set != group) continue;
     bytes += bucket.segment * plan.options.ranks * SizeOf(bucket.dtype);
     if (bucket.in_place) continue;
     for (int p : bucket.params) {

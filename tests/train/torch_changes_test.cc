@@ -21,7 +21,7 @@ using testing::Not;
 OptimizerOptions Sgd() {
   OptimizerOptions options;
   options.algorithm = Algorithm::kSgd;
-  options.groups[0].weight_decay = 0;
+  options.hyper_groups[0].weight_decay = 0;
   return options;
 }
 

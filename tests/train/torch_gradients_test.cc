@@ -20,7 +20,7 @@ using testing::HasSubstr;
 OptimizerOptions Sgd(int micro_steps) {
   OptimizerOptions options;
   options.algorithm = Algorithm::kSgd;
-  options.groups[0].weight_decay = 0;
+  options.hyper_groups[0].weight_decay = 0;
   options.micro_steps = micro_steps;
   return options;
 }

@@ -29,7 +29,7 @@ constexpr Form kForms[] = {{MemoryForm::kExternal, 1},
 OptimizerOptions Sgd(const Form& form) {
   OptimizerOptions options;
   options.algorithm = Algorithm::kSgd;
-  options.groups[0].weight_decay = 0;
+  options.hyper_groups[0].weight_decay = 0;
   options.memory = form.memory;
   options.stage = form.stage;
   return options;

@@ -36,18 +36,18 @@ TORCH_MODULE(Net);
 OptimizerOptions Options() {
   OptimizerOptions options;
   options.algorithm = Algorithm::kSgd;
-  options.groups[0].weight_decay = 0;
+  options.hyper_groups[0].weight_decay = 0;
   options.memory = MemoryForm::kFlat;
   options.stage = 3;
   return options;
 }
 
-// Each layer is a gather group, the rest is -1.
+// Each layer is a layer set, the rest is -1.
 absl::StatusOr<std::unique_ptr<TorchOptimizer>> Attach(
     Net& net, Communicator& group, OptimizerOptions options = Options()) {
   TorchAttachOptions attach;
   attach.adjust = [](ParamSpec& spec) {
-    if (spec.name.size() == 1) spec.gather_group = spec.name[0] - '0';
+    if (spec.name.size() == 1) spec.layer_set = spec.name[0] - '0';
   };
   return AttachTorch(*net, options, group, attach);
 }

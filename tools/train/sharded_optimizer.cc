@@ -117,7 +117,7 @@ absl::StatusOr<OptimizerOptions> CoreOptions(const PretrainOptions& options) {
   core.model.heads = options.model.heads;
   core.model.kv_heads = options.model.kv_heads;
   core.model.head_dim = options.model.head_dim;
-  ParamGroup& group = core.groups.front();
+  HyperGroup& group = core.hyper_groups.front();
   group.weight_decay = options.weight_decay;
   group.beta1 = options.beta1;
   group.beta2 = options.beta2;

@@ -17,7 +17,7 @@ inline absl::Status TorchOptimizer::MoveToShards() {
     const int index = static_cast<int>(i);
     const int tied_to = plan.params[i].tied_to;
     const int owner = tied_to >= 0 ? tied_to : index;
-    GatherSet& set = sets_[plan.params[owner].gather_group];
+    GatherSet& set = sets_[plan.params[owner].layer_set];
     if (plan.params[owner].bucket < 0) continue;  // Frozen.
     if (owner == index) {
       const absl::Status taken =
@@ -26,7 +26,7 @@ inline absl::Status TorchOptimizer::MoveToShards() {
       entry.storage =
           internal::EmptyStorage(static_cast<int64_t>(entry.tensor.nbytes()));
       set.owners.push_back(index);
-      last_group_ = std::max(last_group_, plan.params[i].gather_group);
+      last_group_ = std::max(last_group_, plan.params[i].layer_set);
     }
     entry.storage = entries_[owner].storage;
     entry.whole = internal::Over(entry.storage, entry.tensor);

@@ -1,0 +1,67 @@
+#include "runtime/state/shard_format.h"
+
+#include <algorithm>
+
+#include "runtime/options/fnv_hash.h"
+
+namespace zeromini {
+
+ShardFormat FormatOf(const PlannedParam& param,
+                     const OptimizerOptions& options) {
+  ShardFormat format;
+  format.weights = param.dtype;
+  if (param.dtype != DType::kFloat32) format.master = options.master;
+  // A group's scale would cost more than its only element saves.
+  const bool alone = param.state_row_elements == 1;
+  format.state = alone && options.state == StateFormat::kInt8
+                     ? StateFormat::kFloat32
+                     : options.state;
+  return format;
+}
+
+bool HasCodedShards(const Plan& plan, const OptimizerOptions& options) {
+  return std::any_of(
+      plan.params.begin(), plan.params.end(), [&](const PlannedParam& param) {
+        return param.bucket >= 0 && !FormatOf(param, options).plain();
+      });
+}
+
+int64_t MasterBytes(MasterFormat format) {
+  switch (format) {
+    case MasterFormat::kNone:
+      return 0;
+    case MasterFormat::kFloat32:
+      return 4;
+    case MasterFormat::kRemainder16:
+      return 2;
+    case MasterFormat::kRemainder8:
+      return 1;
+  }
+  return 0;
+}
+
+int64_t StateBytes(StateFormat format) {
+  switch (format) {
+    case StateFormat::kFloat32:
+      return 4;
+    case StateFormat::kBFloat16:
+      return 2;
+    case StateFormat::kInt8:
+      return 1;
+  }
+  return 0;
+}
+
+int64_t ScalesPerRow(StateFormat format, int64_t row_elements) {
+  if (format != StateFormat::kInt8) return 0;
+  return (row_elements + kStateGroup - 1) / kStateGroup;
+}
+
+uint64_t RoundingSeed(Rounded what, int param, int64_t step) {
+  FnvHash hash;
+  hash.Add(static_cast<double>(what));
+  hash.Add(static_cast<double>(param)).Add(static_cast<double>(step));
+  return hash.value();
+}
+
+}  // namespace zeromini

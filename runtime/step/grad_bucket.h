@@ -1,0 +1,145 @@
+// GradBucket: collects one bucket's gradients, packs them where the plan says,
+// and sends them when the last has come.
+
+#ifndef ZEROMINI_RUNTIME_STEP_GRAD_BUCKET_H_
+#define ZEROMINI_RUNTIME_STEP_GRAD_BUCKET_H_
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "runtime/device/device.h"
+#include "runtime/device/wire_pool.h"
+#include "runtime/group/rank_groups.h"
+#include "runtime/state/method.h"
+#include "runtime/state/param_store.h"
+#include "zeromini/communicator.h"
+#include "zeromini/plan.h"
+
+namespace zeromini {
+
+// What all buckets of an optimizer share. Outlived by its members.
+struct BucketContext {
+  const Plan& plan;
+  const std::shared_ptr<const Method> method;
+  const ParamStore& store;
+  Device& device;
+  WirePool& pool;
+  const RankGroups& groups;
+  int rank;  // Of the whole group, for messages.
+  int stage;
+  int micro_steps;
+  DType wire;  // What gradients travel as.
+};
+
+// Thread-safe, but Fire() and Reset() come from one thread at a time. Work on a
+// caller's stream owns what it touches, so the bucket need not outlive it.
+class GradBucket {
+ public:
+  // `sharers`: see SharersOf().
+  static absl::StatusOr<std::unique_ptr<GradBucket>> Create(
+      const BucketContext& context, int bucket,
+      const std::vector<std::vector<int>>& sharers);
+
+  // `param` owns its storage; `given_as` is the one of its sharers that this
+  // gradient is of. Null `gradient`: at `home`, the flat memory that the caller
+  // accumulates in. FailedPrecondition if it has been given in all micro-steps,
+  // or by pointer after one at home in this step or the other way round: which
+  // of the two sums holds the other is not known.
+  absl::Status Add(int param, int given_as, const void* gradient,
+                   const float* home, Stream stream);
+
+  // True once exchange `number` (0, or the micro-step at stage 2) has all.
+  bool Ready(int number) const;
+
+  // Enqueues exchange `number`; gradients that did not come count as zero.
+  absl::Status Fire(int number, const RankGroups::Family& groups);
+
+  // After Ready() said no: a parameter whose gradients have not all come, or
+  // -1.
+  int FirstMissing(int number) const;
+
+  // The point at which the last exchange that was fired has landed.
+  Event landed() const;
+
+  // This rank's reduced segment, once the last exchange has landed.
+  float* shard() const;
+
+  int arrived(int param) const;
+  int expected(int param) const;
+  // In some micro-step of this step, `given_as` has not been given.
+  bool Lacks(int param, int given_as) const;
+
+  // Nothing may write gradients here before `event`.
+  void SetBusy(Event event);
+  void Reset();  // For the next step.
+
+ private:
+  struct Piece {  // Rows of a param that are one stretch of the wire.
+    int64_t wire_offset;
+    RowRange rows;
+  };
+  // How a parameter's gradient is packed; shared with work that is queued.
+  struct Packing {
+    PlannedParam param;
+    std::shared_ptr<const Method> method;
+    std::vector<Piece> pieces;
+  };
+  struct Source {
+    int param = 0;
+    int arrived = 0;  // In this step.
+  };
+  struct Slot {
+    int Arrived() const;
+
+    int param = 0;
+    std::vector<Source> sources;  // Its sharers.
+    bool at_home = false;         // How the last gradient came.
+    bool touched = false;         // Since the last exchange.
+    Event packed;  // The last of them; on another stream, perhaps.
+    std::shared_ptr<const Packing> packing;
+  };
+
+  GradBucket(const BucketContext& context, int bucket)
+      : context_(context),
+        layout_(context.plan.buckets[bucket]),
+        bucket_(bucket),
+        rank_(context.groups.of(layout_).shards->rank()) {}
+
+  std::vector<Piece> PiecesOf(int param) const;
+  Slot& SlotOf(int param);
+  const Slot& SlotOf(int param) const;
+  // Counts a gradient that is given as `given_as`, or says why it may not be.
+  absl::Status Admit(Slot& slot, int given_as, bool at_home);
+  absl::Status EnsureWire();
+  // Requires mutex_; `source` is read in `stream`'s order.
+  absl::Status Pack(const Slot& slot, const void* source, bool accumulate,
+                    Stream stream);
+  // Sums this rank's segment over all ranks that hold it, into `sum`.
+  absl::Status Exchange(const RankGroups::Family& groups, float* sum);
+  void ZeroUntouched(Stream stream);
+
+  const BucketContext context_;
+  const BucketPlan& layout_;
+  const int bucket_;
+  const int rank_;        // Of the group that shares the bucket.
+  bool in_home_ = false;  // The wire is the caller's own flat gradients.
+  bool pooled_ = false;   // The wire is a pool's, the shard our own.
+
+  mutable std::mutex mutex_;
+  std::vector<Slot> slots_;
+  Buffer wire_;  // Pooled: null between exchanges.
+  float* wire_data_ = nullptr;
+  Buffer shard_;      // Stage 2 only.
+  Event wire_ready_;  // The pool's, until the first write has waited.
+  Event busy_;
+  Event landed_;
+  std::vector<Event> arrivals_;
+};
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_RUNTIME_STEP_GRAD_BUCKET_H_
