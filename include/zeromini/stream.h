@@ -1,8 +1,11 @@
 // Stream: an in-order queue of work, the same idea on every device.
 //
 // On a GPU it is the runtime library's stream. On the host it is a HostStream:
-// a worker thread that runs tasks one after another. A null Stream is the
-// caller's own thread: work given to it is done when the call returns.
+// a worker thread that runs tasks one after another. A null native with kHost
+// is the caller's own thread: work given to it is done when the call returns. A
+// null native of another device is whatever that device's library means by it.
+//
+// Only the code of a stream's own device looks into it; all others pass it on.
 
 #ifndef ZEROMINI_STREAM_H_
 #define ZEROMINI_STREAM_H_
@@ -13,11 +16,14 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "zeromini/internal/check.h"
+#include "zeromini/types.h"
 
 namespace zeromini {
 
 struct Stream {
-  void* native = nullptr;  // A HostStream*, a cudaStream_t, or null.
+  void* native = nullptr;  // A HostStream* or a cudaStream_t, by `device`.
+  DeviceKind device = DeviceKind::kHost;
 };
 
 // A point in a host stream's order. Done once every task enqueued before it has
@@ -49,10 +55,12 @@ class HostStream {
   // Drops queued tasks and makes `why` the stream's error, unless it has one.
   virtual void Poison(absl::Status why) = 0;
 
-  Stream handle() { return Stream{this}; }
+  Stream handle() { return Stream{this, DeviceKind::kHost}; }
 
-  // Null for the null stream.
+  // Null for the caller's own thread. Aborts the process if the stream is of
+  // another device: what it points to would be taken for what it is not.
   static HostStream* From(Stream stream) {
+    ZEROMINI_CHECK(stream.device == DeviceKind::kHost);
     return static_cast<HostStream*>(stream.native);
   }
 

@@ -1,4 +1,5 @@
-// Words that every layer shares: element types, reductions, purposes of bytes.
+// Words that every layer shares: devices, element types, reductions, purposes
+// of bytes.
 
 #ifndef ZEROMINI_TYPES_H_
 #define ZEROMINI_TYPES_H_
@@ -6,6 +7,19 @@
 #include <cstdint>
 
 namespace zeromini {
+
+// Whose memory a tensor lies in, and whose work a stream runs.
+enum class DeviceKind { kHost, kCuda };
+
+inline const char* DeviceKindName(DeviceKind device) {
+  switch (device) {
+    case DeviceKind::kHost:
+      return "host";
+    case DeviceKind::kCuda:
+      return "cuda";
+  }
+  return "unknown";
+}
 
 enum class DType { kFloat32, kBFloat16, kFloat16, kInt64, kByte };
 

@@ -291,5 +291,15 @@ TEST(HostStreamTest, AShortWaitForAnEventWakesOnce) {
   finish.set_value();
 }
 
+TEST(HostStreamDeathTest, AStreamOfAnotherDeviceIsNotTakenForOne) {
+  auto stream = HostStream::Create("test");
+  Stream foreign = stream->handle();
+  EXPECT_EQ(HostStream::From(foreign), stream.get());
+  foreign.device = DeviceKind::kCuda;
+  EXPECT_DEATH(HostStream::From(foreign), "broken invariant");
+  EXPECT_DEATH(HostStream::From(Stream{nullptr, DeviceKind::kCuda}),
+               "broken invariant");
+}
+
 }  // namespace
 }  // namespace zeromini
