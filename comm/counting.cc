@@ -70,15 +70,13 @@ class Counting : public CountingCommunicator {
  public:
   Counting(Communicator& group, std::shared_ptr<Totals> totals)
       : group_(group), totals_(std::move(totals)) {
-    totals_->Join(&group_);
+    Begin();
   }
   Counting(std::unique_ptr<Communicator> group, std::shared_ptr<Totals> totals)
       : owned_(std::move(group)), group_(*owned_), totals_(std::move(totals)) {
-    totals_->Join(&group_);
+    Begin();
   }
-  ~Counting() override {
-    if (owned_ != nullptr) totals_->Leave(&group_);
-  }
+  ~Counting() override { totals_->Leave(&group_); }
 
   Traffic traffic() const override { return totals_->Read(); }
 
@@ -86,6 +84,9 @@ class Counting : public CountingCommunicator {
   int size() const override { return group_.size(); }
   const char* backend() const override { return group_.backend(); }
   Stream stream() const override { return group_.stream(); }
+  Communicator& control() override {
+    return control_ == nullptr ? *this : *control_;
+  }
   bool overlaps() const override { return group_.overlaps(); }
   absl::Duration timeout() const override { return group_.timeout(); }
   std::string in_flight() const override { return group_.in_flight(); }
@@ -121,6 +122,9 @@ class Counting : public CountingCommunicator {
     return absl::OkStatus();
   }
 
+  absl::Status Finish(absl::Time deadline) override {
+    return group_.Finish(deadline);
+  }
   absl::Status Barrier() override { return group_.Barrier(); }
 
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color,
@@ -134,6 +138,13 @@ class Counting : public CountingCommunicator {
   absl::Status Close() override { return group_.Close(); }
 
  private:
+  void Begin() {
+    totals_->Join(&group_);
+    Communicator& control = group_.control();
+    if (&control == &group_) return;
+    control_ = std::make_unique<Counting>(control, totals_);
+  }
+
   // `passes`: how often a bandwidth-optimal algorithm moves (size-1)/size of
   // the elements.
   void Count(int64_t elements, DType dtype, int passes,
@@ -147,6 +158,9 @@ class Counting : public CountingCommunicator {
   const std::unique_ptr<Communicator> owned_;  // Null if someone else's.
   Communicator& group_;
   const std::shared_ptr<Totals> totals_;
+  // Of the group's own, which lives as long as the group. Null if that is the
+  // group itself.
+  std::unique_ptr<Counting> control_;
 };
 
 }  // namespace

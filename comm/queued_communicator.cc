@@ -134,6 +134,12 @@ class QueuedCommunicator : public Communicator {
     return Submit(call);
   }
 
+  // On the null stream all has run, and each call has returned its error.
+  absl::Status Finish(absl::Time deadline) override {
+    if (stream_ == nullptr) return absl::OkStatus();
+    return stream_->Record()->Wait(deadline);
+  }
+
   absl::Status Barrier() override {
     ZEROMINI_RETURN_IF_ERROR(Usable());
     Call call;

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "zeromini/stream.h"
 #include "zeromini/types.h"
 
@@ -42,7 +43,7 @@ struct LevelBytes {
 };
 using LevelTraffic = std::array<LevelBytes, kPurposes>;  // By int(Purpose).
 
-// Every call but Abort() is collective: all ranks make the same calls in the
+// Every call that exchanges is collective: all ranks make the same calls in the
 // same order. A call enqueues on stream() and returns; it returns an error at
 // once if it can tell (bad argument, broken group), and otherwise the error
 // appears on the stream. After an error the group is broken: each later call,
@@ -63,6 +64,12 @@ class Communicator {
   // Where this group's exchanges run; null means on the caller's own thread.
   // Groups made by Split() share it, so a rank's exchanges have one order.
   virtual Stream stream() const = 0;
+
+  // The group of the same ranks whose exchanges take host memory, for what
+  // ranks agree on besides tensors: this one itself unless its tensors are on
+  // another device. Lives as long as this group. Groups made by Split() have
+  // theirs.
+  virtual Communicator& control() { return *this; }
 
   // False when exchanges run on a thread of the caller's and thus hide nothing.
   virtual bool overlaps() const { return stream().native != nullptr; }
@@ -97,6 +104,11 @@ class Communicator {
   // The root sends at most (size-1)*bytes.
   virtual absl::Status Broadcast(void* data, int64_t bytes, int root,
                                  Exchange exchange) = 0;
+
+  // Waits, on the calling thread, until what has been enqueued on stream() has
+  // run; its first error, or DeadlineExceeded. Local, not collective. What had
+  // not run by the deadline may still run, and use its buffers.
+  virtual absl::Status Finish(absl::Time deadline) = 0;
 
   // Returns once every rank has called it. Waits for stream() first.
   virtual absl::Status Barrier() = 0;

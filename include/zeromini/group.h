@@ -62,7 +62,9 @@ struct TrafficCount {
 };
 using Traffic = std::array<TrafficCount, kPurposes>;  // By int(Purpose).
 
-// Counts what passes through it. Host integers only: costs no synchronisation.
+// Counts what passes through it, through groups it was split into, and through
+// its control(), which counts too. Host integers only: costs no
+// synchronisation.
 class CountingCommunicator : public Communicator {
  public:
   virtual Traffic traffic() const = 0;  // Any thread. Since creation.

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
+#include <mutex>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -16,29 +19,45 @@ namespace {
 constexpr int kMessageBytes = 1024;
 constexpr Exchange kControl = {Purpose::kControl, -1, 0};
 
+// Waits for an exchange that uses `memory`. A wait that ends first leaves it to
+// the exchange for good: a stream that goes on after all would write there.
+absl::Status FinishWith(std::shared_ptr<void> memory, Communicator& group,
+                        Device& device) {
+  static std::mutex mutex;
+  static auto* const left = new std::vector<std::shared_ptr<void>>();
+  const absl::Status status = FinishExchange(group, device);
+  if (absl::IsDeadlineExceeded(status)) {
+    std::lock_guard<std::mutex> lock(mutex);
+    left->push_back(std::move(memory));
+  }
+  return status;
+}
+
 // values[r] = rank r's `mine`.
 absl::Status Gather(int64_t mine, Communicator& group, Device& device,
                     std::vector<int64_t>* values) {
-  values->assign(group.size(), 0);
-  (*values)[group.rank()] = mine;
-  ZEROMINI_RETURN_IF_ERROR(group.AllGather(values->data() + group.rank(),
-                                           values->data(), 1, DType::kInt64,
-                                           kControl));
-  return FinishExchange(group, device);
+  auto all = std::make_shared<std::vector<int64_t>>(group.size(), 0);
+  int64_t* const own = all->data() + group.rank();
+  *own = mine;
+  ZEROMINI_RETURN_IF_ERROR(
+      group.AllGather(own, all->data(), 1, DType::kInt64, kControl));
+  ZEROMINI_RETURN_IF_ERROR(FinishWith(all, group, device));
+  *values = *all;
+  return absl::OkStatus();
 }
 
 // Everyone gets `root`'s text.
 absl::Status Share(std::string* text, int root, Communicator& group,
                    Device& device) {
-  std::vector<char> buffer(kMessageBytes, 0);
+  auto buffer = std::make_shared<std::vector<char>>(kMessageBytes, 0);
   if (group.rank() == root) {
-    std::memcpy(buffer.data(), text->data(),
-                std::min(text->size(), buffer.size() - 1));
+    std::memcpy(buffer->data(), text->data(),
+                std::min(text->size(), buffer->size() - 1));
   }
   ZEROMINI_RETURN_IF_ERROR(
-      group.Broadcast(buffer.data(), kMessageBytes, root, kControl));
-  ZEROMINI_RETURN_IF_ERROR(FinishExchange(group, device));
-  *text = buffer.data();
+      group.Broadcast(buffer->data(), kMessageBytes, root, kControl));
+  ZEROMINI_RETURN_IF_ERROR(FinishWith(buffer, group, device));
+  *text = buffer->data();
   return absl::OkStatus();
 }
 
@@ -163,9 +182,8 @@ uint64_t HashOf(const Plan& plan, const OptimizerOptions& options) {
 
 }  // namespace
 
-absl::Status FinishExchange(Communicator& group, Device& device) {
-  return device.Synchronize(device.Record(group.stream()),
-                            absl::Now() + StreamPatience(group));
+absl::Status FinishExchange(Communicator& group, Device&) {
+  return group.Finish(absl::Now() + StreamPatience(group));
 }
 
 absl::Status AgreeOnStatus(const absl::Status& mine, Communicator& group,

@@ -69,9 +69,7 @@ void CheckAllReduce(Communicator& group, const Typed<T>& type, ReduceOp op,
 }  // namespace
 
 absl::Status Drain(Communicator& group) {
-  HostStream* stream = HostStream::From(group.stream());
-  if (stream == nullptr) return absl::OkStatus();
-  return stream->Record()->Wait(absl::Now() + absl::Minutes(1));
+  return group.Finish(absl::Now() + absl::Minutes(1));
 }
 
 void ReduceScatterSumsInRankOrder(Communicator& group) {
@@ -207,6 +205,19 @@ void SplitGroupsByColorAndOrdersByKey(Communicator& group) {
   EXPECT_OK(all->Barrier());
   EXPECT_OK(group.Barrier());
   EXPECT_OK(all->Close());
+}
+
+void FinishWaitsForThisRankAlone(Communicator& group) {
+  EXPECT_EQ(&group.control(), &group) << "its tensors are in host memory";
+  int64_t sum = 1;
+  EXPECT_OK(group.AllReduce(&sum, 1, DType::kInt64, ReduceOp::kSum, kGrads));
+  EXPECT_OK(group.Finish(absl::InfiniteFuture()));
+  EXPECT_EQ(sum, group.size());
+  // Were it collective, rank 0 would wait for the others.
+  if (group.rank() == 0) {
+    EXPECT_OK(group.Finish(absl::Now() + absl::Seconds(30)));
+  }
+  EXPECT_OK(group.Barrier());
 }
 
 void EmptyExchangesTouchNothing(Communicator& group) {

@@ -20,6 +20,7 @@ void BroadcastReachesAllFromAnyRoot(Communicator& group);
 void ManyExchangesKeepTheirOrder(Communicator& group);
 void SplitGroupsByColorAndOrdersByKey(Communicator& group);
 void EmptyExchangesTouchNothing(Communicator& group);
+void FinishWaitsForThisRankAlone(Communicator& group);
 
 // With bf16 on the wire and all ranks on one host.
 void ABFloat16SumRoundsAllContributionsButTheOwners(Communicator& group);

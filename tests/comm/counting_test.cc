@@ -3,6 +3,7 @@
 #include "tests/comm/conformance.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/watched_communicator.h"
 
 namespace zeromini {
 namespace {
@@ -107,6 +108,64 @@ TEST(CountingCommunicatorTest, ASplitGroupAddsToTheSameTotals) {
     ASSERT_OK_AND_ASSIGN(auto none, counting->Split(-1, 0));
     EXPECT_EQ(none, nullptr);
   });
+}
+
+// As one whose tensors are on another device: what ranks agree on besides them
+// goes by another group.
+class WithControl : public WatchedCommunicator {
+ public:
+  WithControl(std::unique_ptr<Communicator> group,
+              std::unique_ptr<Communicator> control)
+      : WatchedCommunicator(*group, [](const Exchange&) {}),
+        group_(std::move(group)),
+        control_(std::move(control)) {}
+
+  static std::unique_ptr<WithControl> Of(Communicator& group) {
+    auto tensors = group.Split(0, 0);
+    auto control = group.Split(0, 0);
+    return std::make_unique<WithControl>(*std::move(tensors),
+                                         *std::move(control));
+  }
+
+  Communicator& control() override { return *control_; }
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int, int) override {
+    return Of(*group_);
+  }
+
+ private:
+  const std::unique_ptr<Communicator> group_;
+  const std::unique_ptr<Communicator> control_;
+};
+
+TEST(CountingCommunicatorTest, AControlGroupAddsToTheSameTotals) {
+  RunRanks(2, [](int, Communicator& group) {
+    auto both = WithControl::Of(group);
+    auto counting = CountingCommunicator::Wrap(*both);
+    EXPECT_NE(&counting->control(), counting.get());
+    EXPECT_EQ(&counting->control().control(), &counting->control());
+    int64_t word = 0;
+    const auto say = [&word](Communicator& among) {
+      EXPECT_OK(among.Broadcast(&word, 8, 0, {Purpose::kControl}));
+      EXPECT_OK(conformance::Drain(among));
+    };
+    say(counting->control());
+    {
+      ASSERT_OK_AND_ASSIGN(auto part, counting->Split(0, 0));
+      EXPECT_NE(&part->control(), part.get());
+      say(part->control());
+    }
+    const Traffic traffic = counting->traffic();
+    EXPECT_EQ(Of(traffic, Purpose::kControl).calls, 2);
+    EXPECT_EQ(Of(traffic, Purpose::kControl).bytes, 8);
+    EXPECT_EQ(Of(traffic, Purpose::kControl).inside_host_bytes,
+              group.rank() == 0 ? 16 : 0);
+  });
+}
+
+TEST(CountingCommunicatorTest, AGroupOfTheHostIsItsOwnControlGroup) {
+  auto self = Self();
+  auto counting = CountingCommunicator::Wrap(*self);
+  EXPECT_EQ(&counting->control(), counting.get());
 }
 
 TEST(CountingCommunicatorTest, ARefusedCallCountsNothing) {

@@ -69,6 +69,9 @@ TEST(MpiTest, SplitGroupsByColorAndOrdersByKey) {
 TEST(MpiTest, EmptyExchangesTouchNothing) {
   OnTheWorld(conformance::EmptyExchangesTouchNothing);
 }
+TEST(MpiTest, FinishWaitsForThisRankAlone) {
+  OnTheWorld(conformance::FinishWaitsForThisRankAlone);
+}
 TEST(MpiTest, NumbersThatNoEnumHasAreRefused) {
   OnTheWorld(conformance::AnUnknownDTypeIsRefused);
   OnTheWorld(conformance::AnUnknownReduceOperationIsRefused);

@@ -2,6 +2,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "tests/comm/conformance.h"
 #include "tests/support/delayed_stream.h"
 #include "tests/support/no_more_threads.h"
@@ -54,6 +55,9 @@ TEST_P(ThreadGroupTest, SplitGroupsByColorAndOrdersByKey) {
 }
 TEST_P(ThreadGroupTest, EmptyExchangesTouchNothing) {
   OnEachRank(GetParam(), conformance::EmptyExchangesTouchNothing);
+}
+TEST_P(ThreadGroupTest, FinishWaitsForThisRankAlone) {
+  OnEachRank(GetParam(), conformance::FinishWaitsForThisRankAlone);
 }
 
 TEST_P(ThreadGroupTest, NumbersThatNoEnumHasAreRefused) {
@@ -112,6 +116,30 @@ TEST(ThreadGroupErrorsTest, NoRankIsLateWhileTheProcessIsSuspended) {
   EXPECT_OK(group[1]->Barrier());
   first.join();
   EXPECT_OK(status);
+}
+
+TEST(ThreadGroupErrorsTest, FinishEndsAtItsDeadlineAndLeavesTheExchange) {
+  ASSERT_OK_AND_ASSIGN(auto group, ThreadGroup(2, TestGroupOptions()));
+  int64_t sums[2] = {1, 2};
+  const auto sum = [&](int rank) {
+    return group[rank]->AllReduce(&sums[rank], 1, DType::kInt64, ReduceOp::kSum,
+                                  {});
+  };
+  EXPECT_OK(sum(0));
+  EXPECT_THAT(group[0]->Finish(absl::Now() + absl::Milliseconds(20)),
+              StatusIs(absl::StatusCode::kDeadlineExceeded));
+  EXPECT_OK(sum(1));
+  EXPECT_OK(group[0]->Finish(absl::InfiniteFuture()));
+  EXPECT_EQ(sums[0], 3);
+}
+
+TEST(ThreadGroupErrorsTest, FinishReportsTheFirstErrorOfTheStream) {
+  ASSERT_OK_AND_ASSIGN(auto group, ThreadGroup(1, TestGroupOptions()));
+  HostStream::From(group[0]->stream())->Enqueue([] {
+    return absl::DataLossError("a kernel failed");
+  });
+  EXPECT_THAT(group[0]->Finish(absl::InfiniteFuture()),
+              StatusIs(absl::StatusCode::kDataLoss, "a kernel failed"));
 }
 
 TEST(ThreadGroupErrorsTest, WithoutThreadsThereIsNoGroup) {
@@ -204,6 +232,7 @@ TEST(SelfTest, CopiesOnTheCallersThread) {
   conformance::BroadcastReachesAllFromAnyRoot(*self);
   conformance::SplitGroupsByColorAndOrdersByKey(*self);
   conformance::EmptyExchangesTouchNothing(*self);
+  conformance::FinishWaitsForThisRankAlone(*self);
 }
 
 TEST(SelfTest, RefusesNumbersThatNoEnumHas) {

@@ -53,8 +53,7 @@ absl::Status Sum(Communicator& group, int64_t round) {
   absl::Status status = group.AllReduce(data.data(), 1000, DType::kInt64,
                                         ReduceOp::kSum, {Purpose::kGradients});
   if (!status.ok()) return status;
-  status =
-      HostStream::From(group.stream())->Record()->Wait(absl::InfiniteFuture());
+  status = group.Finish(absl::InfiniteFuture());
   if (!status.ok()) return status;
   const int64_t size = group.size();
   const int64_t expected = size * (size - 1) / 2 + size * round;
@@ -90,9 +89,7 @@ int SumUntilTheEnd(MpiSession& session, bool once, const std::string& out) {
     end = once ? round == 2 : std::filesystem::exists(out + "/end");
     if (!status.ok()) break;
     status = (*world)->Broadcast(&end, sizeof(end), 0, {});
-    status.Update(HostStream::From((*world)->stream())
-                      ->Record()
-                      ->Wait(absl::InfiniteFuture()));
+    status.Update((*world)->Finish(absl::InfiniteFuture()));
   }
   if (status.ok()) status = (*world)->Close();
   Write(absl::StrCat(out, "/rank-", session.rank()),

@@ -125,10 +125,7 @@ TEST(CallerStreamTest,
           }
         }
         EXPECT_OK(held.LetGoAndWait());
-        HostStream::From(group.stream())
-            ->Record()
-            ->Wait(absl::InfiniteFuture())
-            .IgnoreError();
+        group.Finish(absl::InfiniteFuture()).IgnoreError();
         EXPECT_GT(graveyard->graves(), 0u);
         EXPECT_EQ(graveyard->Disturbed(), 0);
         EXPECT_FALSE(group.Barrier().ok()) << "peers would wait";

@@ -22,6 +22,10 @@ class WatchedCommunicator : public Communicator {
   int size() const override { return group_.size(); }
   const char* backend() const override { return group_.backend(); }
   Stream stream() const override { return group_.stream(); }
+  Communicator& control() override {
+    Communicator& inner = group_.control();
+    return &inner == &group_ ? *this : inner;
+  }
   absl::Duration timeout() const override { return group_.timeout(); }
   std::string in_flight() const override { return group_.in_flight(); }
   LevelTraffic level_traffic() const override { return group_.level_traffic(); }
@@ -45,6 +49,9 @@ class WatchedCommunicator : public Communicator {
                          Exchange exchange) override {
     tell_(exchange);
     return group_.Broadcast(data, bytes, root, exchange);
+  }
+  absl::Status Finish(absl::Time deadline) override {
+    return group_.Finish(deadline);
   }
   absl::Status Barrier() override { return group_.Barrier(); }
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color,

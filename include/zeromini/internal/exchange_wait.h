@@ -6,7 +6,6 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "zeromini/communicator.h"
-#include "zeromini/stream.h"
 
 namespace zeromini {
 
@@ -15,9 +14,7 @@ namespace zeromini {
 // would end first, with less to say, and leave an exchange writing to memory
 // that its caller has given up.
 inline absl::Status WaitForExchanges(Communicator& group) {
-  HostStream* stream = HostStream::From(group.stream());
-  if (stream == nullptr) return absl::OkStatus();
-  return stream->Record()->Wait(absl::InfiniteFuture());
+  return group.Finish(absl::InfiniteFuture());
 }
 
 }  // namespace zeromini
