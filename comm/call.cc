@@ -19,6 +19,8 @@ const char* Name(Collective collective) {
       return "all-reduce";
     case Collective::kBroadcast:
       return "broadcast";
+    case Collective::kAllToAllV:
+      return "all-to-all";
     case Collective::kBarrier:
       return "barrier";
     case Collective::kSplit:
@@ -72,6 +74,41 @@ absl::Status CheckCount(const Signature& signature, int size,
         absl::StrCat(who, "more bytes than 63 bits can count"));
   }
   return absl::OkStatus();
+}
+
+// Of one direction of an all-to-all.
+absl::Status CheckSegments(const char* direction,
+                           absl::Span<const int64_t> counts, const void* buffer,
+                           int64_t most, const std::string& who) {
+  int64_t total = 0;
+  for (size_t r = 0; r < counts.size(); ++r) {
+    if (counts[r] < 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          who, direction, " count of rank ", r, " is ", counts[r]));
+    }
+    if (counts[r] > most - total) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(who, "more bytes than 63 bits can count"));
+    }
+    total += counts[r];
+  }
+  if (total == 0 || buffer != nullptr) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(who, "null ", direction, " buffer"));
+}
+
+absl::Status CheckAllToAll(const Call& call, size_t size,
+                           const std::string& who) {
+  if (call.send_counts.size() != size || call.receive_counts.size() != size) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        who, call.send_counts.size(), " send counts and ",
+        call.receive_counts.size(), " receive counts in a group of ", size));
+  }
+  const int64_t most =
+      std::numeric_limits<int64_t>::max() / SizeOf(call.dtype());
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckSegments("send", call.send_counts, call.in, most, who));
+  return CheckSegments("receive", call.receive_counts, call.out, most, who);
 }
 
 absl::Status CheckWire(const Call& call, const std::string& who) {
@@ -153,8 +190,11 @@ std::string Describe(const Signature& signature) {
   if (signature.bucket >= 0) {
     absl::StrAppend(&text, ", bucket ", signature.bucket);
   }
-  absl::StrAppend(&text, ", ", signature.count, " x ",
-                  DTypeName(static_cast<DType>(signature.dtype)));
+  absl::StrAppend(&text, ", ");
+  if (signature.collective != Collective::kAllToAllV) {
+    absl::StrAppend(&text, signature.count, " x ");
+  }
+  absl::StrAppend(&text, DTypeName(static_cast<DType>(signature.dtype)));
   const DType wire = static_cast<DType>(signature.wire);
   if (wire != DType::kFloat32) absl::StrAppend(&text, " as ", DTypeName(wire));
   if (signature.collective == Collective::kAllReduce) {
@@ -189,6 +229,9 @@ absl::Status CheckCall(const Call& call, int rank, int size) {
   if (signature.count > 0 && (call.in == nullptr || call.out == nullptr)) {
     return absl::InvalidArgumentError(absl::StrCat(who, "null buffer"));
   }
+  if (signature.collective == Collective::kAllToAllV) {
+    ZEROMINI_RETURN_IF_ERROR(CheckAllToAll(call, size, who));
+  }
   return CheckWire(call, who);
 }
 
@@ -197,6 +240,23 @@ absl::Status CheckAgreement(absl::Span<const Signature> by_rank) {
     if (by_rank[r] == by_rank[0]) continue;
     return absl::InvalidArgumentError(
         DescribeDifference(by_rank[0], by_rank[r], r));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckCounts(const Signature& what,
+                         absl::Span<const RankCounts> by_rank) {
+  if (what.collective != Collective::kAllToAllV) return absl::OkStatus();
+  for (size_t from = 0; from < by_rank.size(); ++from) {
+    for (size_t to = 0; to < by_rank.size(); ++to) {
+      const int64_t sent = by_rank[from].sends[to];
+      const int64_t expected = by_rank[to].receives[from];
+      if (sent == expected) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("ranks disagree on a count: rank ", from, " sends ",
+                       sent, " elements to rank ", to, ", which expects ",
+                       expected, ", in ", Describe(what)));
+    }
   }
   return absl::OkStatus();
 }

@@ -122,6 +122,17 @@ class Counting : public CountingCommunicator {
     return absl::OkStatus();
   }
 
+  absl::Status AllToAllV(const void* in, absl::Span<const int64_t> send_counts,
+                         void* out, absl::Span<const int64_t> receive_counts,
+                         DType dtype, Exchange exchange) override {
+    ZEROMINI_RETURN_IF_ERROR(group_.AllToAllV(in, send_counts, out,
+                                              receive_counts, dtype, exchange));
+    int64_t sent = -send_counts[rank()];
+    for (int64_t count : send_counts) sent += count;
+    totals_->Count(exchange, sent * SizeOf(dtype), 0);
+    return absl::OkStatus();
+  }
+
   absl::Status Finish(absl::Time deadline) override {
     return group_.Finish(deadline);
   }

@@ -44,7 +44,7 @@ class Ticket {
   Ticket(std::shared_ptr<Endpoint> endpoint, Call call, Pending pending,
          std::shared_ptr<Running> running)
       : endpoint_(std::move(endpoint)),
-        call_(call),
+        call_(std::move(call)),
         pending_(std::move(pending)),
         running_(std::move(running)) {
     ++*pending_;
@@ -134,6 +134,15 @@ class QueuedCommunicator : public Communicator {
     return Submit(call);
   }
 
+  absl::Status AllToAllV(const void* in, absl::Span<const int64_t> send_counts,
+                         void* out, absl::Span<const int64_t> receive_counts,
+                         DType dtype, Exchange exchange) override {
+    Call call{Sign(Collective::kAllToAllV, 0, dtype, exchange), in, out};
+    call.send_counts.assign(send_counts.begin(), send_counts.end());
+    call.receive_counts.assign(receive_counts.begin(), receive_counts.end());
+    return Submit(std::move(call));
+  }
+
   // On the null stream all has run, and each call has returned its error.
   absl::Status Finish(absl::Time deadline) override {
     if (stream_ == nullptr) return absl::OkStatus();
@@ -201,7 +210,7 @@ class QueuedCommunicator : public Communicator {
       endpoint_->Break(status);
       return status;
     }
-    return EnqueueOn(stream_.get(), Task(call));
+    return EnqueueOn(stream_.get(), Task(std::move(call)));
   }
 
   // A failure before the task's turn comes breaks the group as well.
@@ -211,8 +220,9 @@ class QueuedCommunicator : public Communicator {
     return status;
   }
 
-  std::function<absl::Status()> Task(const Call& call) {
-    auto ticket = std::make_shared<Ticket>(endpoint_, call, pending_, running_);
+  std::function<absl::Status()> Task(Call call) {
+    auto ticket = std::make_shared<Ticket>(endpoint_, std::move(call), pending_,
+                                           running_);
     return [ticket = std::move(ticket)] { return ticket->Run(); };
   }
 

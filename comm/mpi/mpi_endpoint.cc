@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "comm/mpi/mpi_all_gather.h"
+#include "comm/mpi/mpi_all_to_all.h"
 #include "comm/mpi/mpi_reduce_scatter.h"
 #include "comm/mpi/mpi_status.h"
 #include "zeromini/internal/status_macros.h"
@@ -11,6 +12,9 @@ namespace zeromini {
 
 absl::Status MpiEndpoint::Run(const Call& call) {
   ZEROMINI_RETURN_IF_ERROR(link_->Greet(call.signature));
+  if (call.signature.collective == Collective::kAllToAllV) {
+    return MpiAllToAll(*link_, call).Run();
+  }
   if (call.signature.count == 0) return absl::OkStatus();
   return Transfer(call);
 }
@@ -30,6 +34,7 @@ absl::Status MpiEndpoint::Transfer(const Call& call) {
       return MpiAllGather(*link_, call, segments, call.in, call.out).Run();
     case Collective::kAllReduce:
       return AllReduce(call);
+    case Collective::kAllToAllV:
     case Collective::kBarrier:
     case Collective::kSplit:
       break;

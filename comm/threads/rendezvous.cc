@@ -28,8 +28,13 @@ absl::Status Rendezvous::WaitForAll(std::unique_lock<std::mutex>& lock,
                                     int rank) {
   if (std::find(here_.begin(), here_.end(), false) == here_.end()) {
     std::vector<Signature> signatures;
-    for (const Post& post : posts_) signatures.push_back(post.call.signature);
+    std::vector<RankCounts> counts;
+    for (const Post& post : posts_) {
+      signatures.push_back(post.call.signature);
+      counts.push_back({post.call.send_counts, post.call.receive_counts});
+    }
     absl::Status agreement = CheckAgreement(signatures);
+    if (agreement.ok()) agreement = CheckCounts(signatures[0], counts);
     if (!agreement.ok()) return agreement;
     std::fill(here_.begin(), here_.end(), false);
     ++meetings_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <tuple>
 #include <vector>
 
@@ -19,13 +20,19 @@ void CopyUnlessSame(void* to, const void* from, int64_t bytes) {
   if (to != from && bytes > 0) std::memcpy(to, from, bytes);
 }
 
+int64_t Sum(absl::Span<const int64_t> counts) {
+  return std::accumulate(counts.begin(), counts.end(), int64_t{0});
+}
+
 }  // namespace
 
 absl::Status ThreadEndpoint::Run(const Call& call) {
   absl::Status met = rendezvous_->Meet(rank_, {call});
   if (!met.ok()) return met;
   sent_.Add(call.signature.purpose, {BytesSent(call), 0});
-  if (call.signature.count > 0) {
+  if (call.signature.collective == Collective::kAllToAllV) {
+    AllToAll(call);
+  } else if (call.signature.count > 0) {
     switch (call.signature.collective) {
       case Collective::kReduceScatter:
         ReduceScatter(call);
@@ -39,6 +46,7 @@ absl::Status ThreadEndpoint::Run(const Call& call) {
       case Collective::kBroadcast:
         Broadcast(call);
         break;
+      case Collective::kAllToAllV:
       case Collective::kBarrier:
       case Collective::kSplit:
         break;
@@ -78,6 +86,9 @@ int64_t ThreadEndpoint::BytesSent(const Call& call) const {
     }
     case Collective::kBroadcast:
       return rank_ == call.signature.root ? peers * bytes : 0;
+    case Collective::kAllToAllV:
+      return (Sum(call.send_counts) - call.send_counts[rank_]) *
+             SizeOf(call.dtype());
     case Collective::kBarrier:
     case Collective::kSplit:
       break;
@@ -154,6 +165,22 @@ void ThreadEndpoint::AllReduce(const Call& call) {
 void ThreadEndpoint::Broadcast(const Call& call) {
   CopyUnlessSame(call.out, PeerCall(call.signature.root).in,
                  call.signature.count);
+}
+
+void ThreadEndpoint::AllToAll(const Call& call) {
+  const int64_t element = SizeOf(call.dtype());
+  int64_t to = 0;
+  for (int peer = 0; peer < size(); ++peer) {
+    const Call& theirs = PeerCall(peer);
+    const int64_t from =
+        Sum(absl::MakeConstSpan(theirs.send_counts).first(rank_));
+    const int64_t count = call.receive_counts[peer];
+    if (count > 0) {
+      std::memcpy(At(call.out, to * element), At(theirs.in, from * element),
+                  count * element);
+    }
+    to += count;
+  }
 }
 
 absl::StatusOr<std::shared_ptr<Endpoint>> ThreadEndpoint::Split(int color,

@@ -39,6 +39,7 @@ class ThreadEndpoint : public Endpoint {
   void AllGatherRounded(const Call& call);
   void AllReduce(const Call& call);
   void Broadcast(const Call& call);
+  void AllToAll(const Call& call);
 
   // Elements [begin, end) of every rank's `in`, reduced into our `out`.
   void ReduceRange(const Call& call, int64_t begin, int64_t end, void* out);

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "zeromini/stream.h"
 #include "zeromini/types.h"
 
@@ -104,6 +105,20 @@ class Communicator {
   // The root sends at most (size-1)*bytes.
   virtual absl::Status Broadcast(void* data, int64_t bytes, int root,
                                  Exchange exchange) = 0;
+
+  // Each rank to each other one. `in` holds size() segments in rank order,
+  // segment r of `send_counts[r]` elements for rank r; `out` likewise, segment
+  // r of `receive_counts[r]` elements from rank r. The segments lie one behind
+  // the other, in memory that does not overlap. `send_counts[r]` here is
+  // `receive_counts[rank()]` on rank r; otherwise InvalidArgument on every
+  // rank, with the two ranks and both counts. The counts are copied before it
+  // returns. Sends each element once: all counts but its own. Over MPI the
+  // counts go ahead, 16 * size() bytes to every other rank.
+  virtual absl::Status AllToAllV(const void* in,
+                                 absl::Span<const int64_t> send_counts,
+                                 void* out,
+                                 absl::Span<const int64_t> receive_counts,
+                                 DType dtype, Exchange exchange) = 0;
 
   // Waits, on the calling thread, until what has been enqueued on stream() has
   // run; its first error, or DeadlineExceeded. Local, not collective. What had

@@ -49,7 +49,8 @@ absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> ThreadGroup(
     int size, const GroupOptions& options = {});
 
 // What a rank has sent, by purpose. An exchange of n bytes in size() segments
-// counts (size-1)/size*n, what a bandwidth-optimal algorithm sends per rank.
+// counts (size-1)/size*n, what a bandwidth-optimal algorithm sends per rank; an
+// all-to-all counts exactly what it sends to others.
 struct TrafficCount {
   int64_t calls = 0;
   int64_t bytes = 0;          // Payload and padding together.

@@ -1,5 +1,8 @@
 #include "comm/call.h"
 
+#include <utility>
+#include <vector>
+
 #include "tests/support/status_matchers.h"
 
 namespace zeromini {
@@ -141,6 +144,42 @@ TEST(TypesTest, FormatsAreNamedAsTheHeaderSays) {
   EXPECT_STREQ(StateFormatName(StateFormat::kFloat32), "fp32");
   EXPECT_STREQ(StateFormatName(StateFormat::kBFloat16), "bf16");
   EXPECT_STREQ(StateFormatName(StateFormat::kInt8), "int8");
+}
+
+absl::Status CheckAllToAll(std::vector<int64_t> sends,
+                           std::vector<int64_t> receives, bool in = true,
+                           bool out = true) {
+  int64_t data = 0;
+  Call call;
+  call.signature.collective = Collective::kAllToAllV;
+  call.signature.dtype = static_cast<int32_t>(DType::kInt64);
+  call.in = in ? &data : nullptr;
+  call.out = out ? &data : nullptr;
+  call.send_counts = std::move(sends);
+  call.receive_counts = std::move(receives);
+  return CheckCall(call, 1, 2);
+}
+
+TEST(CheckCallTest, AnAllToAllNeedsACountForEachRankAndBuffersForElements) {
+  const auto refuses = [](const char* why) {
+    return StatusIs(absl::StatusCode::kInvalidArgument,
+                    AllOf(HasSubstr("rank 1, all-to-all of control, int64: "),
+                          HasSubstr(why)));
+  };
+  constexpr int64_t kHuge = int64_t{1} << 59;
+  EXPECT_OK(CheckAllToAll({1, 2}, {0, 3}));
+  EXPECT_OK(CheckAllToAll({0, 0}, {0, 0}, false, false));
+  EXPECT_THAT(CheckAllToAll({1}, {1, 1}),
+              refuses("1 send counts and 2 receive counts in a group of 2"));
+  EXPECT_THAT(CheckAllToAll({1, 1}, {1, 1, 1}), refuses("3 receive counts"));
+  EXPECT_THAT(CheckAllToAll({1, -2}, {0, 0}),
+              refuses("send count of rank 1 is -2"));
+  EXPECT_THAT(CheckAllToAll({0, 0}, {-1, 0}),
+              refuses("receive count of rank 0 is -1"));
+  EXPECT_THAT(CheckAllToAll({1, 0}, {0, 0}, false), refuses("null send"));
+  EXPECT_THAT(CheckAllToAll({0, 0}, {0, 1}, true, false),
+              refuses("null receive"));
+  EXPECT_THAT(CheckAllToAll({kHuge, kHuge}, {0, 0}), refuses("63 bits"));
 }
 
 }  // namespace

@@ -225,6 +225,9 @@ void EmptyExchangesTouchNothing(Communicator& group) {
   EXPECT_OK(group.AllGather(nullptr, nullptr, 0, DType::kFloat32, kGrads));
   EXPECT_OK(group.AllReduce(nullptr, 0, DType::kFloat32, ReduceOp::kSum, {}));
   EXPECT_OK(group.Broadcast(nullptr, 0, 0, kGrads));
+  const std::vector<int64_t> none(group.size(), 0);
+  EXPECT_OK(
+      group.AllToAllV(nullptr, none, nullptr, none, DType::kFloat32, kGrads));
   EXPECT_OK(group.Barrier());
 }
 

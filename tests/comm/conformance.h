@@ -22,6 +22,9 @@ void SplitGroupsByColorAndOrdersByKey(Communicator& group);
 void EmptyExchangesTouchNothing(Communicator& group);
 void FinishWaitsForThisRankAlone(Communicator& group);
 
+void AllToAllBringsEverySegmentToItsRank(Communicator& group);
+void AllToAllWorksInAGroupThatWasSplitOff(Communicator& group);
+
 // With bf16 on the wire and all ranks on one host.
 void ABFloat16SumRoundsAllContributionsButTheOwners(Communicator& group);
 void ABFloat16SumStaysWithinItsBoundAndReachesIt(Communicator& group);
@@ -32,12 +35,16 @@ void AnUnknownDTypeIsRefused(Communicator& group);
 void AnUnknownReduceOperationIsRefused(Communicator& group);
 void AnUnknownPurposeIsRefused(Communicator& group);
 
+void CountsThatDoNotMatchAreNamedOnEveryRank(Communicator& group);
+void AllToAllReportsWhyTheGroupWasAborted(Communicator& group);
+
 // The group is broken after each of these. At least two ranks.
 void DifferentCallsAreNamedOnEveryRank(Communicator& group);
 void DifferentWireFormatsAreNamedOnEveryRank(Communicator& group);
 void DifferentPlansAreNamedOnEveryRank(Communicator& group);
 // The last rank does not come; `group` has a short timeout.
 void AnAbsentRankIsNamedByAllOthers(Communicator& group);
+void ARankThatIsAbsentFromAnAllToAllIsNamed(Communicator& group);
 void AnAbortEndsTheWaitOfItsRank(Communicator& group);
 
 }  // namespace conformance

@@ -46,6 +46,28 @@ TEST(CountingCommunicatorTest, CountsWhatABandwidthOptimalExchangeSends) {
   }
 }
 
+TEST(CountingCommunicatorTest, CountsWhatAnAllToAllSendsToOthersAndNoMore) {
+  RunRanks(3, [](int rank, Communicator& group) {
+    auto counting = CountingCommunicator::Wrap(group);
+    std::vector<int64_t> sends(3), receives(3);
+    for (int peer = 0; peer < 3; ++peer) {
+      sends[peer] = 10 * rank + peer;
+      receives[peer] = 10 * peer + rank;
+    }
+    const std::vector<uint16_t> in(200);
+    std::vector<uint16_t> out(200);
+    EXPECT_OK(counting->AllToAllV(in.data(), sends, out.data(), receives,
+                                  DType::kBFloat16, {Purpose::kState, 0, 2}));
+    EXPECT_OK(conformance::Drain(*counting));
+    const TrafficCount count = Of(counting->traffic(), Purpose::kState);
+    const int64_t others = 20 * rank + (0 + 1 + 2 - rank);
+    EXPECT_EQ(count.calls, 1);
+    EXPECT_EQ(count.bytes, others * 2);
+    EXPECT_EQ(count.padding_bytes, 0);
+    EXPECT_EQ(count.inside_host_bytes, others * 2);
+  });
+}
+
 TEST(CountingCommunicatorTest,
      CountsTwoBytesForAnElementThatTravelsAsBFloat16) {
   RunRanks(3, [](int, Communicator& group) {

@@ -21,6 +21,8 @@ TEST(MpiInlineTest, ExchangesRunOnTheCallersThread) {
   conformance::AllGatherPutsEverySegmentInPlace(*group);
   conformance::AllReduceFoldsInRankOrder(*group);
   conformance::SplitGroupsByColorAndOrdersByKey(*group);
+  conformance::AllToAllBringsEverySegmentToItsRank(*group);
+  conformance::FinishWaitsForThisRankAlone(*group);
   EXPECT_OK(group->Close());
 }
 

@@ -69,6 +69,18 @@ TEST(MpiTest, SplitGroupsByColorAndOrdersByKey) {
 TEST(MpiTest, EmptyExchangesTouchNothing) {
   OnTheWorld(conformance::EmptyExchangesTouchNothing);
 }
+TEST(MpiTest, AllToAllBringsEverySegmentToItsRank) {
+  OnTheWorld(conformance::AllToAllBringsEverySegmentToItsRank);
+}
+TEST(MpiTest, AllToAllWorksInAGroupThatWasSplitOff) {
+  OnTheWorld(conformance::AllToAllWorksInAGroupThatWasSplitOff);
+}
+TEST(MpiTest, CountsThatDoNotMatchAreNamedOnEveryRank) {
+  OnTheWorld(conformance::CountsThatDoNotMatchAreNamedOnEveryRank);
+}
+TEST(MpiTest, AllToAllReportsWhyTheGroupWasAborted) {
+  OnTheWorld(conformance::AllToAllReportsWhyTheGroupWasAborted);
+}
 TEST(MpiTest, FinishWaitsForThisRankAlone) {
   OnTheWorld(conformance::FinishWaitsForThisRankAlone);
 }

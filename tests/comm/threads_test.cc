@@ -56,6 +56,18 @@ TEST_P(ThreadGroupTest, SplitGroupsByColorAndOrdersByKey) {
 TEST_P(ThreadGroupTest, EmptyExchangesTouchNothing) {
   OnEachRank(GetParam(), conformance::EmptyExchangesTouchNothing);
 }
+TEST_P(ThreadGroupTest, AllToAllBringsEverySegmentToItsRank) {
+  OnEachRank(GetParam(), conformance::AllToAllBringsEverySegmentToItsRank);
+}
+TEST_P(ThreadGroupTest, AllToAllWorksInAGroupThatWasSplitOff) {
+  OnEachRank(GetParam(), conformance::AllToAllWorksInAGroupThatWasSplitOff);
+}
+TEST_P(ThreadGroupTest, CountsThatDoNotMatchAreNamedOnEveryRank) {
+  OnEachRank(GetParam(), conformance::CountsThatDoNotMatchAreNamedOnEveryRank);
+}
+TEST_P(ThreadGroupTest, AllToAllReportsWhyTheGroupWasAborted) {
+  OnEachRank(GetParam(), conformance::AllToAllReportsWhyTheGroupWasAborted);
+}
 TEST_P(ThreadGroupTest, FinishWaitsForThisRankAlone) {
   OnEachRank(GetParam(), conformance::FinishWaitsForThisRankAlone);
 }
@@ -72,6 +84,8 @@ TEST_P(ThreadGroupTest, LateStreamsChangeNoBit) {
       DelayedStream::Factory(41, std::chrono::microseconds(3000));
   OnEachRank(GetParam(), conformance::ReduceScatterSumsInRankOrder, options);
   OnEachRank(GetParam(), conformance::ManyExchangesKeepTheirOrder, options);
+  OnEachRank(GetParam(), conformance::AllToAllWorksInAGroupThatWasSplitOff,
+             options);
   OnEachRank(GetParam(), conformance::SplitGroupsByColorAndOrdersByKey,
              options);
 }
@@ -83,6 +97,11 @@ TEST_P(ThreadGroupTest, DifferentCallsAreNamedOnEveryRank) {
 TEST_P(ThreadGroupTest, AnAbsentRankIsNamedByAllOthers) {
   if (GetParam() == 1) return;
   OnEachRank(GetParam(), conformance::AnAbsentRankIsNamedByAllOthers,
+             Impatient());
+}
+TEST_P(ThreadGroupTest, ARankThatIsAbsentFromAnAllToAllIsNamed) {
+  if (GetParam() == 1) return;
+  OnEachRank(GetParam(), conformance::ARankThatIsAbsentFromAnAllToAllIsNamed,
              Impatient());
 }
 TEST_P(ThreadGroupTest, AnAbortEndsTheWaitOfItsRank) {
@@ -233,6 +252,13 @@ TEST(SelfTest, CopiesOnTheCallersThread) {
   conformance::SplitGroupsByColorAndOrdersByKey(*self);
   conformance::EmptyExchangesTouchNothing(*self);
   conformance::FinishWaitsForThisRankAlone(*self);
+  conformance::AllToAllBringsEverySegmentToItsRank(*self);
+  conformance::AllToAllWorksInAGroupThatWasSplitOff(*self);
+}
+
+TEST(SelfTest, AnAllToAllThatCannotBeIsRefused) {
+  conformance::CountsThatDoNotMatchAreNamedOnEveryRank(*Self());
+  conformance::AllToAllReportsWhyTheGroupWasAborted(*Self());
 }
 
 TEST(SelfTest, RefusesNumbersThatNoEnumHas) {

@@ -167,6 +167,22 @@ TEST(TwoLevelTest, OrderAndSplitsAreAsOnOneHost) {
   });
 }
 
+TEST(TwoLevelTest, AllToAllBringsEverySegmentToItsRank) {
+  OnEveryHostMap([](Communicator& group, const HostMap&) {
+    conformance::AllToAllBringsEverySegmentToItsRank(group);
+    conformance::AllToAllWorksInAGroupThatWasSplitOff(group);
+  });
+}
+
+TEST(TwoLevelTest, CountsThatDoNotMatchAreNamedOnEveryHost) {
+  for (const std::vector<int>& hosts : HostMaps(TestSession().size())) {
+    GroupOptions options;
+    options.hosts = hosts;
+    ASSERT_OK_AND_ASSIGN(auto group, TestSession().World(options));
+    conformance::CountsThatDoNotMatchAreNamedOnEveryRank(*group);
+  }
+}
+
 TEST(TwoLevelTest, DifferentCallsAreNamedOnEveryHost) {
   if (TestSession().size() == 1) return;
   for (const std::vector<int>& hosts : HostMaps(TestSession().size())) {

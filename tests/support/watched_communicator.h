@@ -50,6 +50,13 @@ class WatchedCommunicator : public Communicator {
     tell_(exchange);
     return group_.Broadcast(data, bytes, root, exchange);
   }
+  absl::Status AllToAllV(const void* in, absl::Span<const int64_t> send_counts,
+                         void* out, absl::Span<const int64_t> receive_counts,
+                         DType dtype, Exchange exchange) override {
+    tell_(exchange);
+    return group_.AllToAllV(in, send_counts, out, receive_counts, dtype,
+                            exchange);
+  }
   absl::Status Finish(absl::Time deadline) override {
     return group_.Finish(deadline);
   }
