@@ -174,6 +174,33 @@ TEST(TwoLevelTest, AllToAllBringsEverySegmentToItsRank) {
   });
 }
 
+TEST(TwoLevelTest, AnAllToAllSendsEachElementOnceOnItsOwnLevel) {
+  OnEveryHostMap([](Communicator& group, const HostMap& hosts) {
+    constexpr int64_t kCount = 70001;
+    const int size = group.size();
+    const std::vector<int64_t> counts(size, kCount);
+    const std::vector<float> in(kCount * size);
+    std::vector<float> out(kCount * size);
+    const int g = static_cast<int>(Purpose::kGradients);
+    const LevelBytes before = group.level_traffic()[g];
+    ASSERT_OK(group.AllToAllV(in.data(), counts, out.data(), counts,
+                              DType::kFloat32, kGrads));
+    ASSERT_OK(Drain(group));
+    const LevelBytes after = group.level_traffic()[g];
+    const int host = hosts.host_of(group.rank());
+    const int64_t neighbours =
+        static_cast<int64_t>(hosts.ranks_of(host).size()) - 1;
+    const int64_t inside = neighbours * kCount * 4;
+    const int64_t between = (size - 1 - neighbours) * kCount * 4;
+    // The counts go ahead, and a leader's greetings.
+    const int64_t ahead = 16 * size * size + 1000;
+    EXPECT_GE(after.inside_host - before.inside_host, inside);
+    EXPECT_LE(after.inside_host - before.inside_host, inside + ahead);
+    EXPECT_GE(after.between_hosts - before.between_hosts, between);
+    EXPECT_LE(after.between_hosts - before.between_hosts, between + ahead);
+  });
+}
+
 TEST(TwoLevelTest, CountsThatDoNotMatchAreNamedOnEveryHost) {
   for (const std::vector<int>& hosts : HostMaps(TestSession().size())) {
     GroupOptions options;
