@@ -60,20 +60,31 @@ absl::Status CheckFields(const ParamSpec& spec) {
   return absl::OkStatus();
 }
 
+std::vector<BlockSegment> WithKinds(std::vector<BlockSegment> segments) {
+  for (BlockSegment& segment : segments) {
+    if (segment.kind.has_value()) continue;
+    segment.kind =
+        segment.rows_per_block == 1 ? BlockKind::kRow : BlockKind::kHead;
+  }
+  return segments;
+}
+
 absl::StatusOr<std::vector<BlockSegment>> BlocksOf(const ParamSpec& spec,
                                                    const BlockRule& rule,
                                                    const RowGeometry& rows) {
   switch (rule.kind) {
     case BlockRule::Kind::kRows:
-      return std::vector<BlockSegment>{{rows.rows, 1}};
+      return std::vector<BlockSegment>{{rows.rows, 1, BlockKind::kRow}};
     case BlockRule::Kind::kWhole:
-      return std::vector<BlockSegment>{{rows.rows, rows.rows}};
+      return std::vector<BlockSegment>{
+          {rows.rows, rows.rows, BlockKind::kWhole}};
     case BlockRule::Kind::kHeads:
       if (rule.rows_per_head <= 0 || rows.rows % rule.rows_per_head != 0) {
         return Refuse(spec, absl::StrCat(rows.rows, " rows are no multiple of ",
                                          rule.rows_per_head, " rows per head"));
       }
-      return std::vector<BlockSegment>{{rows.rows, rule.rows_per_head}};
+      return std::vector<BlockSegment>{
+          {rows.rows, rule.rows_per_head, BlockKind::kHead}};
     case BlockRule::Kind::kFused:
       break;
     case BlockRule::Kind::kAuto:
@@ -94,7 +105,7 @@ absl::StatusOr<std::vector<BlockSegment>> BlocksOf(const ParamSpec& spec,
     return Refuse(spec, absl::StrCat(rows.rows, " rows are no multiple of ",
                                      period, " rows of fused segments"));
   }
-  return rule.segments;
+  return WithKinds(rule.segments);
 }
 
 int64_t CountBlocks(const PlannedParam& param) {

@@ -25,7 +25,7 @@ bool MayCutInPlace(Params params) {
 
 void FillInPlace(Params params, InPlaceCuts cuts, int ranks, BucketPlan* plan) {
   plan->in_place = true;
-  plan->segment = plan->wire_segment = plan->state_segment = cuts.segment;
+  plan->segment = plan->wire_segment = cuts.segment;
   plan->runs.resize(ranks);
   for (size_t i = 0; i < params.size(); ++i) {
     const int64_t begin = cuts.param_offset[i];
@@ -36,9 +36,9 @@ void FillInPlace(Params params, InPlaceCuts cuts, int ranks, BucketPlan* plan) {
       const int64_t stop = std::min(end, (rank + 1) * cuts.segment);
       ZEROMINI_CHECK((stop - at) % row_elements == 0);
       const int64_t offset = at - rank * cuts.segment;
-      plan->runs[rank].push_back(
-          {static_cast<int>(i), (at - begin) / row_elements,
-           (stop - at) / row_elements, offset, offset, offset});
+      plan->runs[rank].push_back({static_cast<int>(i),
+                                  (at - begin) / row_elements,
+                                  (stop - at) / row_elements, offset, offset});
       at = stop;
     }
   }
@@ -49,7 +49,6 @@ void FillPacked(Params params, const Packing& packing, BucketPlan* plan) {
   plan->in_place = false;
   plan->segment = packing.segment;
   plan->wire_segment = 0;
-  plan->state_segment = 0;
   for (const std::vector<PackedPiece>& pieces : packing.pieces) {
     std::vector<Run> runs;
     Run next;
@@ -61,15 +60,11 @@ void FillPacked(Params params, const Packing& packing, BucketPlan* plan) {
       const PlannedParam& param = *params[piece.param];
       next.offset += piece.rows * param.row_elements;
       next.wire_offset += piece.rows * param.wire_row_elements;
-      next.state_offset += piece.rows * param.state_row_elements;
     }
     plan->wire_segment = std::max(plan->wire_segment, next.wire_offset);
-    plan->state_segment = std::max(plan->state_segment, next.state_offset);
     plan->runs.push_back(std::move(runs));
   }
-  if (!Projects(params)) {
-    plan->wire_segment = plan->state_segment = plan->segment;
-  }
+  if (!Projects(params)) plan->wire_segment = plan->segment;
 }
 
 std::vector<SplitBlock> FindSplits(Params params, const BucketPlan& plan) {

@@ -130,19 +130,25 @@ void WarnOfInputs(const ParamSpec& spec, const NameClass& found,
       "; if that is right, as in another tower, give it a ParamSpec::rule"));
 }
 
+BlockSegment ValueRows(int64_t rows, bool whole) {
+  if (whole) return {rows, rows, BlockKind::kWhole};
+  return {rows, 1, BlockKind::kRow};
+}
+
 BlockRule Thirds(const ModelShape& model, bool whole_value) {
   const int64_t dim = HeadDim(model);
   const int64_t kv_rows = KvHeads(model) * dim;
-  return BlockRule::Fused({{model.heads * dim, dim},
-                           {kv_rows, dim},
-                           {kv_rows, whole_value ? kv_rows : 1}});
+  return BlockRule::Fused({{model.heads * dim, dim, BlockKind::kHead},
+                           {kv_rows, dim, BlockKind::kHead},
+                           ValueRows(kv_rows, whole_value)});
 }
 
 BlockRule KvGroups(const ModelShape& model, bool whole_value) {
   const int64_t dim = HeadDim(model);
-  return BlockRule::Fused({{model.heads / KvHeads(model) * dim, dim},
-                           {dim, dim},
-                           {dim, whole_value ? dim : 1}});
+  const int64_t query_rows = model.heads / KvHeads(model) * dim;
+  return BlockRule::Fused({{query_rows, dim, BlockKind::kHead},
+                           {dim, dim, BlockKind::kHead},
+                           ValueRows(dim, whole_value)});
 }
 
 std::string Text(const BlockRule& fused) {

@@ -24,7 +24,10 @@ class Hasher {
   }
   void Add(const std::vector<BlockSegment>& segments) {
     AddAll(segments.size());
-    for (const BlockSegment& s : segments) AddAll(s.rows, s.rows_per_block);
+    for (const BlockSegment& s : segments) {
+      AddAll(s.rows, s.rows_per_block, s.kind.has_value(),
+             s.kind.value_or(BlockKind::kWhole));
+    }
   }
   uint64_t hash() const { return hash_; }
 
@@ -59,12 +62,12 @@ void AddBucket(const BucketPlan& bucket, Hasher& hasher) {
   hasher.AddAll(bucket.params.size());
   for (int param : bucket.params) hasher.AddAll(param);
   hasher.AddAll(bucket.in_place, bucket.elements, bucket.wire_elements,
-                bucket.segment, bucket.wire_segment, bucket.state_segment);
+                bucket.segment, bucket.wire_segment);
   for (const std::vector<Run>& runs : bucket.runs) {
     hasher.AddAll(runs.size());
     for (const Run& run : runs) {
       hasher.AddAll(run.param, run.first_row, run.rows, run.offset,
-                    run.wire_offset, run.state_offset);
+                    run.wire_offset);
     }
   }
   for (int64_t offset : bucket.param_offset) hasher.AddAll(offset);

@@ -11,7 +11,9 @@ using Json = nlohmann::ordered_json;
 Json SegmentsToJson(const std::vector<BlockSegment>& segments) {
   Json list = Json::array();
   for (const BlockSegment& segment : segments) {
-    list.push_back({segment.rows, segment.rows_per_block});
+    Json entry = {segment.rows, segment.rows_per_block};
+    if (segment.kind.has_value()) entry.push_back(BlockKindName(*segment.kind));
+    list.push_back(std::move(entry));
   }
   return list;
 }
@@ -72,15 +74,14 @@ Json BucketToJson(const BucketPlan& bucket) {
   json["wire_elements"] = bucket.wire_elements;
   json["segment"] = bucket.segment;
   json["wire_segment"] = bucket.wire_segment;
-  json["state_segment"] = bucket.state_segment;
   json["param_offset"] = bucket.param_offset;
-  // [param, first_row, rows, offset, wire_offset, state_offset] each.
+  // [param, first_row, rows, offset, wire_offset] each.
   json["runs"] = Json::array();
   for (const std::vector<Run>& runs : bucket.runs) {
     Json list = Json::array();
     for (const Run& run : runs) {
-      list.push_back({run.param, run.first_row, run.rows, run.offset,
-                      run.wire_offset, run.state_offset});
+      list.push_back(
+          {run.param, run.first_row, run.rows, run.offset, run.wire_offset});
     }
     json["runs"].push_back(std::move(list));
   }

@@ -55,4 +55,17 @@ const char* RoleName(Role role) {
   return "";
 }
 
+const char* BlockKindName(BlockKind kind) {
+  switch (kind) {
+    case BlockKind::kHead:
+      return "head";
+    case BlockKind::kRow:
+      return "row";
+    case BlockKind::kWhole:
+      return "whole";
+  }
+  ZEROMINI_CHECK(false);
+  return "";
+}
+
 }  // namespace zeromini

@@ -87,6 +87,16 @@ absl::Status CheckParam(const PlannedParam& param) {
                    param.rows, " rows of ", param.row_elements));
 }
 
+// Owners come before what is tied to them.
+void FillOwners(std::vector<PlannedParam>* params) {
+  for (size_t i = 0; i < params->size(); ++i) {
+    PlannedParam& param = (*params)[i];
+    param.owner = param.tied_to >= 0 ? param.tied_to : static_cast<int>(i);
+    param.sharers.clear();
+    (*params)[param.owner].sharers.push_back(static_cast<int>(i));
+  }
+}
+
 void AddBucket(const std::vector<int>& indices, LayoutCache& layouts,
                Plan* plan) {
   std::vector<const PlannedParam*> pointers;
@@ -119,6 +129,7 @@ absl::StatusOr<Plan> MakePlanFor(std::vector<PlannedParam> params,
   Plan plan;
   plan.options = options;
   plan.params = std::move(params);
+  FillOwners(&plan.params);
   LayoutCache layouts(options);
   for (const std::vector<int>& indices :
        GroupIntoBuckets(plan.params, options, layouts)) {

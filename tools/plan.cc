@@ -70,26 +70,15 @@ int64_t Parameters(const Plan& plan) {
   return elements;
 }
 
-void CountBlocks(const PlannedParam& param, ValueBlocks values, Json& counts) {
+void CountBlocks(const PlannedParam& param, Json& counts) {
   if (param.element_state) {
     counts["element"] = counts["element"].get<int64_t>() + param.blocks_total;
     return;
   }
   int64_t period = 0;
   for (const BlockSegment& segment : param.blocks) period += segment.rows;
-  for (size_t i = 0; i < param.blocks.size(); ++i) {
-    const BlockSegment& segment = param.blocks[i];
-    const bool query_or_key =
-        param.role == Role::kQuery || param.role == Role::kKey ||
-        (param.role == Role::kFusedQkv &&
-         (i + 1 < param.blocks.size() || values == ValueBlocks::kRows));
-    const char* kind = "whole";
-    if (param.role != Role::kNorm && segment.rows_per_block == 1 &&
-        param.rows > 1) {
-      kind = "row";
-    } else if (query_or_key) {
-      kind = "head";
-    }
+  for (const BlockSegment& segment : param.blocks) {
+    const char* kind = BlockKindName(segment.kind.value());
     counts[kind] =
         counts[kind].get<int64_t>() +
         param.rows / period * (segment.rows / segment.rows_per_block);
@@ -100,7 +89,7 @@ Json BlocksOf(const Plan& plan) {
   Json counts = {{"head", 0}, {"row", 0}, {"whole", 0}, {"element", 0}};
   for (const PlannedParam& param : plan.params) {
     if (param.bucket < 0) continue;
-    CountBlocks(param, plan.options.value_blocks, counts);
+    CountBlocks(param, counts);
   }
   return counts;
 }

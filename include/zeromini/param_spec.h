@@ -5,6 +5,7 @@
 #define ZEROMINI_PARAM_SPEC_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,12 +13,17 @@
 
 namespace zeromini {
 
+// What a block is, for people: it changes no number.
+enum class BlockKind { kHead, kRow, kWhole };
+
 // A tensor is a stack of rows: dimension 0 of a matrix [out, in] (one row per
 // output neuron or token), dimensions 0 and 1 of a stack of matrices
 // (ParamSpec::slices). A 1-D tensor is one row.
 struct BlockSegment {
   int64_t rows = 0;            // Consecutive rows of this segment.
   int64_t rows_per_block = 1;  // Divides `rows`; they share one scalar.
+  // Not given: rows if rows_per_block is 1, else heads. A plan gives it.
+  std::optional<BlockKind> kind = std::nullopt;
 };
 
 struct BlockRule {

@@ -82,6 +82,7 @@ enum class Role {
   kOther,
 };
 const char* RoleName(Role role);
+const char* BlockKindName(BlockKind kind);  // "head", "row", "whole".
 
 // A resolved parameter: `rows` rows of `row_elements`, contiguous once
 // transposed tensors are packed row by row.
@@ -94,7 +95,8 @@ struct PlannedParam {
   Algorithm algorithm = Algorithm::kAdamMini;
   bool transposed = false;     // ParamSpec::output_is_last.
   bool element_state = false;  // v per element; no blocks.
-  // Blocks, repeated to cover `rows`; empty if element_state or SGD's.
+  // Blocks, each with its kind, repeated to cover `rows`; empty if
+  // element_state or SGD's.
   std::vector<BlockSegment> blocks;
   // What one rank must own whole, repeated likewise: a row or an element for
   // AdamW, a block for Adam-mini, the tensor for a matrix method.
@@ -110,7 +112,12 @@ struct PlannedParam {
   bool decays = true;     // Weight decay applies unless the group says else.
   bool frozen = false;
   bool expert = false;
-  int tied_to = -1;  // Index of the parameter that owns the storage.
+  int tied_to = -1;  // Index of the parameter that owns the storage, if tied.
+  // Index of the parameter that owns the storage: this one's own, or that of
+  // what it is tied to.
+  int owner = -1;
+  // Itself and those tied to it, in order; empty if it is tied itself.
+  std::vector<int> sharers;
   int hyper_group = 0;
   int layer = -1;
   int layer_set = -1;
@@ -127,10 +134,9 @@ struct Run {
   int64_t first_row = 0;
   int64_t rows = 0;
   // Offsets into the rank's segment, in elements: weights, gradient on the
-  // wire, momentum. Equal unless the method projects.
+  // wire. Equal unless the method projects.
   int64_t offset = 0;
   int64_t wire_offset = 0;
-  int64_t state_offset = 0;
 };
 
 struct BucketPlan {
@@ -143,7 +149,6 @@ struct BucketPlan {
   // One rank's segment, padding included, equal on all ranks.
   int64_t segment = 0;
   int64_t wire_segment = 0;
-  int64_t state_segment = 0;
   std::vector<std::vector<Run>> runs;  // Per rank, by offset.
   // In place only: where params[i] begins in the flat bucket.
   std::vector<int64_t> param_offset;

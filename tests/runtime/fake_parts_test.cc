@@ -52,11 +52,9 @@ absl::StatusOr<Plan> QuarterPlan(absl::Span<const ParamSpec> specs,
   for (BucketPlan& bucket : plan->buckets) {
     bucket.wire_elements /= 4;
     bucket.wire_segment = (bucket.segment + 3) / 4;
-    bucket.state_segment = (bucket.segment + 3) / 4;
     for (auto& runs : bucket.runs) {
       for (Run& run : runs) {
         run.wire_offset = run.offset / 4;
-        run.state_offset = run.offset / 4;
       }
     }
   }

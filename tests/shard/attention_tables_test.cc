@@ -111,5 +111,41 @@ TEST(QueryKeyValueTest, WarnsWhereTheNameHasTwoOrders) {
   EXPECT_THAT(single.warnings, IsEmpty());
 }
 
+std::vector<BlockKind> KindsOf(const ParamSpec& spec, ValueBlocks values) {
+  PlanOptions options = With({32, 4, 1});
+  options.value_blocks = values;
+  const absl::StatusOr<Plan> plan = MakePlan({spec}, options);
+  EXPECT_OK(plan);
+  std::vector<BlockKind> kinds;
+  for (const BlockSegment& segment : plan->params[0].blocks) {
+    kinds.push_back(segment.kind.value());
+  }
+  return kinds;
+}
+
+// The one kv head has as many rows as the values have.
+TEST(BlockKindTest, TellsAHeadFromAWholeValueOfAsManyRows) {
+  constexpr auto kHead = BlockKind::kHead;
+  const ParamSpec fused =
+      Spec("self_attention.query_key_value.weight", {48, 32});
+  EXPECT_THAT(KindsOf(fused, ValueBlocks::kWhole),
+              ElementsAre(kHead, kHead, BlockKind::kWhole));
+  EXPECT_THAT(KindsOf(fused, ValueBlocks::kRows),
+              ElementsAre(kHead, kHead, BlockKind::kRow));
+}
+
+TEST(BlockKindTest, IsThatOfTheRuleWhateverTheName) {
+  ParamSpec spec = Spec("w", {6, 32});
+  spec.rule = BlockRule::Heads(3);
+  EXPECT_THAT(KindsOf(spec, ValueBlocks::kRows), ElementsAre(BlockKind::kHead));
+  spec.rule = BlockRule::Whole();
+  EXPECT_THAT(KindsOf(spec, ValueBlocks::kRows),
+              ElementsAre(BlockKind::kWhole));
+  spec.rule = BlockRule::Fused({{1, 1}, {3, 3}, {2, 2, BlockKind::kWhole}});
+  EXPECT_THAT(
+      KindsOf(spec, ValueBlocks::kRows),
+      ElementsAre(BlockKind::kRow, BlockKind::kHead, BlockKind::kWhole));
+}
+
 }  // namespace
 }  // namespace zeromini

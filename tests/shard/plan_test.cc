@@ -39,14 +39,11 @@ void CheckSegment(const Plan& plan, const BucketPlan& bucket, int rank) {
     ASSERT_GT(run.rows, 0);
     ASSERT_GE(run.offset, end.offset);
     ASSERT_GE(run.wire_offset, end.wire_offset);
-    ASSERT_GE(run.state_offset, end.state_offset);
     end.offset = run.offset + run.rows * param.row_elements;
     end.wire_offset = run.wire_offset + run.rows * param.wire_row_elements;
-    end.state_offset = run.state_offset + run.rows * param.state_row_elements;
   }
   EXPECT_LE(end.offset, bucket.segment);
   EXPECT_LE(end.wire_offset, bucket.wire_segment);
-  EXPECT_LE(end.state_offset, bucket.state_segment);
 }
 
 // Every row of the parameter has one owner.
@@ -204,6 +201,22 @@ TEST(PlanTest, HashesEverythingThatRanksMustAgreeOn) {
   EXPECT_TRUE(hashes.insert(restaged.hash).second);
 }
 
+TEST(PlanTest, NamesTheOwnerOfEachStorageAndAllThatShareIt) {
+  std::vector<ParamSpec> specs;
+  for (const char* name : {"a", "b", "c", "d"}) {
+    specs.push_back(Spec(name, {4, 2}, BlockRule::Rows()));
+  }
+  specs[2].tied_to = "a";
+  specs[3].tied_to = "c";
+  ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(specs, PlanOptions()));
+  EXPECT_THAT(plan.params[0].sharers, ElementsAre(0, 2, 3));
+  EXPECT_THAT(plan.params[1].sharers, ElementsAre(1));
+  EXPECT_THAT(plan.params[3].sharers, IsEmpty());
+  EXPECT_EQ(plan.params[1].owner, 1);
+  EXPECT_EQ(plan.params[2].owner, 0);
+  EXPECT_EQ(plan.params[3].owner, 0);
+}
+
 TEST(PlanTest, LeavesRanksWithoutUnitsEmpty) {
   PlanOptions options;
   options.ranks = 8;
@@ -320,7 +333,6 @@ TEST(PlanTest, PlansUnitsThatTravelAndRestSmaller) {
   EXPECT_EQ(plan.buckets[0].wire_segment, plan.buckets[0].wire_elements);
   EXPECT_EQ(plan.buckets[0].runs[0].at(1).offset, 64 * 32);
   EXPECT_EQ(plan.buckets[0].runs[0].at(1).wire_offset, 64 * 8);
-  EXPECT_EQ(plan.buckets[0].runs[0].at(1).state_offset, 64 * 16);
 }
 
 TEST(SpansTest, MergesBlocksOfOneSizeAndLeavesPaddingOut) {
