@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "shard/units.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
@@ -158,10 +159,10 @@ absl::Status SetBlocks(const ParamSpec& spec, const BlockChoice& choice,
   }
   param->rows = geometry.slices * geometry.rows;
   param->row_elements = geometry.row_elements;
-  param->wire_row_elements = param->row_elements;
-  param->state_row_elements = param->row_elements;
-  param->units = param->blocks;
-  if (param->units.empty()) param->units = {{param->rows, 1}};
+  param->units = PlainUnits(param->blocks, param->row_elements);
+  if (param->units.empty()) {
+    param->units = PlainUnits({{param->rows, 1}}, param->row_elements);
+  }
   param->blocks_total =
       spec.frozen || !param->keeps_second_moment() ? 0 : CountBlocks(*param);
   if (spec.padding_rows < 0 ||

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "shard/units.h"
 #include "zeromini/internal/check.h"
 
 namespace zeromini {
@@ -11,10 +12,8 @@ namespace {
 using Params = absl::Span<const PlannedParam* const>;
 
 bool Projects(Params params) {
-  return std::any_of(params.begin(), params.end(), [](const PlannedParam* p) {
-    return p->wire_row_elements != p->row_elements ||
-           p->state_row_elements != p->row_elements;
-  });
+  return !std::all_of(params.begin(), params.end(),
+                      [](const PlannedParam* p) { return HasPlainUnits(*p); });
 }
 
 bool MayCutInPlace(Params params) {
@@ -36,9 +35,9 @@ void FillInPlace(Params params, InPlaceCuts cuts, int ranks, BucketPlan* plan) {
       const int64_t stop = std::min(end, (rank + 1) * cuts.segment);
       ZEROMINI_CHECK((stop - at) % row_elements == 0);
       const int64_t offset = at - rank * cuts.segment;
-      plan->runs[rank].push_back({static_cast<int>(i),
-                                  (at - begin) / row_elements,
-                                  (stop - at) / row_elements, offset, offset});
+      plan->runs[rank].push_back(
+          {static_cast<int>(i), (at - begin) / row_elements,
+           (stop - at) / row_elements, offset, offset, stop - at, stop - at});
       at = stop;
     }
   }
@@ -56,10 +55,12 @@ void FillPacked(Params params, const Packing& packing, BucketPlan* plan) {
       next.param = piece.param;
       next.first_row = piece.first_row;
       next.rows = piece.rows;
-      runs.push_back(next);
       const PlannedParam& param = *params[piece.param];
+      next.wire_elements = WireElements(param, piece.first_row, piece.rows);
+      next.state_elements = StateElements(param, piece.first_row, piece.rows);
+      runs.push_back(next);
       next.offset += piece.rows * param.row_elements;
-      next.wire_offset += piece.rows * param.wire_row_elements;
+      next.wire_offset += next.wire_elements;
     }
     plan->wire_segment = std::max(plan->wire_segment, next.wire_offset);
     plan->runs.push_back(std::move(runs));
@@ -101,7 +102,7 @@ BucketLayout MakeLayout(Params params, const PlanOptions& options) {
   BucketLayout layout;
   for (const PlannedParam* param : params) {
     layout.plan.elements += param->rows * param->row_elements;
-    layout.plan.wire_elements += param->rows * param->wire_row_elements;
+    layout.plan.wire_elements += WireElements(*param, 0, param->rows);
   }
   const std::vector<Stretch> stretches = StretchesOf(params, options.ranks);
   const Packing packing = PackUnits(stretches, options.ranks);
@@ -126,17 +127,17 @@ BucketLayout MakeLayout(Params params, const PlanOptions& options) {
 std::vector<int64_t> SignatureOf(Params params) {
   std::vector<int64_t> signature;
   for (const PlannedParam* param : params) {
-    signature.insert(
-        signature.end(),
-        {param->rows, param->row_elements, param->wire_row_elements,
-         param->state_row_elements, param->transposed,
-         static_cast<int64_t>(param->blocks.size()),
-         static_cast<int64_t>(param->units.size())});
-    for (const auto* segments : {&param->blocks, &param->units}) {
-      for (const BlockSegment& segment : *segments) {
-        signature.push_back(segment.rows);
-        signature.push_back(segment.rows_per_block);
-      }
+    signature.insert(signature.end(),
+                     {param->rows, param->row_elements, param->transposed,
+                      static_cast<int64_t>(param->blocks.size()),
+                      static_cast<int64_t>(param->units.size())});
+    for (const BlockSegment& segment : param->blocks) {
+      signature.insert(signature.end(), {segment.rows, segment.rows_per_block});
+    }
+    for (const UnitSegment& segment : param->units) {
+      signature.insert(signature.end(),
+                       {segment.rows, segment.rows_per_unit,
+                        segment.wire_elements, segment.state_elements});
     }
   }
   return signature;

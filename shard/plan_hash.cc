@@ -29,6 +29,12 @@ class Hasher {
              s.kind.value_or(BlockKind::kWhole));
     }
   }
+  void Add(const std::vector<UnitSegment>& segments) {
+    AddAll(segments.size());
+    for (const UnitSegment& s : segments) {
+      AddAll(s.rows, s.rows_per_unit, s.wire_elements, s.state_elements);
+    }
+  }
   uint64_t hash() const { return hash_; }
 
  private:
@@ -67,7 +73,7 @@ void AddBucket(const BucketPlan& bucket, Hasher& hasher) {
     hasher.AddAll(runs.size());
     for (const Run& run : runs) {
       hasher.AddAll(run.param, run.first_row, run.rows, run.offset,
-                    run.wire_offset);
+                    run.wire_offset, run.wire_elements, run.state_elements);
     }
   }
   for (int64_t offset : bucket.param_offset) hasher.AddAll(offset);

@@ -8,12 +8,21 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json SegmentsToJson(const std::vector<BlockSegment>& segments) {
+Json BlocksToJson(const std::vector<BlockSegment>& segments) {
   Json list = Json::array();
   for (const BlockSegment& segment : segments) {
     Json entry = {segment.rows, segment.rows_per_block};
     if (segment.kind.has_value()) entry.push_back(BlockKindName(*segment.kind));
     list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+Json UnitsToJson(const std::vector<UnitSegment>& units) {
+  Json list = Json::array();
+  for (const UnitSegment& unit : units) {
+    list.push_back({unit.rows, unit.rows_per_unit, unit.wire_elements,
+                    unit.state_elements});
   }
   return list;
 }
@@ -47,10 +56,8 @@ Json ParamToJson(const PlannedParam& param) {
   json["optimizer"] = AlgorithmName(param.algorithm);
   json["transposed"] = param.transposed;
   json["element_state"] = param.element_state;
-  json["blocks"] = SegmentsToJson(param.blocks);
-  json["units"] = SegmentsToJson(param.units);
-  json["wire_row_elements"] = param.wire_row_elements;
-  json["state_row_elements"] = param.state_row_elements;
+  json["blocks"] = BlocksToJson(param.blocks);
+  json["units"] = UnitsToJson(param.units);
   json["padding_rows"] = param.padding_rows;
   json["role"] = RoleName(param.role);
   json["chosen_by"] = param.chosen_by;
@@ -75,13 +82,14 @@ Json BucketToJson(const BucketPlan& bucket) {
   json["segment"] = bucket.segment;
   json["wire_segment"] = bucket.wire_segment;
   json["param_offset"] = bucket.param_offset;
-  // [param, first_row, rows, offset, wire_offset] each.
+  // [param, first_row, rows, offset, wire_offset, wire_elements,
+  // state_elements] each.
   json["runs"] = Json::array();
   for (const std::vector<Run>& runs : bucket.runs) {
     Json list = Json::array();
     for (const Run& run : runs) {
-      list.push_back(
-          {run.param, run.first_row, run.rows, run.offset, run.wire_offset});
+      list.push_back({run.param, run.first_row, run.rows, run.offset,
+                      run.wire_offset, run.wire_elements, run.state_elements});
     }
     json["runs"].push_back(std::move(list));
   }

@@ -1,5 +1,6 @@
 #include "shard/planner.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -62,11 +63,15 @@ absl::Status CheckOptions(const PlanOptions& options) {
   return absl::OkStatus();
 }
 
-bool Covers(const std::vector<BlockSegment>& pattern, int64_t rows) {
+int64_t PartRows(const BlockSegment& segment) { return segment.rows_per_block; }
+int64_t PartRows(const UnitSegment& segment) { return segment.rows_per_unit; }
+
+template <typename Segment>
+bool Covers(const std::vector<Segment>& pattern, int64_t rows) {
   int64_t period = 0;
-  for (const BlockSegment& segment : pattern) {
-    if (segment.rows <= 0 || segment.rows_per_block <= 0 ||
-        segment.rows % segment.rows_per_block != 0) {
+  for (const Segment& segment : pattern) {
+    if (segment.rows <= 0 || PartRows(segment) <= 0 ||
+        segment.rows % PartRows(segment) != 0) {
       return false;
     }
     period += segment.rows;
@@ -74,17 +79,22 @@ bool Covers(const std::vector<BlockSegment>& pattern, int64_t rows) {
   return period > 0 && rows % period == 0;
 }
 
+bool HasCounts(const UnitSegment& unit) {
+  return unit.wire_elements > 0 && unit.state_elements > 0;
+}
+
 absl::Status CheckParam(const PlannedParam& param) {
-  const bool sizes = param.rows > 0 && param.row_elements > 0 &&
-                     param.wire_row_elements >= 0 &&
-                     param.state_row_elements >= 0;
+  const bool sizes =
+      param.rows > 0 && param.row_elements > 0 &&
+      std::all_of(param.units.begin(), param.units.end(), HasCounts);
   const bool blocks = param.blocks.empty() || Covers(param.blocks, param.rows);
   if (sizes && blocks && Covers(param.units, param.rows)) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
       absl::StrCat(param.name, ": units or blocks do not cover its ",
-                   param.rows, " rows of ", param.row_elements));
+                   param.rows, " rows of ", param.row_elements,
+                   ", or units have nothing on the wire or in the state"));
 }
 
 // Owners come before what is tied to them.
@@ -94,6 +104,41 @@ void FillOwners(std::vector<PlannedParam>* params) {
     param.owner = param.tied_to >= 0 ? param.tied_to : static_cast<int>(i);
     param.sharers.clear();
     (*params)[param.owner].sharers.push_back(static_cast<int>(i));
+  }
+}
+
+// `count` of one row if every unit has the same whole number; else 0.
+int64_t PerRow(const PlannedParam& param, int64_t UnitSegment::*count) {
+  const UnitSegment& first = param.units.front();
+  const int64_t each = first.*count / first.rows_per_unit;
+  const bool uniform = std::all_of(
+      param.units.begin(), param.units.end(), [&](const UnitSegment& unit) {
+        return unit.*count == each * unit.rows_per_unit;
+      });
+  return uniform ? each : 0;
+}
+
+void FillRowElements(std::vector<PlannedParam>* params) {
+  for (PlannedParam& param : *params) {
+    param.wire_row_elements = PerRow(param, &UnitSegment::wire_elements);
+    param.state_row_elements = PerRow(param, &UnitSegment::state_elements);
+  }
+}
+
+// The units that the method wants, for what it has not left as it is.
+void SetUnits(const UnitRule& rule, std::vector<PlannedParam>* params) {
+  for (PlannedParam& param : *params) {
+    if (param.frozen || param.tied_to >= 0) continue;
+    std::vector<UnitSegment> units = rule(param);
+    if (!units.empty()) param.units = std::move(units);
+  }
+}
+
+// A second moment per element of the state is one of the projection's.
+void CountSecondMoments(std::vector<PlannedParam>* params) {
+  for (PlannedParam& param : *params) {
+    if (param.blocks_total == 0 || !param.element_state) continue;
+    param.blocks_total = StateElements(param, 0, param.rows);
   }
 }
 
@@ -130,6 +175,8 @@ absl::StatusOr<Plan> MakePlanFor(std::vector<PlannedParam> params,
   plan.options = options;
   plan.params = std::move(params);
   FillOwners(&plan.params);
+  FillRowElements(&plan.params);
+  CountSecondMoments(&plan.params);
   LayoutCache layouts(options);
   for (const std::vector<int>& indices :
        GroupIntoBuckets(plan.params, options, layouts)) {
@@ -139,16 +186,25 @@ absl::StatusOr<Plan> MakePlanFor(std::vector<PlannedParam> params,
   return plan;
 }
 
-absl::StatusOr<Plan> MakePlan(absl::Span<const ParamSpec> specs,
-                              const PlanOptions& options) {
+absl::StatusOr<Plan> MakePlanWithUnits(absl::Span<const ParamSpec> specs,
+                                       const PlanOptions& options,
+                                       const UnitRule& rule) {
   ZEROMINI_RETURN_IF_ERROR(CheckOptions(options));
   std::vector<std::string> warnings;
   ZEROMINI_ASSIGN_OR_RETURN(std::vector<PlannedParam> params,
                             ResolveParams(specs, options, &warnings));
+  SetUnits(rule, &params);
   ZEROMINI_ASSIGN_OR_RETURN(Plan plan, MakePlanFor(std::move(params), options));
   plan.warnings = std::move(warnings);
   plan.hash = HashOf(plan);
   return plan;
+}
+
+absl::StatusOr<Plan> MakePlan(absl::Span<const ParamSpec> specs,
+                              const PlanOptions& options) {
+  return MakePlanWithUnits(specs, options, [](const PlannedParam&) {
+    return std::vector<UnitSegment>();
+  });
 }
 
 }  // namespace zeromini

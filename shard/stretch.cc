@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "shard/units.h"
 #include "zeromini/internal/check.h"
 
 namespace zeromini {
@@ -10,9 +11,7 @@ namespace {
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 bool MaySplit(const PlannedParam& param) {
-  return !param.blocks.empty() &&
-         param.wire_row_elements == param.row_elements &&
-         param.state_row_elements == param.row_elements;
+  return !param.blocks.empty() && HasPlainUnits(param);
 }
 
 void Append(const Stretch& stretch, std::vector<Stretch>* out) {
@@ -58,10 +57,10 @@ std::vector<Stretch> StretchesOf(absl::Span<const PlannedParam* const> params,
     const PlannedParam& param = *params[i];
     int64_t row = 0;
     while (row < param.rows) {
-      for (const BlockSegment& segment : param.units) {
-        const Stretch stretch{static_cast<int>(i), row, segment.rows_per_block,
-                              segment.rows / segment.rows_per_block,
-                              segment.rows_per_block * param.row_elements};
+      for (const UnitSegment& segment : param.units) {
+        const Stretch stretch{static_cast<int>(i), row, segment.rows_per_unit,
+                              segment.rows / segment.rows_per_unit,
+                              segment.rows_per_unit * param.row_elements};
         row += segment.rows;
         if (stretch.unit_elements > limit && stretch.unit_rows > 1 &&
             MaySplit(param)) {

@@ -99,7 +99,7 @@ int64_t LargestMomentum(const Plan& plan) {
   for (const BucketPlan& bucket : plan.buckets) {
     for (int rank = 0; rank < plan.options.ranks; ++rank) {
       for (const Run& run : bucket.runs[rank]) {
-        elements[rank] += run.rows * plan.params[run.param].state_row_elements;
+        elements[rank] += run.state_elements;
       }
     }
   }
@@ -113,7 +113,7 @@ int64_t LargestSecondMoment(const Plan& plan) {
       for (const Run& run : bucket.runs[rank]) {
         const PlannedParam& param = plan.params[run.param];
         if (param.element_state) {
-          blocks[rank] += run.rows * param.state_row_elements;
+          blocks[rank] += run.state_elements;
         }
         for (const BlockSpan& span : SpansOf(param, run)) {
           blocks[rank] += span.blocks;

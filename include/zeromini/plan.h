@@ -84,6 +84,17 @@ enum class Role {
 const char* RoleName(Role role);
 const char* BlockKindName(BlockKind kind);  // "head", "row", "whole".
 
+// Consecutive units, equal in rows and in counts. At rest, as weights, a unit
+// has rows_per_unit * row_elements elements.
+struct UnitSegment {
+  int64_t rows = 0;           // Consecutive rows of this segment.
+  int64_t rows_per_unit = 1;  // Divides `rows`.
+  // Of one unit: its gradient on the wire, and its momentum. As at rest, unless
+  // the method sends or keeps a projection.
+  int64_t wire_elements = 0;
+  int64_t state_elements = 0;
+};
+
 // A resolved parameter: `rows` rows of `row_elements`, contiguous once
 // transposed tensors are packed row by row.
 struct PlannedParam {
@@ -100,10 +111,8 @@ struct PlannedParam {
   std::vector<BlockSegment> blocks;
   // What one rank must own whole, repeated likewise: a row or an element for
   // AdamW, a block for Adam-mini, the tensor for a matrix method.
-  std::vector<BlockSegment> units;
-  // Elements of one row in each place. They differ from row_elements only for
-  // methods that send or keep a projection of the gradient; then units must be
-  // uniform and these are per unit row, exact over whole units.
+  std::vector<UnitSegment> units;
+  // Of one row, 0 if that is no whole number; the counts of units replace them.
   int64_t wire_row_elements = 0;
   int64_t state_row_elements = 0;
   int64_t padding_rows = 0;
@@ -137,6 +146,25 @@ struct Run {
   // wire. Equal unless the method projects.
   int64_t offset = 0;
   int64_t wire_offset = 0;
+  // Of these rows: gradient on the wire, momentum.
+  int64_t wire_elements = 0;
+  int64_t state_elements = 0;
+};
+
+// Where a bucket's gradient lies on the wire in one step: usually as the method
+// sends it; `full`, in a step that needs the gradient itself to renew the
+// projections, as the weights lie. One and the same unless the method projects.
+struct WireLayout {
+  int64_t elements = 0;  // Payload, without padding.
+  int64_t segment = 0;   // One rank's, padding included, equal on all ranks.
+  bool full = false;
+
+  int64_t OffsetOf(const Run& run) const {
+    return full ? run.offset : run.wire_offset;
+  }
+  int64_t ElementsOf(const PlannedParam& param, const Run& run) const {
+    return full ? run.rows * param.row_elements : run.wire_elements;
+  }
 };
 
 struct BucketPlan {
@@ -152,6 +180,9 @@ struct BucketPlan {
   std::vector<std::vector<Run>> runs;  // Per rank, by offset.
   // In place only: where params[i] begins in the flat bucket.
   std::vector<int64_t> param_offset;
+
+  WireLayout wire() const { return {wire_elements, wire_segment, false}; }
+  WireLayout full_wire() const { return {elements, segment, true}; }
 };
 
 // A block that no rank owns whole; its partial sums ride in the step's scalar
@@ -191,6 +222,13 @@ struct Plan {
 // 1..3.
 absl::StatusOr<Plan> MakePlan(absl::Span<const ParamSpec> params,
                               const PlanOptions& options);
+
+// What rows have on the wire and in the state. They must be whole units of the
+// parameter where a unit has not as many as at rest.
+int64_t WireElements(const PlannedParam& param, int64_t first_row,
+                     int64_t rows);
+int64_t StateElements(const PlannedParam& param, int64_t first_row,
+                      int64_t rows);
 
 // Blocks of a run, merged where neighbours are of equal size.
 struct BlockSpan {

@@ -45,6 +45,10 @@ absl::StatusOr<Plan> QuarterPlan(absl::Span<const ParamSpec> specs,
   auto plan = MakePlan(specs, adamw);
   if (!plan.ok()) return plan.status();
   for (PlannedParam& param : plan->params) {
+    for (UnitSegment& unit : param.units) {
+      unit.wire_elements /= 4;
+      unit.state_elements /= 4;
+    }
     param.wire_row_elements = param.row_elements / 4;
     param.state_row_elements = param.row_elements / 4;
     param.blocks_total = param.rows * param.state_row_elements;
@@ -55,6 +59,8 @@ absl::StatusOr<Plan> QuarterPlan(absl::Span<const ParamSpec> specs,
     for (auto& runs : bucket.runs) {
       for (Run& run : runs) {
         run.wire_offset = run.offset / 4;
+        run.wire_elements /= 4;
+        run.state_elements /= 4;
       }
     }
   }

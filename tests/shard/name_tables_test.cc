@@ -383,7 +383,9 @@ TEST(BlockRulesTest, NeedsNoNamesForAdamW) {
                options));
   EXPECT_THAT(plan.warnings, IsEmpty());
   EXPECT_TRUE(plan.params[1].element_state);
-  EXPECT_EQ(plan.params[1].units, (Blocks{{8, 1}}));
+  ASSERT_THAT(plan.params[1].units, SizeIs(1));
+  EXPECT_EQ(plan.params[1].units[0].rows, 8);
+  EXPECT_EQ(plan.params[1].units[0].rows_per_unit, 1);
   EXPECT_EQ(plan.params[2].rows, 4);
   EXPECT_EQ(plan.params[2].row_elements, 1);
   EXPECT_FALSE(plan.params[2].decays);

@@ -12,6 +12,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "shard/planner.h"
+#include "tests/support/plan_specs.h"
 #include "tests/support/status_matchers.h"
 
 namespace zeromini {
@@ -23,14 +24,6 @@ using ::testing::SizeIs;
 
 constexpr int kRankCounts[] = {1, 2, 3, 5, 7, 8, 13, 64};
 
-ParamSpec Spec(std::string name, std::vector<int64_t> shape, BlockRule rule) {
-  ParamSpec spec;
-  spec.name = std::move(name);
-  spec.shape = std::move(shape);
-  spec.rule = std::move(rule);
-  return spec;
-}
-
 // Rows in a segment, in order, without overlap and inside it.
 void CheckSegment(const Plan& plan, const BucketPlan& bucket, int rank) {
   Run end;
@@ -40,7 +33,7 @@ void CheckSegment(const Plan& plan, const BucketPlan& bucket, int rank) {
     ASSERT_GE(run.offset, end.offset);
     ASSERT_GE(run.wire_offset, end.wire_offset);
     end.offset = run.offset + run.rows * param.row_elements;
-    end.wire_offset = run.wire_offset + run.rows * param.wire_row_elements;
+    end.wire_offset = run.wire_offset + run.wire_elements;
   }
   EXPECT_LE(end.offset, bucket.segment);
   EXPECT_LE(end.wire_offset, bucket.wire_segment);
@@ -113,36 +106,6 @@ void CheckPlan(const Plan& plan) {
     if (plan.params[i].bucket >= 0) CheckCoverage(plan, static_cast<int>(i));
   }
   CheckSplits(plan);
-}
-
-ParamSpec RandomSpec(std::mt19937& random, int index) {
-  const auto below = [&](int n) { return static_cast<int64_t>(random() % n); };
-  const int64_t heads = 1 + below(6);
-  const int64_t head_rows = 1 + below(9);
-  const int64_t columns = 1 + below(40);
-  const std::string name = absl::StrCat("layers.", index / 6, ".tensor", index);
-  switch (below(7)) {
-    case 0:
-      return Spec(name, {1 + below(50)}, BlockRule::Element());
-    case 1:
-      return Spec(name, {1 + below(50)}, BlockRule::Whole());
-    case 2:
-      return Spec(name, {heads * head_rows, columns},
-                  BlockRule::Heads(head_rows));
-    case 3:
-      return Spec(name, {1 + below(30), columns}, BlockRule::Whole());
-    case 4:
-      return Spec(
-          name, {3 * heads * head_rows, columns},
-          BlockRule::Fused({{head_rows, head_rows}, {2 * head_rows, 1}}));
-    case 5: {
-      ParamSpec spec = Spec(name, {columns, 1 + below(60)}, BlockRule::Rows());
-      spec.output_is_last = true;
-      return spec;
-    }
-    default:
-      return Spec(name, {1 + below(200), columns}, BlockRule::Rows());
-  }
 }
 
 TEST(PlanTest, OwnsEveryRowOnceInRandomModels) {
@@ -299,13 +262,10 @@ TEST(PlanTest, PlansUnitsThatTravelAndRestSmaller) {
   projected.rows = 64;
   projected.row_elements = 32;
   projected.blocks = {{64, 1}};
-  projected.units = {{64, 4}};
-  projected.wire_row_elements = 8;
-  projected.state_row_elements = 16;
+  projected.units = {{64, 4, 4 * 8, 4 * 16}};
   PlannedParam plain = projected;
   plain.name = "plain";
-  plain.units = {{64, 1}};
-  plain.wire_row_elements = plain.state_row_elements = 32;
+  plain.units = {{64, 1, 32, 32}};
   PlanOptions options;
   for (int ranks : kRankCounts) {
     options.ranks = ranks;

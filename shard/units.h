@@ -1,0 +1,23 @@
+// Units: what one rank owns whole, and what it has of them in each place.
+
+#ifndef ZEROMINI_SHARD_UNITS_H_
+#define ZEROMINI_SHARD_UNITS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "zeromini/plan.h"
+
+namespace zeromini {
+
+// Units that travel and are kept element by element.
+std::vector<UnitSegment> PlainUnits(absl::Span<const BlockSegment> pattern,
+                                    int64_t row_elements);
+
+// Whether all units of the parameter are such.
+bool HasPlainUnits(const PlannedParam& param);
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_SHARD_UNITS_H_
