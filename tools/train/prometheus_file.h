@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "zeromini/prometheus.h"
+#include "tools/report/prometheus.h"
 
 namespace zeromini::tools {
 

@@ -1,8 +1,8 @@
 // Figures of a run for Prometheus, as text for node_exporter's textfile
 // collector.
 
-#ifndef ZEROMINI_PROMETHEUS_H_
-#define ZEROMINI_PROMETHEUS_H_
+#ifndef ZEROMINI_TOOLS_REPORT_PROMETHEUS_H_
+#define ZEROMINI_TOOLS_REPORT_PROMETHEUS_H_
 
 #include <string>
 #include <utility>
@@ -15,7 +15,7 @@
 #include "zeromini/memory_report.h"
 #include "zeromini/optimizer.h"
 
-namespace zeromini {
+namespace zeromini::tools {
 
 // Of one rank, after a step.
 struct PrometheusFigures {
@@ -41,6 +41,6 @@ absl::StatusOr<std::string> PrometheusText(const PrometheusFigures& figures,
 // it does not have it. PermissionDenied, naming the path, if it cannot be done.
 absl::Status WritePrometheus(const std::string& path, absl::string_view text);
 
-}  // namespace zeromini
+}  // namespace zeromini::tools
 
-#endif  // ZEROMINI_PROMETHEUS_H_
+#endif  // ZEROMINI_TOOLS_REPORT_PROMETHEUS_H_

@@ -1,4 +1,4 @@
-#include "zeromini/prometheus.h"
+#include "tools/report/prometheus.h"
 
 #include <algorithm>
 #include <cmath>
@@ -11,7 +11,7 @@
 #include "zeromini/internal/atomic_file.h"
 #include "zeromini/internal/status_macros.h"
 
-namespace zeromini {
+namespace zeromini::tools {
 namespace {
 
 std::string Escaped(const std::string& value) {
@@ -187,4 +187,4 @@ absl::Status WritePrometheus(const std::string& path, absl::string_view text) {
   return file->Commit();
 }
 
-}  // namespace zeromini
+}  // namespace zeromini::tools

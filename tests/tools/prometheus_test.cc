@@ -1,4 +1,4 @@
-#include "zeromini/prometheus.h"
+#include "tools/report/prometheus.h"
 
 #include <unistd.h>
 
@@ -18,7 +18,7 @@
 #include "gtest/gtest.h"
 #include "support/status_matchers.h"
 
-namespace zeromini {
+namespace zeromini::tools {
 namespace {
 
 using testing::AllOf;
@@ -221,4 +221,4 @@ TEST(WritePrometheusTest, AFailureNamesThePath) {
 }
 
 }  // namespace
-}  // namespace zeromini
+}  // namespace zeromini::tools
