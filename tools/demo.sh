@@ -35,6 +35,6 @@ for optimizer in adam-mini adamw; do
 done
 
 echo
-zeromini-train report "$out/adam-mini" "$out/adamw" --out "$out/report.html"
+zeromini report "$out/adam-mini" "$out/adamw" --out "$out/report.html"
 echo "Short runs flatter AdamW: see docs/measurements for longer ones."
 echo "trained in $((SECONDS - began)) s; open $out/report.html"

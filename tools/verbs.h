@@ -12,6 +12,8 @@ namespace zeromini::tools {
 void AddPlan(CLI::App& app, int* exit_code);
 void AddReplay(CLI::App& app, int* exit_code);
 void AddBench(CLI::App& app, int* exit_code);
+void AddReport(CLI::App& app, int* exit_code);
+void AddSummarize(CLI::App& app, int* exit_code);
 void AddInfo(CLI::App& app, int* exit_code);
 
 }  // namespace zeromini::tools

@@ -1,4 +1,4 @@
-// The zeromini program: plan, replay, bench, info.
+// The zeromini program: plan, replay, bench, report, summarize, info.
 
 #include <iostream>
 #include <sstream>
@@ -17,6 +17,8 @@ int main(int argc, char** argv) {
   zeromini::tools::AddPlan(app, &exit_code);
   zeromini::tools::AddReplay(app, &exit_code);
   zeromini::tools::AddBench(app, &exit_code);
+  zeromini::tools::AddReport(app, &exit_code);
+  zeromini::tools::AddSummarize(app, &exit_code);
   zeromini::tools::AddInfo(app, &exit_code);
   zeromini::tools::RefuseEmptyValues(app);
   try {

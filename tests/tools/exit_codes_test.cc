@@ -47,8 +47,8 @@ const Verb kVerbs[] = {
     {"BenchMemory", ZEROMINI_PROGRAM,
      "bench memory --model gpt2 --scale 1/12 --optimizer sgd --ranks 1",
      /*slow=*/true},
-    {"Report", ZEROMINI_TRAIN_PROGRAM, "report %d/run --out %d/page.html"},
-    {"Summarize", ZEROMINI_TRAIN_PROGRAM, "summarize %d/run"},
+    {"Report", ZEROMINI_PROGRAM, "report %d/run --out %d/page.html"},
+    {"Summarize", ZEROMINI_PROGRAM, "summarize %d/run"},
     {"Pretrain", ZEROMINI_TRAIN_PROGRAM,
      "pretrain --comm self --data %d/text --out %d/out --steps 1 "
      "--eval-batches 1 --hidden 32 --heads 2 --layers 1 --ffn 32 --batch 1 "

@@ -15,8 +15,8 @@
 #include "nlohmann/json.hpp"
 #include "support/run_ranks.h"
 #include "support/status_matchers.h"
+#include "tools/report/run_record.h"
 #include "tools/train/pretrain.h"
-#include "tools/train/run_record.h"
 #include "train/small_run.h"
 
 namespace zeromini::tools {

@@ -34,7 +34,7 @@ for rate in $rates; do
   echo "short-mini-whole-$rate adam-mini whole $rate $short 1"
 done | run_all
 
-zeromini-train summarize --best "$out"/short-*/ >"$out/best.tsv"
+zeromini summarize --best "$out"/short-*/ >"$out/best.tsv"
 for seed in 1 2 3; do
   while IFS=$'\t' read -r optimizer rate; do
     case $optimizer in
@@ -45,6 +45,6 @@ for seed in 1 2 3; do
   done <"$out/best.tsv"
 done | run_all
 
-zeromini-train summarize --markdown --json "$out/parity.json" \
+zeromini summarize --markdown --json "$out/parity.json" \
   "$out"/short-*/ "$out"/long-*/ | tee "$out/parity-table.md"
-zeromini-train report "$out"/long-*/ --out "$out/parity.html" >/dev/null
+zeromini report "$out"/long-*/ --out "$out/parity.html" >/dev/null

@@ -45,5 +45,5 @@ FORMATS
   done
 done | xargs -P "$jobs" -L 1 bash -c 'train "$@"' train
 
-zeromini-train summarize --markdown --json "$out/precision.json" \
+zeromini summarize --markdown --json "$out/precision.json" \
   "$out"/*-[123]/ | tee "$out/precision-table.md"

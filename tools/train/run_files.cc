@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "tools/files/json_file.h"
 #include "tools/files/text_file.h"
+#include "tools/report/run_paths.h"
 #include "zeromini/internal/file_descriptor.h"
 #include "zeromini/internal/status_macros.h"
 #include "zeromini/types.h"
@@ -22,18 +23,7 @@ Json Number(double value) {
   return std::isfinite(value) ? Json(value) : Json();
 }
 
-constexpr char kMetrics[] = "metrics.jsonl";
-constexpr char kSummary[] = "run.json";
-
 }  // namespace
-
-std::string MetricsPath(const std::string& folder) {
-  return absl::StrCat(folder, "/", kMetrics);
-}
-
-std::string SummaryPath(const std::string& folder) {
-  return absl::StrCat(folder, "/", kSummary);
-}
 
 Json ToJson(const Traffic& traffic) {
   Json json;
@@ -151,7 +141,7 @@ absl::StatusOr<RunFiles> RunFiles::Create(const std::string& folder,
                                           bool overwrite) {
   OutputFolderRules rules;
   rules.ours = [](const std::string& name) {
-    return name == kMetrics || name == kSummary;
+    return name == kMetricsName || name == kSummaryName;
   };
   rules.overwrite = overwrite;
   ZEROMINI_ASSIGN_OR_RETURN(OutputFolder claimed,

@@ -1,5 +1,4 @@
-// What a run leaves in its folder: metrics.jsonl, one object per step and per
-// evaluation, and run.json, what it was and how it ended.
+// What a run leaves in its folder (tools/report/run_paths.h).
 
 #ifndef ZEROMINI_TOOLS_TRAIN_RUN_FILES_H_
 #define ZEROMINI_TOOLS_TRAIN_RUN_FILES_H_
@@ -37,10 +36,6 @@ nlohmann::json ToJson(const Traffic& traffic);
 nlohmann::json ToJson(const MemoryReport& memory);
 nlohmann::json ToJson(const PretrainOptions& options);
 nlohmann::json ToJson(const BlasInfo& blas);
-
-// Of the two files in a run's folder.
-std::string MetricsPath(const std::string& folder);
-std::string SummaryPath(const std::string& folder);
 
 // Writes one folder. Rank 0 only; each call is flushed, so that a killed run
 // leaves whole lines.

@@ -1,4 +1,4 @@
-// The verbs of zeromini-train.
+// The verb of zeromini-train.
 
 #ifndef ZEROMINI_TOOLS_TRAIN_TRAIN_VERBS_H_
 #define ZEROMINI_TOOLS_TRAIN_TRAIN_VERBS_H_
@@ -7,11 +7,9 @@
 
 namespace zeromini::tools {
 
-// Each adds its subcommand to `app`; when the user chose it, its callback runs
+// Adds its subcommand to `app`; when the user chose it, its callback runs
 // it and sets *exit_code: 0 success, 1 failure, 2 bad input.
 void AddPretrain(CLI::App& app, int* exit_code);
-void AddReport(CLI::App& app, int* exit_code);
-void AddSummarize(CLI::App& app, int* exit_code);
 
 }  // namespace zeromini::tools
 

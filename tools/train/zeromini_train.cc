@@ -1,4 +1,4 @@
-// The zeromini-train program: pretrain, report, summarize.
+// The zeromini-train program: pretrain. `zeromini report` compares its runs.
 
 #include <iostream>
 #include <sstream>
@@ -14,8 +14,6 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   int exit_code = 0;
   zeromini::tools::AddPretrain(app, &exit_code);
-  zeromini::tools::AddReport(app, &exit_code);
-  zeromini::tools::AddSummarize(app, &exit_code);
   zeromini::tools::RefuseEmptyValues(app);
   try {
     app.parse(argc, argv);

@@ -1,4 +1,4 @@
-#include "tools/train/line_chart.h"
+#include "tools/report/line_chart.h"
 
 #include <algorithm>
 #include <cmath>

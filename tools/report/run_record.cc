@@ -1,4 +1,4 @@
-#include "tools/train/run_record.h"
+#include "tools/report/run_record.h"
 
 #include <algorithm>
 #include <cmath>
@@ -11,7 +11,7 @@
 #include "nlohmann/json.hpp"
 #include "tools/files/json_file.h"
 #include "tools/files/text_file.h"
-#include "tools/train/run_files.h"
+#include "tools/report/run_paths.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {

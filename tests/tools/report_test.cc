@@ -8,11 +8,11 @@
 #include "gmock/gmock.h"
 #include "nlohmann/json.hpp"
 #include "support/status_matchers.h"
-#include "tools/train/html_report.h"
-#include "tools/train/line_chart.h"
+#include "tools/report/html_report.h"
+#include "tools/report/line_chart.h"
+#include "tools/report/run_record.h"
+#include "tools/report/run_tables.h"
 #include "tools/train/run_files.h"
-#include "tools/train/run_record.h"
-#include "tools/train/run_tables.h"
 
 namespace zeromini::tools {
 namespace {
@@ -76,6 +76,13 @@ TEST(HtmlReportTest, ShowsFormatsAndSharding) {
               AllOf(HasSubstr("<td>bf16</td>"), HasSubstr("remainder8"),
                     HasSubstr("<td>int8</td>"), HasSubstr("<td>7</td>"),
                     HasSubstr("<td>13</td>")));
+}
+
+TEST(HtmlReportTest, ColumnsStandOnTheirTablesSide) {
+  const std::string html = HtmlReport({MakeRun("run")});
+  EXPECT_THAT(html, AllOf(HasSubstr("<th class=\"left\">run</th>"),
+                          HasSubstr("<th>optimizer</th>"),
+                          HasSubstr("<td class=\"left\"><span>")));
 }
 
 TEST(HtmlReportTest, EscapesHostileNames) {

@@ -7,10 +7,10 @@
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
 #include "tools/files/text_file.h"
-#include "tools/train/html_report.h"
-#include "tools/train/run_record.h"
-#include "tools/train/run_tables.h"
-#include "tools/train/train_verbs.h"
+#include "tools/report/html_report.h"
+#include "tools/report/run_record.h"
+#include "tools/report/run_tables.h"
+#include "tools/verbs.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
@@ -22,7 +22,7 @@ struct ReportFlags {
   std::string json;
 };
 
-constexpr char kProgram[] = "zeromini-train";
+constexpr char kProgram[] = "zeromini report";
 
 absl::Status Report(const ReportFlags& flags) {
   ZEROMINI_RETURN_IF_ERROR(CheckApart(

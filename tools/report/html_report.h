@@ -1,12 +1,12 @@
 // HtmlReport: runs side by side on one page that needs nothing else.
 
-#ifndef ZEROMINI_TOOLS_TRAIN_HTML_REPORT_H_
-#define ZEROMINI_TOOLS_TRAIN_HTML_REPORT_H_
+#ifndef ZEROMINI_TOOLS_REPORT_HTML_REPORT_H_
+#define ZEROMINI_TOOLS_REPORT_HTML_REPORT_H_
 
 #include <string>
 #include <vector>
 
-#include "tools/train/run_record.h"
+#include "tools/report/run_record.h"
 
 namespace zeromini::tools {
 
@@ -14,4 +14,4 @@ std::string HtmlReport(const std::vector<RunRecord>& runs);
 
 }  // namespace zeromini::tools
 
-#endif  // ZEROMINI_TOOLS_TRAIN_HTML_REPORT_H_
+#endif  // ZEROMINI_TOOLS_REPORT_HTML_REPORT_H_

@@ -9,15 +9,15 @@
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
 #include "tools/files/text_file.h"
-#include "tools/train/run_record.h"
-#include "tools/train/run_tables.h"
-#include "tools/train/train_verbs.h"
+#include "tools/report/run_record.h"
+#include "tools/report/run_tables.h"
+#include "tools/verbs.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
 namespace {
 
-constexpr char kProgram[] = "zeromini-train";
+constexpr char kProgram[] = "zeromini summarize";
 
 struct SummarizeFlags {
   std::vector<std::string> runs;

@@ -1,4 +1,4 @@
-#include "tools/train/run_tables.h"
+#include "tools/report/run_tables.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,16 +9,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "tools/files/terminal.h"
 
 namespace zeromini::tools {
 namespace {
-
-// Columns a terminal shows, not bytes: continuation bytes of UTF-8 are none.
-size_t Width(const std::string& text) {
-  return static_cast<size_t>(std::count_if(
-      text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-}
 
 constexpr char kUnknown[] = "-";
 
@@ -51,15 +44,6 @@ std::string BytesPerParameter(const RunRecord& run) {
 template <typename T>
 nlohmann::json OrNull(const std::optional<T>& value) {
   return value.has_value() ? nlohmann::json(*value) : nlohmann::json();
-}
-
-// Names come out of files.
-std::vector<std::vector<std::string>> RowsForTerminal(
-    std::vector<std::vector<std::string>> rows) {
-  for (auto& row : rows) {
-    for (std::string& cell : row) cell = ForTerminal(cell);
-  }
-  return rows;
 }
 
 struct Spread {
@@ -113,47 +97,18 @@ std::string HumanBytes(double bytes) {
                    : absl::StrFormat("%.2f %s", bytes, units[unit]);
 }
 
-std::string Table::ToText() const {
-  const std::vector<std::vector<std::string>> shown = RowsForTerminal(rows);
-  std::vector<size_t> widths;
-  for (const std::string& cell : header) widths.push_back(Width(cell));
-  for (const auto& row : shown) {
-    for (size_t c = 0; c < row.size() && c < widths.size(); ++c) {
-      widths[c] = std::max(widths[c], Width(row[c]));
-    }
-  }
-  std::string text;
-  const auto add = [&](const std::vector<std::string>& row) {
-    for (size_t c = 0; c < row.size() && c < widths.size(); ++c) {
-      const std::string space(widths[c] - Width(row[c]), ' ');
-      absl::StrAppend(&text, c == 0 ? "" : "  ", c == 0 ? row[c] : space,
-                      c == 0 ? space : row[c]);
-    }
-    text += '\n';
-  };
-  add(header);
-  for (const auto& row : shown) add(row);
-  return text;
-}
-
-std::string Table::ToMarkdown() const {
-  std::string text;
-  const auto add = [&](const std::vector<std::string>& row) {
-    for (const std::string& cell : row) absl::StrAppend(&text, "| ", cell, " ");
-    text += "|\n";
-  };
-  add(header);
-  for (size_t c = 0; c < header.size(); ++c) text += c == 0 ? "|---" : "|---:";
-  text += "|\n";
-  for (const auto& row : RowsForTerminal(rows)) add(row);
-  return text;
-}
-
 Table ResultTable(const std::vector<RunRecord>& runs) {
   Table table;
-  table.header = {"run",        "optimizer",  "ranks",      "stage",
-                  "steps",      "training",   "validation", "tokens/s",
-                  "state/rank", "bytes/param"};
+  table.columns = {{"run", Align::kLeft},
+                   {"optimizer"},
+                   {"ranks"},
+                   {"stage"},
+                   {"steps"},
+                   {"training"},
+                   {"validation"},
+                   {"tokens/s"},
+                   {"state/rank"},
+                   {"bytes/param"}};
   for (const RunRecord& run : runs) {
     table.rows.push_back(
         {run.name, run.finished ? run.optimizer : "not finished",
@@ -170,8 +125,9 @@ Table ResultTable(const std::vector<RunRecord>& runs) {
 
 Table SetupTable(const std::vector<RunRecord>& runs) {
   Table table;
-  table.header = {"run",   "weights",     "master",    "momentum",
-                  "stage", "shard group", "accumulate"};
+  table.columns = {{"run", Align::kLeft}, {"weights"}, {"master"},
+                   {"momentum"},          {"stage"},   {"shard group"},
+                   {"accumulate"}};
   for (const RunRecord& run : runs) {
     table.rows.push_back(
         {run.name, TextOrUnknown(run.dtype), TextOrUnknown(run.master),
@@ -188,8 +144,9 @@ Table BytesTable(const std::vector<RunRecord>& runs) {
                               "state",        "padding", "inside_host",
                               "between_hosts"};
   Table table;
-  table.header = {"run",   "gradients", "weights",     "scalars",
-                  "state", "padding",   "inside host", "between hosts"};
+  table.columns = {{"run", Align::kLeft}, {"gradients"},    {"weights"},
+                   {"scalars"},           {"state"},        {"padding"},
+                   {"inside host"},       {"between hosts"}};
   for (const RunRecord& run : runs) {
     std::vector<std::string> row = {run.name};
     for (const char* key : keys) {
@@ -230,8 +187,13 @@ std::vector<RunGroup> GroupRuns(const std::vector<RunRecord>& runs) {
 
 Table GroupTable(const std::vector<RunGroup>& groups) {
   Table table;
-  table.header = {"optimizer", "steps",      "lr",           "runs",
-                  "training",  "validation", "vs best adamw"};
+  table.columns = {{"optimizer", Align::kLeft},
+                   {"steps"},
+                   {"lr"},
+                   {"runs"},
+                   {"training"},
+                   {"validation"},
+                   {"vs best adamw"}};
   for (const RunGroup& group : groups) {
     const auto loss = [&](double mean, double spread) {
       return group.runs > 1 ? absl::StrFormat("%.4f ± %.4f", mean, spread)

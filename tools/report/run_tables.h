@@ -1,23 +1,16 @@
-// Tables of runs: for a terminal, for a page and for Markdown.
+// Tables of runs, and of runs that differ only in their seed.
 
-#ifndef ZEROMINI_TOOLS_TRAIN_RUN_TABLES_H_
-#define ZEROMINI_TOOLS_TRAIN_RUN_TABLES_H_
+#ifndef ZEROMINI_TOOLS_REPORT_RUN_TABLES_H_
+#define ZEROMINI_TOOLS_REPORT_RUN_TABLES_H_
 
 #include <string>
 #include <vector>
 
 #include "nlohmann/json.hpp"
-#include "tools/train/run_record.h"
+#include "tools/report/run_record.h"
+#include "tools/report/table.h"
 
 namespace zeromini::tools {
-
-struct Table {
-  std::vector<std::string> header;
-  std::vector<std::vector<std::string>> rows;
-
-  std::string ToText() const;  // Aligned columns.
-  std::string ToMarkdown() const;
-};
 
 // One row a run.
 Table ResultTable(const std::vector<RunRecord>& runs);
@@ -46,4 +39,4 @@ std::string HumanBytes(double bytes);  // "1.50 MiB".
 
 }  // namespace zeromini::tools
 
-#endif  // ZEROMINI_TOOLS_TRAIN_RUN_TABLES_H_
+#endif  // ZEROMINI_TOOLS_REPORT_RUN_TABLES_H_

@@ -1,12 +1,12 @@
 // LineChart: curves with axes as one inline SVG element.
 
-#ifndef ZEROMINI_TOOLS_TRAIN_LINE_CHART_H_
-#define ZEROMINI_TOOLS_TRAIN_LINE_CHART_H_
+#ifndef ZEROMINI_TOOLS_REPORT_LINE_CHART_H_
+#define ZEROMINI_TOOLS_REPORT_LINE_CHART_H_
 
 #include <string>
 #include <vector>
 
-#include "tools/train/run_record.h"
+#include "tools/report/run_record.h"
 
 namespace zeromini::tools {
 
@@ -35,4 +35,4 @@ std::string EscapeHtml(const std::string& text);
 
 }  // namespace zeromini::tools
 
-#endif  // ZEROMINI_TOOLS_TRAIN_LINE_CHART_H_
+#endif  // ZEROMINI_TOOLS_REPORT_LINE_CHART_H_

@@ -1,7 +1,7 @@
 // RunRecord: a finished or broken-off run, read back from its folder.
 
-#ifndef ZEROMINI_TOOLS_TRAIN_RUN_RECORD_H_
-#define ZEROMINI_TOOLS_TRAIN_RUN_RECORD_H_
+#ifndef ZEROMINI_TOOLS_REPORT_RUN_RECORD_H_
+#define ZEROMINI_TOOLS_REPORT_RUN_RECORD_H_
 
 #include <cstdint>
 #include <map>
@@ -59,4 +59,4 @@ std::vector<Point> Smoothed(const std::vector<Point>& curve, size_t points);
 
 }  // namespace zeromini::tools
 
-#endif  // ZEROMINI_TOOLS_TRAIN_RUN_RECORD_H_
+#endif  // ZEROMINI_TOOLS_REPORT_RUN_RECORD_H_

@@ -1,4 +1,4 @@
-#include "tools/train/html_report.h"
+#include "tools/report/html_report.h"
 
 #include <algorithm>
 #include <array>
@@ -6,8 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "tools/train/line_chart.h"
-#include "tools/train/run_tables.h"
+#include "tools/report/line_chart.h"
+#include "tools/report/run_tables.h"
 
 namespace zeromini::tools {
 namespace {
@@ -43,7 +43,7 @@ table { border-collapse: collapse; width: 100%;
 th, td { text-align: right; padding: .35rem .7rem;
   border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { color: var(--faint); font-weight: 500; }
-th:first-child, td:first-child { text-align: left; }
+.left { text-align: left; }
 tr:last-child td { border-bottom: 0; }
 .chart { width: 100%; height: auto; display: block; }
 .grid { stroke: var(--line); }
@@ -99,12 +99,18 @@ std::string LossSection(const std::vector<RunRecord>& runs) {
       "the same held-out text.</p></section>\n");
 }
 
+std::string OpenCell(const char* cell, const Column& column) {
+  return absl::StrCat("<", cell,
+                      column.align == Align::kLeft ? " class=\"left\">" : ">");
+}
+
 std::string TableSection(const std::string& title, const Table& table,
                          const std::string& note) {
   std::string html = absl::StrCat("<section><h2>", EscapeHtml(title),
                                   "</h2>\n<table><thead><tr>");
-  for (const std::string& name : table.header) {
-    absl::StrAppend(&html, "<th>", EscapeHtml(name), "</th>");
+  for (const Column& column : table.columns) {
+    absl::StrAppend(&html, OpenCell("th", column), EscapeHtml(column.name),
+                    "</th>");
   }
   html += "</tr></thead><tbody>\n";
   for (size_t r = 0; r < table.rows.size(); ++r) {
@@ -112,7 +118,7 @@ std::string TableSection(const std::string& title, const Table& table,
     for (size_t c = 0; c < table.rows[r].size(); ++c) {
       const std::string& cell = table.rows[r][c];
       absl::StrAppend(
-          &html, "<td>",
+          &html, OpenCell("td", table.columns[c]),
           c == 0 ? Key(static_cast<int>(r), cell) : EscapeHtml(cell), "</td>");
     }
     html += "</tr>\n";
