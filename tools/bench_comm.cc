@@ -13,9 +13,11 @@
 #include "nlohmann/json.hpp"
 #include "tools/agree_on.h"
 #include "tools/bench.h"
+#include "tools/bench_collectives.h"
 #include "tools/bench_group.h"
 #include "tools/bench_report.h"
 #include "tools/files/json_file.h"
+#include "tools/report/table.h"
 #include "tools/stopwatch.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -23,16 +25,6 @@ namespace zeromini::tools {
 namespace {
 
 constexpr int64_t kLargestSize = int64_t{4} << 30;
-
-enum class Collective { kReduceScatter, kAllGather, kAllReduce };
-
-const std::map<std::string, Collective>& Collectives() {
-  static const auto* const collectives = new std::map<std::string, Collective>{
-      {"reduce-scatter", Collective::kReduceScatter},
-      {"all-gather", Collective::kAllGather},
-      {"all-reduce", Collective::kAllReduce}};
-  return *collectives;
-}
 
 const std::map<std::string, DType>& WireFormats() {
   static const auto* const formats = new std::map<std::string, DType>{
@@ -58,96 +50,17 @@ std::vector<int64_t> DefaultSizes() {
   return sizes;
 }
 
-// What is measured at one time. The payload is cut into a segment a rank.
-struct Case {
-  std::string name;
-  Collective collective;
-  int64_t segment;  // In elements.
-  int64_t ranks;
-
-  int64_t elements() const { return segment * ranks; }
-  int64_t bytes() const { return elements() * int64_t{sizeof(float)}; }
-
-  // How often in a row: a single small one is lost in the clock and in the
-  // barrier before it.
-  int64_t in_a_row() const {
-    constexpr int64_t kEnough = 4 << 20;
-    return std::clamp<int64_t>(kEnough / bytes(), 1, 50);
-  }
-};
-
-struct Buffers {
-  std::unique_ptr<float[]> whole;  // The payload.
-  std::unique_ptr<float[]> part;   // A segment.
-};
-
-class Contender {
- public:
-  virtual ~Contender() = default;
-  virtual const char* name() const = 0;
-  // Blocks until it is done on this rank.
-  virtual absl::Status Run(const Case& what, Buffers& buffers) = 0;
-};
-
-class Ours : public Contender {
- public:
-  Ours(Communicator& group, DType wire) : group_(group) {
-    exchange_.purpose = Purpose::kGradients;
-    exchange_.wire = wire;
-  }
-
-  const char* name() const override { return "zeromini"; }
-
-  absl::Status Run(const Case& what, Buffers& buffers) override {
-    ZEROMINI_RETURN_IF_ERROR(Submit(what, buffers));
-    return WaitForExchanges(group_);
-  }
-
- private:
-  absl::Status Submit(const Case& what, Buffers& buffers) {
-    float* const whole = buffers.whole.get();
-    float* const part = buffers.part.get();
-    constexpr DType kDType = DType::kFloat32;
-    switch (what.collective) {
-      case Collective::kReduceScatter:
-        return group_.ReduceScatter(whole, part, what.segment, kDType,
-                                    exchange_);
-      case Collective::kAllGather:
-        return group_.AllGather(part, whole, what.segment, kDType, exchange_);
-      case Collective::kAllReduce:
-        return group_.AllReduce(whole, what.elements(), kDType, ReduceOp::kSum,
-                                exchange_);
-    }
-    return absl::InternalError("no such collective");
-  }
-
-  Communicator& group_;
-  Exchange exchange_;
-};
-
-class Theirs : public Contender {
- public:
-  explicit Theirs(RawMpi& mpi) : mpi_(mpi) {}
-
-  const char* name() const override { return "mpi"; }
-
-  absl::Status Run(const Case& what, Buffers& buffers) override {
-    float* const whole = buffers.whole.get();
-    float* const part = buffers.part.get();
-    switch (what.collective) {
-      case Collective::kReduceScatter:
-        return mpi_.ReduceScatter(whole, part, what.segment);
-      case Collective::kAllGather:
-        return mpi_.AllGather(part, whole, what.segment);
-      case Collective::kAllReduce:
-        return mpi_.AllReduce(whole, what.elements());
-    }
-    return absl::InternalError("no such collective");
-  }
-
- private:
-  RawMpi& mpi_;
-};
+Table EmptyTable() {
+  return {{{"collective", Align::kLeft, 15},
+           {"bytes", Align::kRight, 10},
+           {"of", Align::kLeft, 9},
+           {"us", Align::kRight, 10},
+           {"alg GB/s", Align::kRight, 8},
+           {"bus GB/s", Align::kRight, 8},
+           {"inter-host", Align::kRight, 11},
+           {"/ mpi", Align::kRight, 6}},
+          {}};
+}
 
 struct Samples {
   std::vector<double> seconds;  // Of one operation, by repetition.
@@ -161,9 +74,9 @@ class CommBench {
   CommBench(const Options& options, BenchRank& rank)
       : options_(options), rank_(rank), group_(rank.group) {
     contenders_.push_back(
-        std::make_unique<Ours>(group_, WireFormats().at(options_.wire)));
+        OurCollectives(group_, WireFormats().at(options_.wire)));
     if (rank_.mpi != nullptr) {
-      contenders_.push_back(std::make_unique<Theirs>(*rank_.mpi));
+      contenders_.push_back(MpiCollectives(*rank_.mpi));
     }
   }
 
@@ -174,8 +87,8 @@ class CommBench {
     if (reports()) PrintHeader();
     for (const std::string& name : options_.collectives) {
       for (int64_t size : options_.sizes) {
-        const Case what = {name, Collectives().at(name), SegmentOf(size),
-                           group_.size()};
+        const CollectiveCase what = {name, Collectives().at(name),
+                                     SegmentOf(size), group_.size()};
         ZEROMINI_RETURN_IF_ERROR(Measure(what));
       }
     }
@@ -203,13 +116,14 @@ class CommBench {
   }
 
   // Small whole numbers, so that the sum is exact in any order and format.
-  void FillInputs(const Case& what) {
+  void FillInputs(const CollectiveCase& what) {
     const float mine = static_cast<float>(group_.rank() % 8 + 1);
     std::fill_n(buffers_.whole.get(), what.elements(), mine);
     std::fill_n(buffers_.part.get(), what.segment, mine);
   }
 
-  absl::Status CheckOutputs(const Contender& contender, const Case& what) {
+  absl::Status CheckOutputs(const Contender& contender,
+                            const CollectiveCase& what) {
     float sum = 0;
     for (int r = 0; r < group_.size(); ++r) sum += r % 8 + 1;
     const bool gathers = what.collective == Collective::kAllGather;
@@ -226,13 +140,14 @@ class CommBench {
     return absl::OkStatus();
   }
 
-  absl::Status WarmUp(Contender& contender, const Case& what) {
+  absl::Status WarmUp(Contender& contender, const CollectiveCase& what) {
     FillInputs(what);
     ZEROMINI_RETURN_IF_ERROR(contender.Run(what, buffers_));
     return CheckOutputs(contender, what);
   }
 
-  absl::Status Time(Contender& contender, const Case& what, Samples* samples) {
+  absl::Status Time(Contender& contender, const CollectiveCase& what,
+                    Samples* samples) {
     constexpr auto kPurpose = static_cast<size_t>(Purpose::kGradients);
     ZEROMINI_RETURN_IF_ERROR(group_.Barrier());
     const int64_t sent = group_.level_traffic()[kPurpose].between_hosts;
@@ -248,7 +163,7 @@ class CommBench {
     return absl::OkStatus();
   }
 
-  absl::Status Measure(const Case& what) {
+  absl::Status Measure(const CollectiveCase& what) {
     for (auto& contender : contenders_) {
       ZEROMINI_RETURN_IF_ERROR(WarmUp(*contender, what));
     }
@@ -279,12 +194,10 @@ class CommBench {
         "interleaved runs of the slowest rank\n\n",
         group_.size(), group_.backend(), rank_.hosts(), options_.wire.c_str(),
         options_.repetitions);
-    std::printf("%-15s %11s  %-9s %11s %9s %9s %12s %7s\n", "collective",
-                "bytes", "of", "us", "alg GB/s", "bus GB/s", "inter-host",
-                "/ mpi");
+    std::printf("%s", table_.Header().c_str());
   }
 
-  void Report(const Case& what, const std::vector<Samples>& samples,
+  void Report(const CollectiveCase& what, const std::vector<Samples>& samples,
               int64_t sent) {
     for (size_t i = 0; i < samples.size(); ++i) {
       nlohmann::json row = Row(what, *contenders_[i], samples[i]);
@@ -301,7 +214,7 @@ class CommBench {
 
   // Bandwidths by the convention of NCCL's tests: the bus bandwidth is what
   // each link carries, whatever the number of ranks.
-  nlohmann::json Row(const Case& what, const Contender& contender,
+  nlohmann::json Row(const CollectiveCase& what, const Contender& contender,
                      const Samples& samples) const {
     const double seconds = Median(samples.seconds);
     const double algorithm = static_cast<double>(what.bytes()) / seconds;
@@ -324,27 +237,29 @@ class CommBench {
             {"ratio_to_mpi", nullptr}};
   }
 
-  static void PrintRow(const nlohmann::json& row) {
+  void PrintRow(const nlohmann::json& row) const {
+    const auto gigabytes = [&row](const char* key) {
+      return absl::StrFormat("%.3f", row[key].get<double>() / 1e9);
+    };
     const auto& sent = row["inter_host_bytes"];
     const auto& ratio = row["ratio_to_mpi"];
-    std::printf(
-        "%-15s %11lld  %-9s %11.1f %9.3f %9.3f %12s %7s\n",
-        row["collective"].get<std::string>().c_str(),
-        row["bytes"].get<long long>(),
-        row["implementation"].get<std::string>().c_str(),
-        row["seconds"].get<double>() * 1e6,
-        row["algorithm_bandwidth"].get<double>() / 1e9,
-        row["bus_bandwidth"].get<double>() / 1e9,
-        sent.is_null() ? "-" : absl::StrCat(sent.get<int64_t>()).c_str(),
-        ratio.is_null() ? "-"
-                        : absl::StrFormat("%.2f", ratio.get<double>()).c_str());
+    const std::string line = table_.Line(
+        {row["collective"].get<std::string>(),
+         absl::StrCat(row["bytes"].get<int64_t>()),
+         row["implementation"].get<std::string>(),
+         absl::StrFormat("%.1f", row["seconds"].get<double>() * 1e6),
+         gigabytes("algorithm_bandwidth"), gigabytes("bus_bandwidth"),
+         sent.is_null() ? "-" : absl::StrCat(sent.get<int64_t>()),
+         ratio.is_null() ? "-" : absl::StrFormat("%.2f", ratio.get<double>())});
+    std::printf("%s", line.c_str());
   }
 
   const Options& options_;
   BenchRank& rank_;
   Communicator& group_;
   std::vector<std::unique_ptr<Contender>> contenders_;
-  Buffers buffers_;
+  CollectiveBuffers buffers_;
+  const Table table_ = EmptyTable();
   nlohmann::json json_ = nlohmann::json::array();
 };
 

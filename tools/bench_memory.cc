@@ -10,12 +10,14 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
 #include "tools/bench.h"
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
 #include "tools/flag_checks.h"
 #include "tools/held_memory.h"
+#include "tools/report/table.h"
 #include "tools/scaled_preset.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -120,43 +122,63 @@ absl::StatusOr<Json> RunApart(const ModelPreset& model,
                                       "; is there too little memory?")));
 }
 
-void PrintHeader(const ModelPreset& model) {
-  std::printf(
-      "%s: bytes at rest, without gradients; peak and resident of one "
-      "step\n",
-      model.name.c_str());
-  std::printf("%-9s %-5s %-11s %-5s %5s %5s %10s %10s %10s %8s %12s\n",
-              "optimizer", "dtype", "master", "state", "stage", "ranks",
-              "B/param", "expected", "peak MiB", "/expect", "resident MiB");
+Table EmptyTable() {
+  return {{{"optimizer", Align::kLeft, 9},
+           {"dtype", Align::kLeft, 5},
+           {"master", Align::kLeft, 11},
+           {"state", Align::kLeft, 5},
+           {"stage", Align::kRight, 5},
+           {"ranks", Align::kRight, 5},
+           {"B/param", Align::kRight, 9},
+           {"expected", Align::kRight, 9},
+           {"peak MiB", Align::kRight, 9},
+           {"/expect", Align::kRight, 7},
+           {"resident MiB", Align::kRight, 12}},
+          {}};
 }
 
-void PrintLine(const Json& json) {
+std::vector<std::string> CellsOf(const Json& json) {
   constexpr double kMebibyte = 1 << 20;
+  const auto text = [&json](const char* key) {
+    return json[key].get<std::string>();
+  };
+  const auto count = [&json](const char* key) {
+    return absl::StrCat(json[key].get<int>());
+  };
+  const auto bytes = [&json](const char* key) {
+    return absl::StrFormat("%.5f", json[key].get<double>());
+  };
   const double peak = json["peak_bytes_per_rank"].get<double>();
-  std::printf(
-      "%-9s %-5s %-11s %-5s %5d %5d %10.5f %10.5f %10.1f %8.4f %12.1f\n",
-      json["optimizer"].get<std::string>().c_str(),
-      json["dtype"].get<std::string>().c_str(),
-      json["master_format"].get<std::string>().c_str(),
-      json["state_format"].get<std::string>().c_str(), json["stage"].get<int>(),
-      json["ranks"].get<int>(), json["bytes_per_parameter"].get<double>(),
-      json["bytes_per_parameter_expected"].get<double>(), peak / kMebibyte,
-      peak / json["peak_bytes_expected"].get<double>(),
-      json["resident_peak_bytes"].get<double>() / kMebibyte);
-  std::fflush(stdout);
+  const double resident = json["resident_peak_bytes"].get<double>();
+  const double ratio = peak / json["peak_bytes_expected"].get<double>();
+  return {text("optimizer"),
+          text("dtype"),
+          text("master_format"),
+          text("state_format"),
+          count("stage"),
+          count("ranks"),
+          bytes("bytes_per_parameter"),
+          bytes("bytes_per_parameter_expected"),
+          absl::StrFormat("%.1f", peak / kMebibyte),
+          absl::StrFormat("%.4f", ratio),
+          absl::StrFormat("%.1f", resident / kMebibyte)};
 }
 
 absl::Status Run(const MemoryFlags& flags) {
   ZEROMINI_RETURN_IF_ERROR(CheckWritable(flags.json));
   ZEROMINI_ASSIGN_OR_RETURN(const ModelPreset model,
                             FindScaledPreset(flags.model, flags.scale));
-  PrintHeader(model);
+  const Table table = EmptyTable();
+  std::printf(
+      "%s: bytes at rest, without gradients; peak and resident of one step\n%s",
+      ForTerminal(model.name).c_str(), table.Header().c_str());
   Json rows = Json::array();
   for (const std::string& name : flags.optimizers) {
     ZEROMINI_ASSIGN_OR_RETURN(const Algorithm algorithm, ParseAlgorithm(name));
     for (const MemoryCase& choice : CasesOf(flags, algorithm)) {
       ZEROMINI_ASSIGN_OR_RETURN(Json row, RunApart(model, choice));
-      PrintLine(row);
+      std::printf("%s", table.Line(CellsOf(row)).c_str());
+      std::fflush(stdout);
       rows.push_back(std::move(row));
     }
   }

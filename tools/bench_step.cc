@@ -16,6 +16,7 @@
 #include "tools/bench_report.h"
 #include "tools/bench_stepper.h"
 #include "tools/files/json_file.h"
+#include "tools/report/table.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
@@ -47,6 +48,20 @@ struct Samples {
   int64_t steps = 0;
   int64_t sent_between_hosts = 0;  // By this rank, in all of them.
 };
+
+Table EmptyTable() {
+  return {{{"optimizer", Align::kLeft},
+           {"implementation", Align::kLeft, 24},
+           {"ms", Align::kRight, 8},
+           {"exposed ms", Align::kRight, 10},
+           {"update ms", Align::kRight, 9},
+           {"inter-host", Align::kRight, 11},
+           {"/ bound", Align::kRight, 7},
+           {"/ baseline", Align::kRight, 10},
+           {"low", Align::kRight, 5},
+           {"high", Align::kRight, 5}},
+          {}};
+}
 
 class StepBench {
  public:
@@ -146,16 +161,15 @@ class StepBench {
         group_.size(), group_.backend(), rank_.hosts(),
         options_.compute_milliseconds, options_.compute.c_str(),
         options_.forward_share, options_.repetitions, kInARow);
-    std::printf("%-10s %-24s %9s %11s %9s %12s %8s %11s %6s %6s\n", "optimizer",
-                "implementation", "ms", "exposed ms", "update ms", "inter-host",
-                "/ bound", "/ baseline", "low", "high");
+    const Table table = EmptyTable();
+    std::printf("%s", table.Header().c_str());
     nlohmann::json json = nlohmann::json::array();
     for (size_t i = 0; i < steppers_.size(); ++i) {
       nlohmann::json row = Row(*steppers_[i], samples[i]);
       if (!options_.no_baseline && i + 1 < steppers_.size()) {
         AddRatio(samples[i], samples.back(), &row);
       }
-      PrintRow(row);
+      std::printf("%s", table.Line(CellsOf(row)).c_str());
       json.push_back(std::move(row));
     }
     return WriteJson(options_.json, json);
@@ -212,23 +226,24 @@ class StepBench {
     (*row)["ratio_high"] = ratio.high;
   }
 
-  static void PrintRow(const nlohmann::json& row) {
+  static std::vector<std::string> CellsOf(const nlohmann::json& row) {
     const auto milliseconds = [&row](const char* key) {
-      return row[key].get<double>() * 1e3;
+      return absl::StrFormat("%.2f", row[key].get<double>() * 1e3);
     };
     const auto or_dash = [&row](const char* key, int digits) -> std::string {
       if (!row.contains(key) || row[key].is_null()) return "-";
       return absl::StrFormat("%.*f", digits, row[key].get<double>());
     };
-    std::printf(
-        "%-10s %-24s %9.2f %11.2f %9.2f %12s %8s %11s %6s %6s\n",
-        row["optimizer"].get<std::string>().c_str(),
-        row["implementation"].get<std::string>().c_str(),
-        milliseconds("seconds"), milliseconds("exposed_comm_seconds"),
-        milliseconds("update_seconds"), or_dash("inter_host_bytes", 0).c_str(),
-        or_dash("inter_host_ratio", 4).c_str(),
-        or_dash("ratio_to_baseline", 3).c_str(),
-        or_dash("ratio_low", 2).c_str(), or_dash("ratio_high", 2).c_str());
+    return {row["optimizer"].get<std::string>(),
+            row["implementation"].get<std::string>(),
+            milliseconds("seconds"),
+            milliseconds("exposed_comm_seconds"),
+            milliseconds("update_seconds"),
+            or_dash("inter_host_bytes", 0),
+            or_dash("inter_host_ratio", 4),
+            or_dash("ratio_to_baseline", 3),
+            or_dash("ratio_low", 2),
+            or_dash("ratio_high", 2)};
   }
 
   const Options& options_;

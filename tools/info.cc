@@ -5,10 +5,12 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "tools/build_facts.h"
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
+#include "tools/report/table.h"
 #include "tools/verbs.h"
 #include "zeromini/group.h"
 #include "zeromini/internal/status_macros.h"
@@ -43,9 +45,11 @@ std::vector<Fact> Facts() {
 absl::Status Info(const std::string& json_file) {
   ZEROMINI_RETURN_IF_ERROR(CheckWritable(json_file));
   nlohmann::json json = nlohmann::json::object();
+  const Table table = {{{"", Align::kLeft, 11}, {"", Align::kLeft}}, {}};
   for (const Fact& fact : Facts()) {
-    std::printf("%-12s %s%s\n", fact.name,
-                fact.available ? "" : "absent: ", fact.text.c_str());
+    const std::string text =
+        absl::StrCat(fact.available ? "" : "absent: ", fact.text);
+    std::printf("%s", table.Line({fact.name, text}).c_str());
     json[fact.name] = {{"available", fact.available}, {"text", fact.text}};
   }
   return WriteJson(json_file, json);

@@ -13,11 +13,13 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "tools/config_preset.h"
 #include "tools/files/apart.h"
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
 #include "tools/flag_checks.h"
+#include "tools/report/table.h"
 #include "tools/scaled_preset.h"
 #include "tools/verbs.h"
 #include "zeromini/internal/scalar_words.h"
@@ -215,26 +217,37 @@ double Mebibytes(const Json& bytes) {
   return static_cast<double>(bytes.get<int64_t>()) / (1 << 20);
 }
 
-void PrintHeader() {
-  std::printf("%-14s %-9s %5s %8s %8s %6s %7s %10s %10s %11s %11s\n", "model",
-              "optimizer", "ranks", "padding", "in place", "splits", "plan ms",
-              "m MiB", "v MiB", "step MiB", "buffers MiB");
+Table EmptyTable() {
+  return {{{"model", Align::kLeft, 13},
+           {"optimizer", Align::kLeft},
+           {"ranks", Align::kRight, 5},
+           {"padding", Align::kRight, 7},
+           {"in place", Align::kRight, 8},
+           {"splits", Align::kRight, 6},
+           {"plan ms", Align::kRight, 7},
+           {"m MiB", Align::kRight, 9},
+           {"v MiB", Align::kRight, 9},
+           {"step MiB", Align::kRight, 10},
+           {"buffers MiB", Align::kRight, 10}},
+          {}};
 }
 
-void PrintLine(const Json& json) {
+std::vector<std::string> CellsOf(const Json& json) {
   const Json& held = json["bytes_per_rank"];
   const Json& step = json["step_bytes_per_rank"];
-  std::printf(
-      "%-14s %-9s %5d %7.3f%% %7.1f%% %6d %7.1f %10.2f %10.3f %11.1f %11.1f\n",
-      ForTerminal(json["model"].get<std::string>()).c_str(),
-      json["optimizer"].get<std::string>().c_str(), json["ranks"].get<int>(),
-      100 * json["padding_fraction"].get<double>(),
-      100 * json["in_place_fraction"].get<double>(),
-      json["split_blocks"].get<int>(),
-      1000 * json["plan_seconds"].get<double>(), Mebibytes(held["momentum"]),
-      Mebibytes(held["second_moment"]),
-      Mebibytes(step["gradients"]) + Mebibytes(step["weights"]),
-      Mebibytes(held["buckets"]));
+  const double sent = Mebibytes(step["gradients"]) + Mebibytes(step["weights"]);
+  return {
+      json["model"].get<std::string>(),
+      json["optimizer"].get<std::string>(),
+      absl::StrCat(json["ranks"].get<int>()),
+      absl::StrFormat("%.3f%%", 100 * json["padding_fraction"].get<double>()),
+      absl::StrFormat("%.1f%%", 100 * json["in_place_fraction"].get<double>()),
+      absl::StrCat(json["split_blocks"].get<int>()),
+      absl::StrFormat("%.1f", 1000 * json["plan_seconds"].get<double>()),
+      absl::StrFormat("%.2f", Mebibytes(held["momentum"])),
+      absl::StrFormat("%.3f", Mebibytes(held["second_moment"])),
+      absl::StrFormat("%.1f", sent),
+      absl::StrFormat("%.1f", Mebibytes(held["buckets"]))};
 }
 
 absl::Status PlanOne(const PlanArgs& args, const ModelPreset& preset,
@@ -245,7 +258,7 @@ absl::Status PlanOne(const PlanArgs& args, const ModelPreset& preset,
   const std::chrono::duration<double> seconds =
       std::chrono::steady_clock::now() - begin;
   list->push_back(Describe(preset, plan, seconds.count()));
-  PrintLine(list->back());
+  std::printf("%s", EmptyTable().Line(CellsOf(list->back())).c_str());
   if (args.buckets) std::printf("%s", plan.ToTable().c_str());
   return absl::OkStatus();
 }
@@ -293,7 +306,7 @@ absl::Status RunPlan(const PlanArgs& args) {
   ZEROMINI_ASSIGN_OR_RETURN(const std::vector<ModelPreset> presets,
                             FindModels(args));
   Json list = Json::array();
-  PrintHeader();
+  std::printf("%s", EmptyTable().Header().c_str());
   for (const ModelPreset& preset : presets) {
     for (const std::string& optimizer : args.optimizers) {
       ZEROMINI_ASSIGN_OR_RETURN(options.algorithm, ParseAlgorithm(optimizer));

@@ -1,0 +1,122 @@
+#include "tools/bench_passes.h"
+
+#include <sys/mman.h>
+
+#include "tools/bench_streams.h"
+
+namespace zeromini::tools {
+namespace {
+
+// Null if there is no memory. In huge pages where the kernel has them, so that
+// the memory is measured and not the page tables.
+MappedFloats MapFloats(int64_t elements) {
+  const size_t bytes = static_cast<size_t>(elements) * sizeof(float);
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) return nullptr;
+  madvise(data, bytes, MADV_HUGEPAGE);
+  float* floats = static_cast<float*>(data);
+  // Positive and far from denormal, whatever is done to them.
+  for (int64_t i = 0; i < elements; ++i) {
+    floats[i] = 0.25f + static_cast<float>(i * 2654435761 % 1024) / 2048;
+  }
+  return MappedFloats(floats, UnmapFloats{bytes});
+}
+
+StepScalars Scalars() {
+  StepScalars scalars;
+  scalars.learning_rate = 1e-6;
+  scalars.weight_decay = 0.1;
+  scalars.step = 100;
+  return scalars;
+}
+
+AdamMiniArgs MiniArgs(PassArrays& arrays, const ArrayPart& part) {
+  const BlockShape& shape = *part.shape;
+  const int64_t block = shape.block_rows * shape.row_elements;
+  return {arrays.parameter.get() + part.begin,
+          arrays.gradient.get() + part.begin,
+          arrays.momentum.get() + part.begin,
+          arrays.second_moment.get() + part.begin / block,
+          arrays.row_sums.data() + part.begin / shape.row_elements,
+          part.blocks,
+          shape.block_rows,
+          shape.row_elements,
+          block,
+          Scalars()};
+}
+
+void RunRowSums(const KernelTable& kernels, PassArrays& arrays,
+                const ArrayPart& part) {
+  const int64_t n = part.shape->row_elements;
+  kernels.row_sums({arrays.gradient.get() + part.begin, part.elements() / n, n,
+                    arrays.row_sums.data() + part.begin / n},
+                   Stream{});
+}
+
+void RunAdamW(const KernelTable& kernels, PassArrays& arrays,
+              const ArrayPart& part) {
+  kernels.adamw(
+      {arrays.parameter.get() + part.begin, arrays.gradient.get() + part.begin,
+       arrays.momentum.get() + part.begin,
+       arrays.second_moment.get() + part.begin, part.elements(), Scalars()},
+      Stream{});
+}
+
+void RunAdamWStep(const KernelTable& kernels, PassArrays& arrays,
+                  const ArrayPart& part) {
+  RunRowSums(kernels, arrays, part);
+  RunAdamW(kernels, arrays, part);
+}
+
+void RunAdamMiniFused(const KernelTable& kernels, PassArrays& arrays,
+                      const ArrayPart& part) {
+  kernels.adam_mini_fused(MiniArgs(arrays, part), Stream{});
+}
+
+// The first row's sum stands for its block's: adding a block's few row sums is
+// the runtime's, and no work beside the arrays.
+void RunAdamMiniStep(const KernelTable& kernels, PassArrays& arrays,
+                     const ArrayPart& part) {
+  RunRowSums(kernels, arrays, part);
+  kernels.adam_mini_step(MiniArgs(arrays, part), Stream{});
+}
+
+void RunRmw7(const KernelTable&, PassArrays& arrays, const ArrayPart& part) {
+  Rmw7(arrays.gradient.get() + part.begin, arrays.parameter.get() + part.begin,
+       arrays.momentum.get() + part.begin,
+       arrays.second_moment.get() + part.begin, part.elements());
+}
+
+void RunRmw5(const KernelTable&, PassArrays& arrays, const ArrayPart& part) {
+  Rmw5(arrays.gradient.get() + part.begin, arrays.parameter.get() + part.begin,
+       arrays.momentum.get() + part.begin, part.elements());
+}
+
+}  // namespace
+
+void UnmapFloats::operator()(float* data) const { munmap(data, bytes); }
+
+bool MapArrays(int64_t params, PassArrays* arrays) {
+  arrays->parameter = MapFloats(params);
+  arrays->gradient = MapFloats(params);
+  arrays->momentum = MapFloats(params);
+  arrays->second_moment = MapFloats(params);
+  arrays->row_sums.resize(static_cast<size_t>(params) / 16 + 1);
+  return arrays->parameter && arrays->gradient && arrays->momentum &&
+         arrays->second_moment;
+}
+
+const std::vector<Pass>& Passes() {
+  static const auto* const passes = new std::vector<Pass>{
+      {"rmw_7", 28, "rmw_7", RunRmw7},
+      {"adamw_fused", 28, "rmw_7", RunAdamW},
+      {"adam_mini_fused", 20, "rmw_5", RunAdamMiniFused},
+      {"rmw_5", 20, "rmw_5", RunRmw5},
+      {"adamw_step", 32, "rmw_7", RunAdamWStep},
+      {"adam_mini_step", 24, "rmw_5", RunAdamMiniStep},
+  };
+  return *passes;
+}
+
+}  // namespace zeromini::tools

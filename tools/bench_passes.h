@@ -1,0 +1,64 @@
+// What `bench kernels` times: update kernels and plain streams, each a pass or
+// two over the same four arrays.
+
+#ifndef ZEROMINI_TOOLS_BENCH_PASSES_H_
+#define ZEROMINI_TOOLS_BENCH_PASSES_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "zeromini/kernels.h"
+
+namespace zeromini::tools {
+
+// Blocks of block_rows rows of row_elements.
+struct BlockShape {
+  std::string name;
+  int64_t block_rows;
+  int64_t row_elements;
+};
+
+struct UnmapFloats {
+  size_t bytes;
+  void operator()(float* data) const;
+};
+using MappedFloats = std::unique_ptr<float[], UnmapFloats>;
+
+struct PassArrays {
+  MappedFloats parameter;
+  MappedFloats gradient;
+  MappedFloats momentum;
+  MappedFloats second_moment;
+  std::vector<double> row_sums;
+};
+
+// Of `params` elements each, in huge pages where the kernel has them. False if
+// there is no memory.
+bool MapArrays(int64_t params, PassArrays* arrays);
+
+// One thread's part: whole blocks.
+struct ArrayPart {
+  int64_t begin;  // In elements.
+  int64_t blocks;
+  const BlockShape* shape;
+
+  int64_t elements() const {
+    return blocks * shape->block_rows * shape->row_elements;
+  }
+};
+
+struct Pass {
+  const char* name;
+  int bytes;            // Read and written per parameter.
+  const char* ceiling;  // The stream that nothing can outrun.
+  void (*run)(const KernelTable&, PassArrays&, const ArrayPart&);
+};
+
+const std::vector<Pass>& Passes();
+
+}  // namespace zeromini::tools
+
+#endif  // ZEROMINI_TOOLS_BENCH_PASSES_H_
