@@ -19,7 +19,6 @@
 #include "tools/files/output_folder.h"
 #include "tools/files/terminal.h"
 #include "tools/files/text_file.h"
-#include "tools/report/run_paths.h"
 #include "tools/train/batch_share.h"
 #include "tools/train/language_model.h"
 #include "tools/train/launch.h"

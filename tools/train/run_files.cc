@@ -8,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "tools/files/json_file.h"
 #include "tools/files/text_file.h"
-#include "tools/report/run_paths.h"
 #include "zeromini/internal/file_descriptor.h"
 #include "zeromini/internal/status_macros.h"
 #include "zeromini/types.h"

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "nlohmann/json.hpp"
 #include "tools/files/output_folder.h"
+#include "tools/report/run_paths.h"  // The names of both files.
 #include "tools/train/blas.h"
 #include "tools/train/pretrain_options.h"
 #include "zeromini/memory_report.h"
