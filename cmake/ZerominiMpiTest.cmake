@@ -37,9 +37,10 @@ function(zeromini_mpi_test path)
     target_link_libraries(${name} PRIVATE zeromini::zeromini)
   endif()
   target_link_libraries(${name} PRIVATE
-    zeromini_flags absl::strings absl::str_format GTest::gmock MPI::MPI_C)
+    zeromini_test_flags absl::strings absl::str_format GTest::gmock MPI::MPI_C)
   target_compile_definitions(${name}
     PRIVATE OMPI_SKIP_MPICXX=1 MPICH_SKIP_MPICXX=1)
+  target_precompile_headers(${name} REUSE_FROM zeromini_test_headers)
   foreach(ranks ${arg_UNPARSED_ARGUMENTS})
     add_test(NAME ${name}.${ranks} COMMAND
       ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${ranks} $<TARGET_FILE:${name}>)
