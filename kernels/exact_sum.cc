@@ -3,24 +3,14 @@
 #include <bit>
 #include <cmath>
 
+#include "kernels/limb_rounding.h"
 #include "zeromini/internal/check.h"
 
 namespace zeromini {
 namespace {
 
-constexpr int kLimbBits = 32;
-constexpr int64_t kLimbMask = (int64_t{1} << kLimbBits) - 1;
-constexpr int kUnitExponent = -298;
 // Each addition puts less than 2^32 into a limb, so limbs stay below 2^40.
 constexpr int kAdditionsPerCarry = (1 << 8) - 1;
-
-// The last limb keeps what does not fit: it has no neighbour to carry into.
-void Carry(int64_t* limbs) {
-  for (int i = 0; i + 1 < ExactSum::kLimbs; ++i) {
-    limbs[i + 1] += limbs[i] >> kLimbBits;
-    limbs[i] &= kLimbMask;
-  }
-}
 
 }  // namespace
 
@@ -60,6 +50,18 @@ void ExactSum::AddSquare(float value) {
   Add(wide * wide);
 }
 
+bool ExactSum::AddSquares(const float* values, int64_t count) {
+  bool finite = true;
+  for (const float* end = values + count; values != end; ++values) {
+    if (std::isfinite(*values)) {
+      AddSquare(*values);
+    } else {
+      finite = false;
+    }
+  }
+  return finite;
+}
+
 void ExactSum::AddLimbs(const int64_t* limbs) {
   for (int i = 0; i < kLimbs; ++i) {
     ZEROMINI_CHECK(limbs[i] >= 0 && limbs[i] <= int64_t{1} << 62);
@@ -68,47 +70,18 @@ void ExactSum::AddLimbs(const int64_t* limbs) {
   Normalize();
 }
 
+void ExactSum::AddTo(int64_t* limbs) {
+  Normalize();
+  for (int i = 0; i < kLimbs; ++i) limbs[i] += limbs_[i];
+}
+
 void ExactSum::Normalize() {
-  Carry(limbs_.data());
+  CarryLimbs(limbs_.data());
   ZEROMINI_CHECK(limbs_[kLimbs - 1] <= kLimbMask);
   pending_ = 0;
 }
 
-double ExactSum::Round(const int64_t* limbs) {
-  int64_t carried[kLimbs];
-  for (int i = 0; i < kLimbs; ++i) carried[i] = limbs[i];
-  Carry(carried);
-  int top = kLimbs - 1;
-  while (top >= 0 && carried[top] == 0) --top;
-  if (top < 0) return 0;
-
-  // The leading 64 bits, and whether anything lies below them.
-  uint64_t leading = static_cast<uint64_t>(carried[top]);
-  int bits_below = top * kLimbBits;
-  int next = top - 1;
-  int room = std::countl_zero(leading);
-  while (room > 0 && next >= 0) {
-    const int take = room < kLimbBits ? room : kLimbBits;
-    leading = leading << take |
-              static_cast<uint64_t>(carried[next]) >> (kLimbBits - take);
-    carried[next] &= (int64_t{1} << (kLimbBits - take)) - 1;
-    bits_below -= take;
-    room -= take;
-    if (take == kLimbBits) --next;
-  }
-  bool sticky = false;
-  for (int i = 0; i <= next; ++i) sticky |= carried[i] != 0;
-
-  const int excess = 64 - std::countl_zero(leading) - 53;
-  if (excess > 0) {
-    const uint64_t half = uint64_t{1} << (excess - 1);
-    const uint64_t rest = leading & ((half << 1) - 1);
-    leading >>= excess;
-    bits_below += excess;
-    if (rest > half || (rest == half && (sticky || (leading & 1)))) ++leading;
-  }
-  return std::ldexp(static_cast<double>(leading), bits_below + kUnitExponent);
-}
+double ExactSum::Round(const int64_t* limbs) { return RoundLimbs(limbs); }
 
 BlockSummer::BlockSummer(int64_t rows) : single_row_(rows == 1), rounded_(0) {}
 

@@ -12,11 +12,13 @@
 #include <array>
 #include <cstdint>
 
+#include "zeromini/internal/scalar_words.h"
+
 namespace zeromini {
 
 class ExactSum {
  public:
-  static constexpr int kLimbs = 20;
+  static constexpr int kLimbs = kLimbWords;
 
   ExactSum();  // Zero.
 
@@ -27,8 +29,15 @@ class ExactSum {
   void Add(double value);
   void AddSquare(float value);
 
+  // Adds the squares of what is finite. True if all are.
+  bool AddSquares(const float* values, int64_t count);
+
   // Adds the limbs of another sum, each in [0, 2^62]: an all-reduced array too.
   void AddLimbs(const int64_t* limbs);
+
+  // Adds its own limbs, each below 2^32 then, to those of another sum: 2^30
+  // such sums keep the range of Round().
+  void AddTo(int64_t* limbs);
 
   // Each limb is in [0, 2^40], so 2^22 ranks may add theirs in int64.
   const std::array<int64_t, kLimbs>& limbs() const { return limbs_; }

@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "runtime/device/row_packing.h"
 #include "runtime/group/agreement.h"
 #include "runtime/group/rank_groups.h"
 #include "runtime/optimizer_parts.h"
@@ -62,10 +61,8 @@ class ShardedOptimizer : public Optimizer {
   }
 
   absl::Status Init(absl::Span<const ParamSpec> specs) {
-    ZEROMINI_RETURN_IF_ERROR(
-        AgreeOnStatus(PlanHere(specs), *group_, *parts_.device));
-    ZEROMINI_RETURN_IF_ERROR(
-        AgreeOnPlan(plan_, options_, *group_, *parts_.device));
+    ZEROMINI_RETURN_IF_ERROR(AgreeOnStatus(PlanHere(specs), control()));
+    ZEROMINI_RETURN_IF_ERROR(AgreeOnPlan(plan_, options_, control()));
     if (group_->rank() == 0) {
       for (const std::string& warning : plan_.warnings) {
         Log(options_.log, LogLevel::kWarning, warning);
@@ -76,32 +73,33 @@ class ShardedOptimizer : public Optimizer {
       }
     }
     ZEROMINI_RETURN_IF_ERROR(groups_.Init(*group_, options_));
-    return AgreeOnStatus(AllocateHere(specs), *group_, *parts_.device);
+    return AgreeOnStatus(AllocateHere(specs), control());
   }
 
   void* ParamData(int param) override {
-    return Flat(param) ? store_.weights(OwnerOf(param)) : nullptr;
+    return Flat(param) ? pipeline_->weights().tensor(OwnerOf(param)) : nullptr;
   }
 
   float* GradData(int param) override {
-    return Flat(param) ? store_.gradients(param) : nullptr;
+    return Flat(param) ? pipeline_->weights().store().gradients(param)
+                       : nullptr;
   }
 
   absl::Status SetParam(int param, const void* data) override {
     ZEROMINI_RETURN_IF_ERROR(CheckOpen());
     Buffer whole;
-    ZEROMINI_RETURN_IF_ERROR(AgreeOnCall(PrepareToSet(param, data, &whole),
-                                         param, *group_, *parts_.device));
+    ZEROMINI_RETURN_IF_ERROR(
+        AgreeOnCall(PrepareToSet(param, data, &whole), param, control()));
     return SetOwner(OwnerOf(param), data, whole);
   }
 
   absl::Status Gather(int layer_set, GatherPass pass) override {
-    ZEROMINI_RETURN_IF_ERROR(CheckSharded());
+    ZEROMINI_RETURN_IF_ERROR(CheckOpen());
     return pipeline_->Gather(layer_set, pass);
   }
 
   absl::Status Release(int layer_set, Stream stream) override {
-    ZEROMINI_RETURN_IF_ERROR(CheckSharded());
+    ZEROMINI_RETURN_IF_ERROR(CheckOpen());
     return pipeline_->Release(layer_set, stream);
   }
 
@@ -112,9 +110,11 @@ class ShardedOptimizer : public Optimizer {
       return absl::InvalidArgumentError(absl::StrCat(
           "parameter '", planned.name, "' is frozen: it takes no gradient"));
     }
-    const float* home = store_.gradients(param);
-    if (grad == nullptr && home == nullptr) return NoHome(param);
-    return pipeline_->GradReady(param, grad, home, stream);
+    const ParamStore& store = pipeline_->weights().store();
+    if (grad == nullptr && store.gradients(param) == nullptr) {
+      return NoHome(param);
+    }
+    return pipeline_->GradReady(param, grad, stream);
   }
 
   absl::StatusOr<StepReport> Step(const StepOptions& options) override {
@@ -125,6 +125,8 @@ class ShardedOptimizer : public Optimizer {
     reported_ = now;
     return report;
   }
+
+  StepReport LastReport() const override { return pipeline_->last_report(); }
 
   absl::Status WaitParam(int param, Stream stream) override {
     ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
@@ -141,11 +143,12 @@ class ShardedOptimizer : public Optimizer {
     ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitAll());
     for (size_t p = 0; p < plan_.params.size(); ++p) {
       const int param = static_cast<int>(p);
-      if (plan_.params[p].tied_to >= 0 || IsSharded(plan_.params[p])) continue;
-      ZEROMINI_RETURN_IF_ERROR(BroadcastTensor(param, store_.weights(param)));
-      pipeline_->ForgetMaster(param);
+      WeightHome& weights = pipeline_->weights();
+      if (plan_.params[p].tied_to >= 0 || !weights.KeepsWhole(param)) continue;
+      ZEROMINI_RETURN_IF_ERROR(BroadcastTensor(param, weights.tensor(param)));
+      pipeline_->state().SetHasMaster(param, false);
     }
-    ZEROMINI_RETURN_IF_ERROR(FinishExchange(*group_, *parts_.device));
+    ZEROMINI_RETURN_IF_ERROR(FinishExchange(*group_));
     reported_ = group_->traffic();  // No part of any step.
     return absl::OkStatus();
   }
@@ -153,13 +156,13 @@ class ShardedOptimizer : public Optimizer {
   absl::StatusOr<ParamState> ConsolidatedState(int param) override {
     ZEROMINI_RETURN_IF_ERROR(CheckOpen());
     absl::StatusOr<StateGather> gather = PrepareToGather(param);
-    ZEROMINI_RETURN_IF_ERROR(
-        AgreeOnCall(gather.status(), param, *group_, *parts_.device));
+    ZEROMINI_RETURN_IF_ERROR(AgreeOnCall(gather.status(), param, control()));
     ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitAll());
-    const PlannedParam& planned = plan_.params[param];
+    const absl::Duration patience = StreamPatience(*group_);
     ZEROMINI_ASSIGN_OR_RETURN(ParamState state,
-                              gather->Run(pipeline_->shard(planned.bucket)));
-    state.steps = pipeline_->steps(param);
+                              gather->Run(pipeline_->state(), patience));
+    ZEROMINI_ASSIGN_OR_RETURN(state.steps,
+                              pipeline_->state().ReadSteps(param, patience));
     return state;
   }
 
@@ -216,19 +219,9 @@ class ShardedOptimizer : public Optimizer {
     return absl::FailedPreconditionError("the optimizer has been closed");
   }
 
-  int OwnerOf(int param) const {
-    const int tied = plan_.params[param].tied_to;
-    return tied >= 0 ? tied : param;
-  }
+  int OwnerOf(int param) const { return plan_.params[param].owner; }
 
-  // No rank keeps all of it.
-  bool IsSharded(const PlannedParam& planned) const {
-    return options_.stage == 3 && planned.bucket >= 0;
-  }
-
-  static int64_t BytesOf(const PlannedParam& planned) {
-    return planned.rows * planned.row_elements * SizeOf(planned.dtype);
-  }
+  Communicator& control() { return group_->control(); }
 
   absl::StatusOr<StateGather> PrepareToGather(int param) {
     ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
@@ -243,7 +236,7 @@ class ShardedOptimizer : public Optimizer {
   }
 
   absl::Status NoHome(int param) const {
-    const std::vector<int> sharers = SharersOf(plan_)[OwnerOf(param)];
+    const std::vector<int>& sharers = plan_.params[OwnerOf(param)].sharers;
     const PlannedParam& planned = plan_.params[param];
     std::string why = "with this memory form, stage or dtype";
     if (planned.tied_to >= 0) {
@@ -261,7 +254,7 @@ class ShardedOptimizer : public Optimizer {
   // From the first rank that holds it to all others that do.
   absl::Status BroadcastTensor(int param, void* tensor) {
     const PlannedParam& planned = plan_.params[param];
-    const int64_t bytes = BytesOf(planned);
+    const int64_t bytes = TensorBytes(planned);
     const RankGroups::Family& family = groups_.of(planned.expert);
     const Exchange exchange = {Purpose::kWeights, planned.bucket, 0,
                                DType::kFloat32, plan_.hash};
@@ -286,38 +279,32 @@ class ShardedOptimizer : public Optimizer {
                              family.slice)
               : ""));
     }
-    if (!IsSharded(planned)) return absl::OkStatus();
+    if (pipeline_->weights().KeepsWhole(OwnerOf(param))) {
+      return absl::OkStatus();
+    }
     ZEROMINI_ASSIGN_OR_RETURN(
         *whole,
-        parts_.device->Allocate(BytesOf(planned), MemoryKind::kBuckets));
+        parts_.device->Allocate(TensorBytes(planned), MemoryKind::kBuckets));
     return absl::OkStatus();
   }
 
   absl::Status SetOwner(int param, const void* data, const Buffer& whole) {
     const PlannedParam& planned = plan_.params[param];
     ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitAll());
-    const bool sharded = IsSharded(planned);
-    void* tensor = sharded ? whole.get() : store_.weights(param);
+    WeightHome& weights = pipeline_->weights();
+    const bool whole_here = weights.KeepsWhole(param);
+    void* tensor = whole_here ? weights.tensor(param) : whole.get();
     const bool first = groups_.of(planned.expert).first();
     if (first && data != tensor) {
-      CopyContiguous(parts_.device->kernels(), data, tensor,
-                     planned.rows * planned.row_elements,
-                     {planned.dtype, planned.dtype}, Stream{});
+      ZEROMINI_RETURN_IF_ERROR(
+          parts_.device->Copy(data, tensor, TensorBytes(planned), Stream{}));
     }
     ZEROMINI_RETURN_IF_ERROR(BroadcastTensor(param, tensor));
-    ZEROMINI_RETURN_IF_ERROR(FinishExchange(*group_, *parts_.device));
-    if (sharded) pipeline_->weights().TakeRows(param, tensor);
-    pipeline_->ForgetMaster(param);
+    ZEROMINI_RETURN_IF_ERROR(FinishExchange(*group_));
+    if (!whole_here) ZEROMINI_RETURN_IF_ERROR(weights.Adopt(param, tensor));
+    pipeline_->state().SetHasMaster(param, false);
     reported_ = group_->traffic();  // No part of any step.
     return absl::OkStatus();
-  }
-
-  absl::Status CheckSharded() const {
-    ZEROMINI_RETURN_IF_ERROR(CheckOpen());
-    if (options_.stage == 3) return absl::OkStatus();
-    return absl::FailedPreconditionError(absl::StrCat(
-        "weights are whole on every rank at stage ", options_.stage,
-        ": there is nothing to gather or release"));
   }
 
   absl::Status CheckParam(int param) const {
@@ -348,16 +335,8 @@ class ShardedOptimizer : public Optimizer {
 
   absl::Status AllocateHere(absl::Span<const ParamSpec> specs) {
     ZEROMINI_ASSIGN_OR_RETURN(
-        store_, ParamStore::Create(plan_, specs, options_, *parts_.device));
-    ZEROMINI_ASSIGN_OR_RETURN(
-        pipeline_, StepPipeline::Create(options_, plan_, store_, parts_.method,
+        pipeline_, StepPipeline::Create(options_, plan_, specs, parts_.methods,
                                         *parts_.device, groups_));
-    for (size_t p = 0; p < plan_.params.size(); ++p) {
-      const int param = static_cast<int>(p);
-      if (!IsSharded(plan_.params[p])) continue;
-      const void* from = InitialWeights(plan_, specs, param);
-      if (from != nullptr) pipeline_->weights().TakeRows(param, from);
-    }
     return absl::OkStatus();
   }
 
@@ -366,7 +345,6 @@ class ShardedOptimizer : public Optimizer {
   OptimizerParts parts_;
   RankGroups groups_;
   zeromini::Plan plan_;
-  ParamStore store_;
   std::unique_ptr<StepPipeline> pipeline_;
   Traffic reported_ = {};
   bool open_ = true;
@@ -382,7 +360,11 @@ absl::StatusOr<std::unique_ptr<Optimizer>> CreateOptimizer(
         options.kernels == "reference" ? ReferenceKernels() : CpuKernels(),
         StreamPatience(group), nullptr);
   }
-  if (parts.method == nullptr) parts.method = MakeAdamMethod();
+  if (parts.methods == nullptr) {
+    parts.methods = [method = MakeBlockMethod()](const PlannedParam&) {
+      return method;
+    };
+  }
   if (parts.make_plan == nullptr) parts.make_plan = MakePlan;
   auto optimizer =
       std::make_unique<ShardedOptimizer>(options, group, std::move(parts));

@@ -9,14 +9,14 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "runtime/device/device.h"
-#include "runtime/state/method.h"
+#include "runtime/step/method.h"
 #include "zeromini/optimizer.h"
 
 namespace zeromini {
 
 struct OptimizerParts {
   std::unique_ptr<Device> device;  // Null: the host, with options.kernels.
-  std::shared_ptr<const Method> method;  // Null: MakeAdamMethod().
+  MethodChoice methods;            // Null: MakeBlockMethod() for all.
   // Null: MakePlan.
   std::function<absl::StatusOr<Plan>(absl::Span<const ParamSpec>,
                                      const PlanOptions&)>

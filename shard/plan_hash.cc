@@ -57,8 +57,7 @@ void AddParam(const PlannedParam& param, Hasher& hasher) {
                 param.transposed, param.element_state);
   hasher.Add(param.blocks);
   hasher.Add(param.units);
-  hasher.AddAll(param.wire_row_elements, param.state_row_elements,
-                param.padding_rows, param.role, param.decays, param.frozen,
+  hasher.AddAll(param.padding_rows, param.role, param.decays, param.frozen,
                 param.expert, param.tied_to, param.hyper_group, param.layer,
                 param.layer_set, param.bucket, param.blocks_total);
   hasher.Add(param.chosen_by);

@@ -107,24 +107,6 @@ void FillOwners(std::vector<PlannedParam>* params) {
   }
 }
 
-// `count` of one row if every unit has the same whole number; else 0.
-int64_t PerRow(const PlannedParam& param, int64_t UnitSegment::*count) {
-  const UnitSegment& first = param.units.front();
-  const int64_t each = first.*count / first.rows_per_unit;
-  const bool uniform = std::all_of(
-      param.units.begin(), param.units.end(), [&](const UnitSegment& unit) {
-        return unit.*count == each * unit.rows_per_unit;
-      });
-  return uniform ? each : 0;
-}
-
-void FillRowElements(std::vector<PlannedParam>* params) {
-  for (PlannedParam& param : *params) {
-    param.wire_row_elements = PerRow(param, &UnitSegment::wire_elements);
-    param.state_row_elements = PerRow(param, &UnitSegment::state_elements);
-  }
-}
-
 // The units that the method wants, for what it has not left as it is.
 void SetUnits(const UnitRule& rule, std::vector<PlannedParam>* params) {
   for (PlannedParam& param : *params) {
@@ -175,7 +157,6 @@ absl::StatusOr<Plan> MakePlanFor(std::vector<PlannedParam> params,
   plan.options = options;
   plan.params = std::move(params);
   FillOwners(&plan.params);
-  FillRowElements(&plan.params);
   CountSecondMoments(&plan.params);
   LayoutCache layouts(options);
   for (const std::vector<int>& indices :

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "benchmark/benchmark.h"
@@ -19,6 +20,7 @@
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
 #include "tools/report/table.h"
+#include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
 namespace {
@@ -53,13 +55,21 @@ class RateCollector : public benchmark::BenchmarkReporter {
   bool ReportContext(const Context&) override { return true; }
   void ReportRuns(const std::vector<Run>& runs) override {
     for (const Run& run : runs) {
+      if (run.error_occurred) {
+        status_ = absl::InternalError(run.error_message);
+        continue;
+      }
       (*rates_)[run.run_name.function_name].push_back(
           run.counters.at("items_per_second").value);
     }
   }
 
+  // Of the last run that failed.
+  const absl::Status& status() const { return status_; }
+
  private:
   Rates* rates_;
+  absl::Status status_;
 };
 
 ArrayPart PartOf(const BlockShape& shape, int64_t params, int thread,
@@ -73,14 +83,17 @@ ArrayPart PartOf(const BlockShape& shape, int64_t params, int thread,
 
 // Kernel after kernel, then all of them again: what disturbs the machine for a
 // while disturbs all kernels, and a ratio is of neighbours in time.
-Rates Measure(const KernelTable& kernels, PassArrays& arrays,
-              const BlockShape& shape, int threads, const Options& options) {
+absl::StatusOr<Rates> Measure(const KernelTable& kernels, PassArrays& arrays,
+                              const BlockShape& shape, int threads,
+                              const Options& options) {
   benchmark::ClearRegisteredBenchmarks();
   for (const Pass& pass : Passes()) {
     const auto run = [&, pass](benchmark::State& state) {
       const ArrayPart part =
           PartOf(shape, options.params, state.thread_index(), state.threads());
-      for (auto _ : state) pass.run(kernels, arrays, part);
+      absl::Status ran;
+      for (auto _ : state) ran = pass.run(kernels, arrays, part);
+      if (!ran.ok()) state.SkipWithError(ran.ToString().c_str());
       state.SetItemsProcessed(part.elements());
     };
     benchmark::RegisterBenchmark(pass.name, run)
@@ -94,6 +107,7 @@ Rates Measure(const KernelTable& kernels, PassArrays& arrays,
     benchmark::RunSpecifiedBenchmarks(&collector);
   }
   benchmark::ClearRegisteredBenchmarks();
+  ZEROMINI_RETURN_IF_ERROR(collector.status());
   return rates;
 }
 
@@ -224,11 +238,13 @@ int Run(const Options& options) {
   for (const BlockShape& shape : Shapes(options)) {
     for (int threads : options.threads) {
       Progress(shape, threads);
-      const Rates rates = Measure(kernels, arrays, shape, threads, options);
+      const absl::StatusOr<Rates> rates =
+          Measure(kernels, arrays, shape, threads, options);
       if (isatty(STDERR_FILENO))
         std::cerr << "\r" << std::string(40, ' ') << "\r";
-      PrintRates(shape, threads, rates, json);
-      AddRatios(shape, threads, rates, ratios);
+      if (!rates.ok()) return ReportStatus(kProgram, rates.status());
+      PrintRates(shape, threads, *rates, json);
+      AddRatios(shape, threads, *rates, ratios);
     }
   }
   std::cout << "\n" << ratios.ToText();

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include "tools/bench_streams.h"
+#include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
 namespace {
@@ -23,13 +24,9 @@ MappedFloats MapFloats(int64_t elements) {
   return MappedFloats(floats, UnmapFloats{bytes});
 }
 
-StepScalars Scalars() {
-  StepScalars scalars;
-  scalars.learning_rate = 1e-6;
-  scalars.weight_decay = 0.1;
-  scalars.step = 100;
-  return scalars;
-}
+// .update is not 0: all kernels run.
+constexpr StepScalars kScalars = {
+    .learning_rate = 1e-6, .weight_decay = 0.1, .step = 100};
 
 AdamMiniArgs MiniArgs(PassArrays& arrays, const ArrayPart& part) {
   const BlockShape& shape = *part.shape;
@@ -43,54 +40,59 @@ AdamMiniArgs MiniArgs(PassArrays& arrays, const ArrayPart& part) {
           shape.block_rows,
           shape.row_elements,
           block,
-          Scalars()};
+          &kScalars};
 }
 
-void RunRowSums(const KernelTable& kernels, PassArrays& arrays,
-                const ArrayPart& part) {
+absl::Status RunRowSums(const KernelTable& kernels, PassArrays& arrays,
+                        const ArrayPart& part) {
   const int64_t n = part.shape->row_elements;
-  kernels.row_sums({arrays.gradient.get() + part.begin, part.elements() / n, n,
-                    arrays.row_sums.data() + part.begin / n},
-                   Stream{});
-}
-
-void RunAdamW(const KernelTable& kernels, PassArrays& arrays,
-              const ArrayPart& part) {
-  kernels.adamw(
-      {arrays.parameter.get() + part.begin, arrays.gradient.get() + part.begin,
-       arrays.momentum.get() + part.begin,
-       arrays.second_moment.get() + part.begin, part.elements(), Scalars()},
+  return kernels.row_sums(
+      {arrays.gradient.get() + part.begin, part.elements() / n, n,
+       arrays.row_sums.data() + part.begin / n},
       Stream{});
 }
 
-void RunAdamWStep(const KernelTable& kernels, PassArrays& arrays,
-                  const ArrayPart& part) {
-  RunRowSums(kernels, arrays, part);
-  RunAdamW(kernels, arrays, part);
+absl::Status RunAdamW(const KernelTable& kernels, PassArrays& arrays,
+                      const ArrayPart& part) {
+  return kernels.adamw(
+      {arrays.parameter.get() + part.begin, arrays.gradient.get() + part.begin,
+       arrays.momentum.get() + part.begin,
+       arrays.second_moment.get() + part.begin, part.elements(), &kScalars},
+      Stream{});
 }
 
-void RunAdamMiniFused(const KernelTable& kernels, PassArrays& arrays,
-                      const ArrayPart& part) {
-  kernels.adam_mini_fused(MiniArgs(arrays, part), Stream{});
+absl::Status RunAdamWStep(const KernelTable& kernels, PassArrays& arrays,
+                          const ArrayPart& part) {
+  ZEROMINI_RETURN_IF_ERROR(RunRowSums(kernels, arrays, part));
+  return RunAdamW(kernels, arrays, part);
+}
+
+absl::Status RunAdamMiniFused(const KernelTable& kernels, PassArrays& arrays,
+                              const ArrayPart& part) {
+  return kernels.adam_mini_fused(MiniArgs(arrays, part), Stream{});
 }
 
 // The first row's sum stands for its block's: adding a block's few row sums is
 // the runtime's, and no work beside the arrays.
-void RunAdamMiniStep(const KernelTable& kernels, PassArrays& arrays,
-                     const ArrayPart& part) {
-  RunRowSums(kernels, arrays, part);
-  kernels.adam_mini_step(MiniArgs(arrays, part), Stream{});
+absl::Status RunAdamMiniStep(const KernelTable& kernels, PassArrays& arrays,
+                             const ArrayPart& part) {
+  ZEROMINI_RETURN_IF_ERROR(RunRowSums(kernels, arrays, part));
+  return kernels.adam_mini_step(MiniArgs(arrays, part), Stream{});
 }
 
-void RunRmw7(const KernelTable&, PassArrays& arrays, const ArrayPart& part) {
+absl::Status RunRmw7(const KernelTable&, PassArrays& arrays,
+                     const ArrayPart& part) {
   Rmw7(arrays.gradient.get() + part.begin, arrays.parameter.get() + part.begin,
        arrays.momentum.get() + part.begin,
        arrays.second_moment.get() + part.begin, part.elements());
+  return absl::OkStatus();
 }
 
-void RunRmw5(const KernelTable&, PassArrays& arrays, const ArrayPart& part) {
+absl::Status RunRmw5(const KernelTable&, PassArrays& arrays,
+                     const ArrayPart& part) {
   Rmw5(arrays.gradient.get() + part.begin, arrays.parameter.get() + part.begin,
        arrays.momentum.get() + part.begin, part.elements());
+  return absl::OkStatus();
 }
 
 }  // namespace

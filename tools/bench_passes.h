@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "zeromini/kernels.h"
 
 namespace zeromini::tools {
@@ -54,7 +55,7 @@ struct Pass {
   const char* name;
   int bytes;            // Read and written per parameter.
   const char* ceiling;  // The stream that nothing can outrun.
-  void (*run)(const KernelTable&, PassArrays&, const ArrayPart&);
+  absl::Status (*run)(const KernelTable&, PassArrays&, const ArrayPart&);
 };
 
 const std::vector<Pass>& Passes();

@@ -183,7 +183,7 @@ class ReplicatedStepper : public Stepper {
     ZEROMINI_RETURN_IF_ERROR(AllReduce());
     seconds.exposed = exchange.seconds();
     const Stopwatch update;
-    Update();
+    ZEROMINI_RETURN_IF_ERROR(Update());
     seconds.update = update.seconds();
     seconds.total = watch.seconds();
     return seconds;
@@ -204,28 +204,30 @@ class ReplicatedStepper : public Stepper {
     return WaitForExchanges(rank_.group);
   }
 
-  void Update() {
+  absl::Status Update() {
     StepScalars scalars;
     scalars.learning_rate = kLearningRate;
     scalars.weight_decay = HyperGroup().weight_decay;
     scalars.step = ++steps_;
     scalars.gradient_scale = 1.0 / rank_.group.size();
     if (clip_ > 0) {
-      const double norm = GradientNorm() * scalars.gradient_scale;
+      ZEROMINI_ASSIGN_OR_RETURN(const double root, GradientNorm());
+      const double norm = root * scalars.gradient_scale;
       if (norm > clip_) scalars.gradient_scale *= clip_ / norm;
     }
-    CpuKernels().adamw({weights_.get(), gradients_.get(), momentum_.get(),
-                        second_moment_.get(), workload_.elements, scalars},
-                       Stream());
+    return CpuKernels().adamw(
+        {weights_.get(), gradients_.get(), momentum_.get(),
+         second_moment_.get(), workload_.elements, &scalars},
+        Stream());
   }
 
-  double GradientNorm() {
+  absl::StatusOr<double> GradientNorm() {
     constexpr int64_t kRow = 1024;  // The workload is made of whole ones.
     row_sums_.resize(workload_.elements / kRow);
-    CpuKernels().row_sums(
+    ZEROMINI_RETURN_IF_ERROR(CpuKernels().row_sums(
         {gradients_.get(), static_cast<int64_t>(row_sums_.size()), kRow,
          row_sums_.data()},
-        Stream());
+        Stream()));
     return std::sqrt(std::accumulate(row_sums_.begin(), row_sums_.end(), 0.0));
   }
 

@@ -16,6 +16,17 @@ MAY_INCLUDE = {
     "runtime": {"zeromini", "kernels", "comm", "shard", "runtime"},
     "tools": {"zeromini", "tools"},
 }
+# Inside the runtime: folders that one of these may include, beside its own. What
+# lies in runtime/ itself puts the folders together, and the C API is on top.
+RUNTIME = {
+    "files": set(),
+    "device": set(),
+    "options": set(),
+    "group": {"options"},
+    "state": {"device", "group", "options", "files"},
+    "step": {"device", "group", "options", "state"},
+    "c": {"device", "group", "options", "files", "state", "step", ""},
+}
 OURS = {"zeromini", "kernels", "comm", "shard", "runtime", "tools", "tests"}
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^/">]+)/')
 
@@ -29,6 +40,17 @@ for folder, allowed in MAY_INCLUDE.items():
             match = INCLUDE.match(line)
             if match and match[1] in OURS - allowed:
                 bad.append(f"{path.relative_to(root)}:{number}: {line.strip()}")
+
+INNER = re.compile(r'^\s*#\s*include\s+"runtime/(?:(\w+)/)?\w+\.h"')
+for folder, allowed in RUNTIME.items():
+    for path in sorted((root / "runtime" / folder).glob("*")):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            match = INNER.match(line)
+            if match and (match[1] or "") not in allowed | {folder}:
+                bad.append(f"{path.relative_to(root)}:{number}: {line.strip()}")
+named = {path.name for path in (root / "runtime").iterdir() if path.is_dir()}
+for folder in sorted(named ^ set(RUNTIME)):
+    bad.append(f"runtime/{folder}: not both a folder and one with arrows")
 
 # What a build has is chosen by file, so no source of the library asks for it.
 CONDITION = re.compile(r"^\s*#\s*(if|ifdef|ifndef|elif)\b\s*(.*)")

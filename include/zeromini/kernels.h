@@ -19,14 +19,17 @@
 
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "zeromini/stream.h"
 #include "zeromini/types.h"
 
 namespace zeromini {
 
-// What a step's update needs besides the arrays. The gradient used is
-// gradient_scale * gradient: the mean over ranks, micro-steps and the clipping
-// coefficient, in one factor.
+// What a step's update needs besides the arrays. Kernels take it by pointer, in
+// the memory of their device, and read it when they run: what a step decides
+// there (scale, skip, this parameter's count) reaches them without the host.
+// The gradient used is gradient_scale * gradient: the mean over ranks,
+// micro-steps and the clipping coefficient, in one factor.
 struct StepScalars {
   double learning_rate = 0;
   double weight_decay = 0;  // Decoupled: p *= 1 - learning_rate*weight_decay.
@@ -35,6 +38,7 @@ struct StepScalars {
   double epsilon = 1e-8;
   int64_t step = 1;  // t, from 1: this parameter's own count of updates.
   double gradient_scale = 1;
+  int64_t update = 1;  // 0: a kernel that is given this does nothing.
 };
 
 // row_sums[r] = sum of gradient[r*row_elements + i]^2, each row summed on its
@@ -62,7 +66,7 @@ struct AdamMiniArgs {
   // Elements in a whole block: the mean's denominator. Differs from
   // block_rows*row_elements for a split block and for padding rows.
   int64_t block_elements;
-  StepScalars scalars;
+  const StepScalars* scalars;
 };
 
 // v per element.
@@ -72,7 +76,7 @@ struct AdamWArgs {
   float* momentum;        // [elements]
   float* second_moment;   // [elements]
   int64_t elements;
-  StepScalars scalars;
+  const StepScalars* scalars;
 };
 
 // SGD with momentum as in torch.optim.SGD (dampening 0, no Nesterov), but with
@@ -82,7 +86,7 @@ struct SgdArgs {
   const float* gradient;  // [elements]
   float* momentum;        // [elements]
   int64_t elements;
-  StepScalars scalars;  // beta2, epsilon and step are not used.
+  const StepScalars* scalars;  // beta2, epsilon and step are not used.
 };
 
 // rows x columns, from one row stride to another (in elements), optionally
@@ -98,6 +102,8 @@ struct CopyArgs {
   bool transpose;
   DType in_dtype = DType::kFloat32;   // kFloat32, kBFloat16 or kFloat16.
   DType out_dtype = DType::kFloat32;  // in_dtype, or kFloat32.
+  // Null, or: nothing is done where its `update` is 0.
+  const StepScalars* only_if = nullptr;
 };
 
 // Weights at rest, and what restores their fp32 master. With dtype kFloat32
@@ -110,9 +116,12 @@ struct WeightCodecArgs {
   DType dtype;
   MasterFormat format;  // Remainders need kBFloat16.
   // Of stochastic rounding (bf16, kNone): element i of `weights` uses random
-  // number first_element + i of the sequence `seed`.
+  // number first_element + i of the sequence that `seed` and the step give.
   uint64_t seed;
   int64_t first_element;
+  // Null: step 0, and always. Otherwise nothing is done where its `update` is
+  // 0.
+  const StepScalars* scalars = nullptr;
 };
 
 // Momentum or second moments at rest.
@@ -127,6 +136,7 @@ struct StateCodecArgs {
   bool squares;   // Second moments: never negative.
   uint64_t seed;  // As for weights, over the elements of all rows.
   int64_t first_element;
+  const StepScalars* scalars = nullptr;  // As for weights.
 };
 
 // Finite values beyond +-limit become +-limit; what is not finite stays.
@@ -142,21 +152,122 @@ struct AccumulateArgs {  // sum[i] += addend[i]
   int64_t elements;
 };
 
+// Consecutive rows of one parameter in a segment of the gradient, whose sums of
+// squares are taken alike.
+struct SumSpan {
+  int64_t first_element = 0;  // Of the segment.
+  int64_t rows = 0;
+  int64_t row_elements = 0;
+  // Rows of each whole block; their sums go to block_sums[sums_at] and on. 0:
+  // no block is whole here.
+  int64_t rows_per_block = 0;
+  int64_t sums_at = 0;
+  // Where in the words this parameter's is, and the words of the split block
+  // that all of these rows are of, or -1: see zeromini/internal/scalar_words.h.
+  int64_t param_word = 0;
+  int64_t split_words = -1;
+};
+
+// One kernel for a bucket: its gradient is read once. Adds to `words`: the norm
+// limbs, 2^32 to the word of a parameter that has a row that is not finite,
+// limbs and the word of what is not finite of split blocks.
+struct StatisticsArgs {
+  const float* gradient;
+  const SumSpan* spans;  // [count], like all below in the device's memory.
+  int64_t count;
+  double* block_sums;
+  int64_t* words;
+  bool norm;  // False: adds nothing to the limbs of the norm.
+  // False: of another copy of the same shard, whose sums one rank adds: no norm
+  // and no split sums, only what is not finite.
+  bool counts;
+};
+
+// What the host knows of a step's words, added to what kernels have counted:
+// sum[i] += addend[i].
+struct AddWordsArgs {
+  int64_t* sum;
+  const int64_t* addend;
+  int64_t count;
+};
+
+enum class Verdict : int64_t {
+  kUpdate,
+  kDisagreement,  // Ranks set different agreement words.
+  kRefused,       // DecisionInput::refused.
+  kAbsent,        // A gradient that is required did not come.
+  kNotFinite,
+  kNormTooLarge,  // Above skip_above.
+};
+
+// What the host knows before a step, in device memory.
+struct DecisionInput {
+  int64_t ranks = 1;
+  uint64_t agreement = 0;      // This rank's word.
+  int64_t refused = 0;         // Not 0: the numbers cannot be used.
+  int64_t require_all = 0;     // Not 0: every rank gives every gradient.
+  int64_t has_statistics = 0;  // 0: nothing asks for norm and finite flags.
+  double mean_scale = 1;       // Of gradients, clipping left out.
+  double max_grad_norm = 0;    // 0: off, alike the next.
+  double skip_above = 0;
+};
+
+struct DecisionParam {
+  int64_t word = -1;   // Of its words; -1: it has none, and never an update.
+  int64_t group = 0;   // Index into DecideArgs::hyper.
+  int64_t decays = 0;  // 0: its weight decay is 0.
+};
+
+struct SplitTarget {
+  int64_t words_at = 0;         // Of its limbs.
+  double* block_sum = nullptr;  // Where the update reads the whole sum.
+};
+
+// What was decided. Only kUpdate moves anything.
+struct StepDecision {
+  Verdict verdict = Verdict::kUpdate;
+  int64_t updates = 0;    // Steps with kUpdate so far, this one in.
+  int64_t absent = 0;     // Parameters without a gradient on any rank.
+  double grad_norm = 0;   // Before clipping; NaN without statistics.
+  double clip_scale = 1;  // As torch.nn.utils.clip_grad_norm_.
+};
+
+// From the words of all ranks, the same on each. Of two reasons against an
+// update the first in Verdict's order counts. `scalars` of a parameter: those
+// of its group, with its count and scale, and `update` 0 if the verdict is not
+// kUpdate or its gradient is absent. Moves `steps` of what is updated.
+struct DecideArgs {
+  const int64_t* words;  // After the all-reduce.
+  const DecisionInput* input;
+  const StepScalars* hyper;     // By hyper-parameter group.
+  const DecisionParam* params;  // [params]
+  int64_t num_params;
+  const SplitTarget* splits;  // [num_splits], those that this rank has.
+  int64_t num_splits;
+  int64_t* steps;          // [params], updates so far.
+  StepScalars* scalars;    // [params], out.
+  StepDecision* decision;  // In (updates) and out.
+};
+
+// All return the error of the call itself, such as a launch that fails.
 struct KernelTable {
   const char* name;  // "reference", "cpu", "cuda".
-  void (*row_sums)(const RowSumsArgs&, Stream);
-  void (*adam_mini_step)(const AdamMiniArgs&, Stream);   // From block_sums.
-  void (*adam_mini_fused)(const AdamMiniArgs&, Stream);  // Sums on the way.
-  void (*adamw)(const AdamWArgs&, Stream);
-  void (*copy)(const CopyArgs&, Stream);
-  void (*accumulate)(const AccumulateArgs&, Stream);
-  void (*sgd)(const SgdArgs&, Stream);
-  void (*clamp)(const ClampArgs&, Stream);
+  absl::Status (*row_sums)(const RowSumsArgs&, Stream);
+  absl::Status (*adam_mini_step)(const AdamMiniArgs&, Stream);   // block_sums.
+  absl::Status (*adam_mini_fused)(const AdamMiniArgs&, Stream);  // Sums, too.
+  absl::Status (*adamw)(const AdamWArgs&, Stream);
+  absl::Status (*copy)(const CopyArgs&, Stream);
+  absl::Status (*accumulate)(const AccumulateArgs&, Stream);
+  absl::Status (*sgd)(const SgdArgs&, Stream);
+  absl::Status (*clamp)(const ClampArgs&, Stream);
   // unpack: fills `unpacked`. pack: stores it, `unpacked` unchanged.
-  void (*unpack_weights)(const WeightCodecArgs&, Stream);
-  void (*pack_weights)(const WeightCodecArgs&, Stream);
-  void (*unpack_state)(const StateCodecArgs&, Stream);
-  void (*pack_state)(const StateCodecArgs&, Stream);
+  absl::Status (*unpack_weights)(const WeightCodecArgs&, Stream);
+  absl::Status (*pack_weights)(const WeightCodecArgs&, Stream);
+  absl::Status (*unpack_state)(const StateCodecArgs&, Stream);
+  absl::Status (*pack_state)(const StateCodecArgs&, Stream);
+  absl::Status (*statistics)(const StatisticsArgs&, Stream);
+  absl::Status (*add_words)(const AddWordsArgs&, Stream);
+  absl::Status (*decide)(const DecideArgs&, Stream);
 };
 
 // double arithmetic, one plain loop each: what the formulas mean.

@@ -19,10 +19,15 @@ struct MemoryReport {
   int64_t statistics = 0;     // Sums of squares between arrival and update.
   int64_t buckets = 0;        // Exchange buffers, now.
   int64_t peak = 0;           // Most of all of the above at one time.
+  int64_t method_state = 0;   // What methods keep on every rank alike.
+  int64_t tables = 0;         // What kernels read to find and decide things.
 
-  int64_t state() const { return momentum + second_moment + master; }
+  int64_t state() const {
+    return momentum + second_moment + master + method_state;
+  }
   int64_t total() const {
-    return weights + gathered + gradients + state() + statistics + buckets;
+    return weights + gathered + gradients + state() + statistics + buckets +
+           tables;
   }
 };
 

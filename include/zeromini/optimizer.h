@@ -44,6 +44,10 @@ struct StepOptions {
 };
 
 struct StepReport {
+  // True if the host has not read yet what the devices decided: see
+  // Optimizer::LastReport(). Then only traffic and seconds_total are of this
+  // step.
+  bool pending = false;
   int64_t step = 0;             // Optimizer steps taken, skipped ones left out.
   bool skipped = false;         // Nothing changed, on any rank.
   std::string skipped_because;  // Empty unless skipped.
@@ -135,10 +139,11 @@ class Optimizer {
   // Gradient of parameter `param` for this micro-step, full and unreduced,
   // shaped and typed like the parameter, on this rank. Any order, any thread;
   // exchanges leave in one bucket order on all ranks. With a null `stream` the
-  // gradient has been read when the call returns. Null `grad`: it is at
-  // GradData(), where the caller adds up its micro-steps; Step() leaves nothing
-  // of use there. By pointer the optimizer adds them up, and overwrites what is
-  // at GradData().
+  // gradient has been read when the call returns; otherwise in that stream's
+  // order, at the latest when a Step() that is not pending returns. Null
+  // `grad`: it is at GradData(), where the caller adds up its micro-steps;
+  // Step() leaves nothing of use there. By pointer the optimizer adds them up,
+  // and overwrites what is at GradData().
   //
   // FailedPrecondition if it has been given already, or both ways in one step;
   // InvalidArgument for a bad index, a frozen parameter, or a null gradient of
@@ -155,6 +160,9 @@ class Optimizer {
   // documents: gradients once per exchange and weights once, plus 8 bytes per
   // parameter and 168 per split block.
   virtual absl::StatusOr<StepReport> Step(const StepOptions& options) = 0;
+
+  // The last Step()'s, and complete once WaitAll() has returned.
+  virtual StepReport LastReport() const = 0;
 
   // Blocks until the last Step() or, at stage 3, Gather() has put the weights
   // of `param` in place.

@@ -112,9 +112,6 @@ struct PlannedParam {
   // What one rank must own whole, repeated likewise: a row or an element for
   // AdamW, a block for Adam-mini, the tensor for a matrix method.
   std::vector<UnitSegment> units;
-  // Of one row, 0 if that is no whole number; the counts of units replace them.
-  int64_t wire_row_elements = 0;
-  int64_t state_row_elements = 0;
   int64_t padding_rows = 0;
   Role role = Role::kOther;
   std::string chosen_by;  // "rule", a table's name, "official", "default".

@@ -72,7 +72,7 @@ void Copy(const CopyArgs& args) {
 
 }  // namespace
 
-void CopyOnCpu(const CopyArgs& args, Stream) {
+void CopyOnCpu(const CopyArgs& args) {
   const bool keeps = args.in_dtype == args.out_dtype;
   ZEROMINI_CHECK(keeps || args.out_dtype == DType::kFloat32);
   switch (args.in_dtype) {

@@ -5,7 +5,7 @@
 
 namespace zeromini {
 
-const KernelTable& CpuKernels() { return AttainableLevels().levels->kernels(); }
+const KernelTable& CpuKernels() { return AttainableLevels().levels->kernels; }
 
 const char* CpuLevel() { return AttainableLevels().levels->description; }
 
@@ -13,7 +13,7 @@ const KernelTable* CpuKernelsAt(const char* level) {
   const LevelList list = AttainableLevels();
   for (int i = 0; i < list.count; ++i) {
     if (std::strcmp(list.levels[i].name, level) == 0) {
-      return &list.levels[i].kernels();
+      return &list.levels[i].kernels;
     }
   }
   return nullptr;

@@ -13,25 +13,26 @@
 
 #include "kernels/codec_args.h"
 #include "kernels/exact_sum.h"
+#include "kernels/host_kernels.h"
 #include "zeromini/kernels.h"
 
 namespace zeromini {
 
 namespace level_base {
-const KernelTable& Kernels();
+extern const HostKernels kKernels;
 }
 namespace level_v3 {
-const KernelTable& Kernels();
+extern const HostKernels kKernels;
 }
 namespace level_v4 {
-const KernelTable& Kernels();
+extern const HostKernels kKernels;
 }
 
 // A level, best first in the list that AttainableLevels() returns.
 struct Level {
   const char* name;         // "x86-64-v4".
   const char* description;  // "x86-64-v4 (AVX-512)".
-  const KernelTable& (*kernels)();
+  KernelTable kernels;
 };
 
 struct LevelList {
@@ -62,7 +63,11 @@ struct UpdateFactors {
 };
 
 // Not per level: a copy is bound by memory.
-void CopyOnCpu(const CopyArgs& args, Stream stream);
+void CopyOnCpu(const CopyArgs& args);
+
+// Nor are statistics but for their row sums.
+void AddStatistics(const StatisticsArgs& args,
+                   void (*row_sums)(const RowSumsArgs&));
 
 }  // namespace zeromini
 

@@ -1,10 +1,11 @@
 #include "kernels/cpu/level.h"
+#include "kernels/host_table.h"
 
 namespace zeromini {
 namespace {
 
-constexpr Level kLevels[] = {
-    {"portable", "portable (128-bit vectors)", level_base::Kernels}};
+constexpr Level kLevels[] = {{"portable", "portable (128-bit vectors)",
+                              HostTable<level_base::kKernels>::Named("cpu")}};
 
 }  // namespace
 

@@ -1,12 +1,15 @@
 #include "kernels/cpu/level.h"
+#include "kernels/host_table.h"
 
 namespace zeromini {
 namespace {
 
 constexpr Level kLevels[] = {
-    {"x86-64-v4", "x86-64-v4 (AVX-512)", level_v4::Kernels},
-    {"x86-64-v3", "x86-64-v3 (AVX2)", level_v3::Kernels},
-    {"x86-64", "x86-64 (SSE2)", level_base::Kernels},
+    {"x86-64-v4", "x86-64-v4 (AVX-512)",
+     HostTable<level_v4::kKernels>::Named("cpu")},
+    {"x86-64-v3", "x86-64-v3 (AVX2)",
+     HostTable<level_v3::kKernels>::Named("cpu")},
+    {"x86-64", "x86-64 (SSE2)", HostTable<level_base::kKernels>::Named("cpu")},
 };
 
 }  // namespace

@@ -229,7 +229,7 @@ WeightCodecArgs AsWeights(const StateCodecArgs& args) {
 
 }  // namespace
 
-void ReferenceUnpackWeights(const WeightCodecArgs& args, Stream) {
+void ReferenceUnpackWeights(const WeightCodecArgs& args) {
   CheckCodec(args);
   for (int64_t i = 0; i < args.elements; ++i) {
     args.unpacked[i] = args.dtype == DType::kFloat32
@@ -238,7 +238,7 @@ void ReferenceUnpackWeights(const WeightCodecArgs& args, Stream) {
   }
 }
 
-void ReferencePackWeights(const WeightCodecArgs& args, Stream) {
+void ReferencePackWeights(const WeightCodecArgs& args) {
   CheckCodec(args);
   for (int64_t i = 0; i < args.elements; ++i) {
     if (args.dtype == DType::kFloat32) {
@@ -249,18 +249,18 @@ void ReferencePackWeights(const WeightCodecArgs& args, Stream) {
   }
 }
 
-void ReferenceUnpackState(const StateCodecArgs& args, Stream stream) {
+void ReferenceUnpackState(const StateCodecArgs& args) {
   if (args.format != StateFormat::kInt8) {
-    return ReferenceUnpackWeights(AsWeights(args), stream);
+    return ReferenceUnpackWeights(AsWeights(args));
   }
   ForEachGroup(args, [&](int64_t at, int64_t n, uint16_t scale) {
     UnpackGroup(args, at, n, scale);
   });
 }
 
-void ReferencePackState(const StateCodecArgs& args, Stream stream) {
+void ReferencePackState(const StateCodecArgs& args) {
   if (args.format != StateFormat::kInt8) {
-    return ReferencePackWeights(AsWeights(args), stream);
+    return ReferencePackWeights(AsWeights(args));
   }
   ForEachGroup(args, [&](int64_t at, int64_t n, uint16_t& scale) {
     PackGroup(args, at, n, scale);

@@ -8,10 +8,10 @@
 
 namespace zeromini {
 
-void ReferenceUnpackWeights(const WeightCodecArgs& args, Stream stream);
-void ReferencePackWeights(const WeightCodecArgs& args, Stream stream);
-void ReferenceUnpackState(const StateCodecArgs& args, Stream stream);
-void ReferencePackState(const StateCodecArgs& args, Stream stream);
+void ReferenceUnpackWeights(const WeightCodecArgs& args);
+void ReferencePackWeights(const WeightCodecArgs& args);
+void ReferenceUnpackState(const StateCodecArgs& args);
+void ReferencePackState(const StateCodecArgs& args);
 
 }  // namespace zeromini
 

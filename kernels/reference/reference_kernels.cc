@@ -1,7 +1,10 @@
 #include <cmath>
 
+#include "kernels/exact_sum.h"
+#include "kernels/host_table.h"
 #include "kernels/reference/reference_codecs.h"
 #include "zeromini/internal/half.h"
+#include "zeromini/internal/scalar_words.h"
 #include "zeromini/kernels.h"
 
 namespace zeromini {
@@ -13,7 +16,7 @@ double SumOfSquares(const float* in, int64_t n) {
   return sum;
 }
 
-void RowSums(const RowSumsArgs& args, Stream) {
+void RowSums(const RowSumsArgs& args) {
   for (int64_t r = 0; r < args.rows; ++r) {
     args.row_sums[r] =
         SumOfSquares(args.gradient + r * args.row_elements, args.row_elements);
@@ -21,7 +24,7 @@ void RowSums(const RowSumsArgs& args, Stream) {
 }
 
 void UpdateBlock(const AdamMiniArgs& args, int64_t block, double block_sum) {
-  const StepScalars& s = args.scalars;
+  const StepScalars& s = *args.scalars;
   const double t = static_cast<double>(s.step);
   const double mean = block_sum * s.gradient_scale * s.gradient_scale /
                       static_cast<double>(args.block_elements);
@@ -42,21 +45,21 @@ void UpdateBlock(const AdamMiniArgs& args, int64_t block, double block_sum) {
   }
 }
 
-void AdamMiniStep(const AdamMiniArgs& args, Stream) {
+void AdamMiniStep(const AdamMiniArgs& args) {
   for (int64_t b = 0; b < args.blocks; ++b) {
     UpdateBlock(args, b, args.block_sums[b]);
   }
 }
 
-void AdamMiniFused(const AdamMiniArgs& args, Stream) {
+void AdamMiniFused(const AdamMiniArgs& args) {
   const int64_t n = args.block_rows * args.row_elements;
   for (int64_t b = 0; b < args.blocks; ++b) {
     UpdateBlock(args, b, SumOfSquares(args.gradient + b * n, n));
   }
 }
 
-void AdamW(const AdamWArgs& args, Stream) {
-  const StepScalars& s = args.scalars;
+void AdamW(const AdamWArgs& args) {
+  const StepScalars& s = *args.scalars;
   const double t = static_cast<double>(s.step);
   const double correction1 = 1 - std::pow(s.beta1, t);
   const double correction2 = 1 - std::pow(s.beta2, t);
@@ -76,8 +79,8 @@ void AdamW(const AdamWArgs& args, Stream) {
   }
 }
 
-void Sgd(const SgdArgs& args, Stream) {
-  const StepScalars& s = args.scalars;
+void Sgd(const SgdArgs& args) {
+  const StepScalars& s = *args.scalars;
   for (int64_t i = 0; i < args.elements; ++i) {
     const double decayed =
         args.parameter[i] * (1 - s.learning_rate * s.weight_decay);
@@ -88,7 +91,7 @@ void Sgd(const SgdArgs& args, Stream) {
   }
 }
 
-void Clamp(const ClampArgs& args, Stream) {
+void Clamp(const ClampArgs& args) {
   for (int64_t i = 0; i < args.elements; ++i) {
     float& value = args.values[i];
     if (std::isfinite(value) && std::abs(value) > args.limit) {
@@ -113,7 +116,7 @@ void CopyElement(const CopyArgs& args, int64_t from, int64_t to) {
   }
 }
 
-void Copy(const CopyArgs& args, Stream) {
+void Copy(const CopyArgs& args) {
   for (int64_t r = 0; r < args.rows; ++r) {
     for (int64_t c = 0; c < args.columns; ++c) {
       CopyElement(
@@ -123,26 +126,72 @@ void Copy(const CopyArgs& args, Stream) {
   }
 }
 
-void Accumulate(const AccumulateArgs& args, Stream) {
+void Accumulate(const AccumulateArgs& args) {
   for (int64_t i = 0; i < args.elements; ++i) {
     args.sum[i] =
         static_cast<float>(static_cast<double>(args.sum[i]) + args.addend[i]);
   }
 }
 
-constexpr KernelTable kTable = {"reference",
-                                RowSums,
-                                AdamMiniStep,
-                                AdamMiniFused,
-                                AdamW,
-                                Copy,
-                                Accumulate,
-                                Sgd,
-                                Clamp,
-                                ReferenceUnpackWeights,
-                                ReferencePackWeights,
-                                ReferenceUnpackState,
-                                ReferencePackState};
+// `not_finite`: the sum of the span's rows that are not.
+void AddWords(const SumSpan& span, const StatisticsArgs& args, ExactSum& finite,
+              double not_finite) {
+  const bool bad = not_finite != 0;
+  if (bad) args.words[span.param_word] += kNotFiniteUnit;
+  if (!args.counts || span.split_words < 0) return;
+  int64_t* split = args.words + span.split_words;
+  finite.AddTo(split);
+  if (bad)
+    split[kSplitNotFiniteWord] += std::isnan(not_finite) ? kNotFiniteUnit : 1;
+}
+
+// Adds the finite rows to `norm`.
+void AddSpan(const SumSpan& span, const StatisticsArgs& args, ExactSum& norm) {
+  const bool has_blocks = span.rows_per_block > 0 && span.split_words < 0;
+  BlockSummer block(span.rows_per_block);
+  ExactSum finite;
+  double not_finite = 0;
+  for (int64_t r = 0; r < span.rows; ++r) {
+    const double sum =
+        SumOfSquares(args.gradient + span.first_element + r * span.row_elements,
+                     span.row_elements);
+    if (std::isfinite(sum)) {
+      finite.Add(sum);
+    } else {
+      not_finite += sum;
+    }
+    block.Add(sum);
+    if (has_blocks && (r + 1) % span.rows_per_block == 0) {
+      args.block_sums[span.sums_at + r / span.rows_per_block] = block.Take();
+    }
+  }
+  norm.AddLimbs(finite.limbs().data());
+  AddWords(span, args, finite, not_finite);
+}
+
+void Statistics(const StatisticsArgs& args) {
+  ExactSum norm;
+  for (int64_t s = 0; s < args.count; ++s) AddSpan(args.spans[s], args, norm);
+  if (args.norm && args.counts) norm.AddTo(args.words);
+}
+
+constexpr HostKernels kKernels = {
+    RowSums,
+    AdamMiniStep,
+    AdamMiniFused,
+    AdamW,
+    Copy,
+    Accumulate,
+    Sgd,
+    Clamp,
+    ReferenceUnpackWeights,
+    ReferencePackWeights,
+    ReferenceUnpackState,
+    ReferencePackState,
+    Statistics,
+};
+
+constexpr KernelTable kTable = HostTable<kKernels>::Named("reference");
 
 }  // namespace
 

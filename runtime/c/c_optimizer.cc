@@ -63,9 +63,7 @@ bool HasParam(const zeromini_optimizer* optimizer, int param) {
 // Takes part in the agreement that Optimizer::Create() begins with, so that no
 // peer waits for a rank whose arguments never became C++.
 absl::Status RefuseOnAllRanks(const absl::Status& why, Communicator& group) {
-  const auto device = zeromini::MakeHostDevice(
-      zeromini::CpuKernels(), zeromini::StreamPatience(group), nullptr);
-  return zeromini::AgreeOnStatus(why, group, *device);
+  return zeromini::AgreeOnStatus(why, group.control());
 }
 
 absl::StatusOr<std::unique_ptr<Optimizer>> Create(

@@ -1,9 +1,11 @@
-// Device: memory, streams and events of the place where a shard lives. The
-// pipeline knows no other difference between a host and a GPU.
+// Device: memory, streams, events and kernels of the place where a shard lives.
+// The pipeline knows no other difference between a host and a GPU, so it never
+// reads device memory by a pointer and never waits where it need not.
 
 #ifndef ZEROMINI_RUNTIME_DEVICE_DEVICE_H_
 #define ZEROMINI_RUNTIME_DEVICE_DEVICE_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -26,20 +28,42 @@ class Device {
 
   virtual const KernelTable& kernels() const = 0;
 
-  // The stream of statistics and updates. One per device.
+  // The stream of statistics, decisions and updates. One per device.
   virtual Stream compute() = 0;
 
-  // ResourceExhausted, with the number of bytes, if there is no room.
+  // Zeroed. ResourceExhausted, with the number of bytes, if there is no room.
+  // Dropping the last reference frees at once: what queued work still touches
+  // must go to Keep() first.
   virtual absl::StatusOr<Buffer> Allocate(int64_t bytes, MemoryKind kind) = 0;
 
-  // Puts `task` in `stream`'s order: a host stream runs it there, the null
-  // stream at once. A GPU device would call it at once with the stream that
-  // its launches go to.
-  virtual void Submit(Stream stream,
-                      std::function<absl::Status(Stream)> task) = 0;
+  // Zeroed host memory that Copy() reads and writes in a stream's order (pinned
+  // on a GPU).
+  virtual absl::StatusOr<Buffer> AllocateHost(int64_t bytes) = 0;
 
-  // Zeroes `bytes` at `memory` in `stream`'s order.
-  virtual void Zero(void* memory, int64_t bytes, Stream stream) = 0;
+  // Holds `buffer` until `stream` has passed all that it has been given.
+  virtual void Keep(Buffer buffer, Stream stream) = 0;
+
+  // Puts `task` in `stream`'s order. It calls kernels with the stream that it
+  // is given, and nothing else: a host stream runs it later, a GPU's calls it
+  // at once, so neither may it read memory of the device, nor what it refers to
+  // go before the stream has passed. On the null stream of the caller's thread
+  // what it launches is done on return. The first error of a task that has been
+  // called.
+  virtual absl::Status Launch(Stream stream,
+                              std::function<absl::Status(Stream)> task) = 0;
+
+  // In `stream`'s order, as Launch(). Copy() takes pointers to memory of the
+  // device or, from AllocateHost() or on the null stream, of the host.
+  virtual absl::Status Zero(void* memory, int64_t bytes, Stream stream) = 0;
+  virtual absl::Status Copy(const void* from, void* to, int64_t bytes,
+                            Stream stream) = 0;
+
+  // True if kernels can read what `memory` points to.
+  virtual bool Reads(const void* memory) const = 0;
+
+  // Calls `at`, on any thread, with the host's clock in nanoseconds when
+  // `stream` gets here.
+  virtual void Stamp(Stream stream, std::function<void(int64_t)> at) = 0;
 
   virtual Event Record(Stream stream) = 0;
 
@@ -49,6 +73,9 @@ class Device {
 
   // Blocks the caller; the event's first error, or DeadlineExceeded.
   virtual absl::Status Synchronize(const Event& event, absl::Time deadline) = 0;
+
+  // True if Synchronize() would not block. Its error is not looked at.
+  virtual bool Passed(const Event& event) const = 0;
 
   virtual MemoryReport Memory() const = 0;
 

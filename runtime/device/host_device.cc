@@ -47,23 +47,46 @@ class HostDevice : public Device {
     });
   }
 
-  void Submit(Stream stream,
-              std::function<absl::Status(Stream)> task) override {
-    HostStream* queue = HostStream::From(stream);
-    if (queue == nullptr) {
-      // The caller's thread has no later point at which to report an error;
-      // host tasks fail only on a stream that is already poisoned.
-      task(stream).IgnoreError();
-      return;
-    }
-    queue->Enqueue([stream, task = std::move(task)] { return task(stream); });
+  absl::StatusOr<Buffer> AllocateHost(int64_t bytes) override {
+    return Allocate(bytes, MemoryKind::kTables);
   }
 
-  void Zero(void* memory, int64_t bytes, Stream stream) override {
-    Submit(stream, [memory, bytes](Stream) {
+  void Keep(Buffer buffer, Stream stream) override {
+    HostStream* queue = HostStream::From(stream);
+    if (queue == nullptr || buffer == nullptr) return;
+    queue->Enqueue([kept = std::move(buffer)] { return absl::OkStatus(); });
+  }
+
+  absl::Status Launch(Stream stream,
+                      std::function<absl::Status(Stream)> task) override {
+    HostStream* queue = HostStream::From(stream);
+    if (queue == nullptr) return task(stream);
+    queue->Enqueue([stream, task = std::move(task)] { return task(stream); });
+    return absl::OkStatus();
+  }
+
+  absl::Status Zero(void* memory, int64_t bytes, Stream stream) override {
+    return Launch(stream, [memory, bytes](Stream) {
       std::memset(memory, 0, static_cast<size_t>(bytes));
       return absl::OkStatus();
     });
+  }
+
+  absl::Status Copy(const void* from, void* to, int64_t bytes,
+                    Stream stream) override {
+    return Launch(stream, [from, to, bytes](Stream) {
+      std::memcpy(to, from, static_cast<size_t>(bytes));
+      return absl::OkStatus();
+    });
+  }
+
+  bool Reads(const void*) const override { return true; }
+
+  void Stamp(Stream stream, std::function<void(int64_t)> at) override {
+    Launch(stream, [at = std::move(at)](Stream) {
+      at(absl::GetCurrentTimeNanos());
+      return absl::OkStatus();
+    }).IgnoreError();
   }
 
   Event Record(Stream stream) override {
@@ -84,6 +107,10 @@ class HostDevice : public Device {
   absl::Status Synchronize(const Event& event, absl::Time deadline) override {
     if (event == nullptr) return absl::OkStatus();
     return static_cast<HostEvent*>(event.get())->Wait(deadline);
+  }
+
+  bool Passed(const Event& event) const override {
+    return event == nullptr || static_cast<HostEvent*>(event.get())->done();
   }
 
  private:

@@ -19,12 +19,16 @@ int64_t& Field(MemoryReport& report, MemoryKind kind) {
       return report.second_moment;
     case MemoryKind::kMaster:
       return report.master;
+    case MemoryKind::kMethodState:
+      return report.method_state;
     case MemoryKind::kStatistics:
       return report.statistics;
     case MemoryKind::kBuckets:
+      return report.buckets;
+    case MemoryKind::kTables:
       break;
   }
-  return report.buckets;
+  return report.tables;
 }
 
 }  // namespace

@@ -18,8 +18,10 @@ enum class MemoryKind {
   kMomentum,
   kSecondMoment,
   kMaster,
+  kMethodState,
   kStatistics,
   kBuckets,
+  kTables,
 };
 
 // Thread-safe. Shared by a device and its buffers, which may outlive it.

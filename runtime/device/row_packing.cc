@@ -2,13 +2,16 @@
 
 #include <algorithm>
 
+#include "zeromini/internal/status_macros.h"
+
 namespace zeromini {
 namespace {
 
 // Calls visit(packed row, slice offset in the tensor, first column, columns)
 // for each slice that the rows of a [.., in, out] tensor touch.
 template <typename Visit>
-void ForEachSlice(const PlannedParam& param, RowRange rows, Visit visit) {
+absl::Status ForEachSlice(const PlannedParam& param, RowRange rows,
+                          Visit visit) {
   const int64_t columns = param.shape.back();
   int64_t row = rows.first;
   const int64_t end = rows.first + rows.count;
@@ -16,61 +19,75 @@ void ForEachSlice(const PlannedParam& param, RowRange rows, Visit visit) {
     const int64_t slice = row / columns;
     const int64_t column = row % columns;
     const int64_t count = std::min(end - row, columns - column);
-    visit(row - rows.first, slice * columns * param.row_elements, column,
-          count);
+    ZEROMINI_RETURN_IF_ERROR(
+        visit(row - rows.first, slice * columns * param.row_elements + column,
+              count));
     row += count;
   }
+  return absl::OkStatus();
+}
+
+CopyArgs Contiguous(const void* from, void* to, int64_t elements,
+                    CopyTypes types, const StepScalars* only_if) {
+  return {from,      to,       /*rows=*/1,          elements,
+          elements,  elements, /*transpose=*/false, types.in,
+          types.out, only_if};
 }
 
 }  // namespace
 
-void CopyContiguous(const KernelTable& kernels, const void* in, void* out,
-                    int64_t elements, CopyTypes types, Stream stream) {
-  kernels.copy({in, out, /*rows=*/1, /*columns=*/elements, elements, elements,
-                /*transpose=*/false, types.in, types.out},
-               stream);
+absl::Status CopyContiguous(const KernelTable& kernels, const void* from,
+                            void* to, int64_t elements, CopyTypes types,
+                            Stream stream) {
+  return kernels.copy(Contiguous(from, to, elements, types, nullptr), stream);
 }
 
-void PackRows(const KernelTable& kernels, const PlannedParam& param,
-              RowRange rows, const void* tensor, void* packed, CopyTypes types,
-              Stream stream) {
+absl::Status PackRows(const KernelTable& kernels, const RowCopy& copy,
+                      Stream stream) {
+  const PlannedParam& param = copy.param;
+  const CopyTypes types = copy.types;
   if (!param.transposed) {
-    CopyContiguous(kernels,
-                   ElementAt(tensor, rows.first * param.row_elements, types.in),
-                   packed, rows.count * param.row_elements, types, stream);
-    return;
+    const void* from =
+        ElementAt(copy.from, copy.rows.first * param.row_elements, types.in);
+    return kernels.copy(
+        Contiguous(from, copy.to, copy.rows.count * param.row_elements, types,
+                   copy.only_if),
+        stream);
   }
   const int64_t columns = param.shape.back();
-  ForEachSlice(param, rows,
-               [&](int64_t row, int64_t slice, int64_t column, int64_t count) {
-                 kernels.copy(
-                     {ElementAt(tensor, slice + column, types.in),
-                      ElementAt(packed, row * param.row_elements, types.out),
-                      param.row_elements, count, columns, param.row_elements,
-                      /*transpose=*/true, types.in, types.out},
-                     stream);
-               });
+  return ForEachSlice(
+      param, copy.rows, [&](int64_t row, int64_t at, int64_t count) {
+        return kernels.copy(
+            {ElementAt(copy.from, at, types.in),
+             ElementAt(copy.to, row * param.row_elements, types.out),
+             param.row_elements, count, columns, param.row_elements,
+             /*transpose=*/true, types.in, types.out, copy.only_if},
+            stream);
+      });
 }
 
-void UnpackRows(const KernelTable& kernels, const PlannedParam& param,
-                RowRange rows, const void* packed, void* tensor, DType dtype,
-                Stream stream) {
+absl::Status UnpackRows(const KernelTable& kernels, const RowCopy& copy,
+                        Stream stream) {
+  const PlannedParam& param = copy.param;
+  const CopyTypes types = copy.types;
   if (!param.transposed) {
-    CopyContiguous(kernels, packed,
-                   ElementAt(tensor, rows.first * param.row_elements, dtype),
-                   rows.count * param.row_elements, {dtype, dtype}, stream);
-    return;
+    void* to =
+        ElementAt(copy.to, copy.rows.first * param.row_elements, types.out);
+    return kernels.copy(
+        Contiguous(copy.from, to, copy.rows.count * param.row_elements, types,
+                   copy.only_if),
+        stream);
   }
   const int64_t columns = param.shape.back();
-  ForEachSlice(param, rows,
-               [&](int64_t row, int64_t slice, int64_t column, int64_t count) {
-                 kernels.copy(
-                     {ElementAt(packed, row * param.row_elements, dtype),
-                      ElementAt(tensor, slice + column, dtype), count,
-                      param.row_elements, param.row_elements, columns,
-                      /*transpose=*/true, dtype, dtype},
-                     stream);
-               });
+  return ForEachSlice(
+      param, copy.rows, [&](int64_t row, int64_t at, int64_t count) {
+        return kernels.copy(
+            {ElementAt(copy.from, row * param.row_elements, types.in),
+             ElementAt(copy.to, at, types.out), count, param.row_elements,
+             param.row_elements, columns, /*transpose=*/true, types.in,
+             types.out, copy.only_if},
+            stream);
+      });
 }
 
 }  // namespace zeromini

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "zeromini/kernels.h"
 #include "zeromini/plan.h"
 
@@ -22,19 +23,28 @@ struct CopyTypes {
   DType out = DType::kFloat32;
 };
 
-// out = in, both contiguous.
-void CopyContiguous(const KernelTable& kernels, const void* in, void* out,
-                    int64_t elements, CopyTypes types, Stream stream);
+// Rows `rows` of a tensor shaped as `param`.
+struct RowCopy {
+  const PlannedParam& param;
+  RowRange rows;
+  const void* from;
+  void* to;
+  CopyTypes types;
+  const StepScalars* only_if = nullptr;  // See CopyArgs.
+};
 
-// packed = rows of tensor.
-void PackRows(const KernelTable& kernels, const PlannedParam& param,
-              RowRange rows, const void* tensor, void* packed, CopyTypes types,
-              Stream stream);
+// to = from, both contiguous.
+absl::Status CopyContiguous(const KernelTable& kernels, const void* from,
+                            void* to, int64_t elements, CopyTypes types,
+                            Stream stream);
 
-// rows of tensor = packed, both of `dtype`.
-void UnpackRows(const KernelTable& kernels, const PlannedParam& param,
-                RowRange rows, const void* packed, void* tensor, DType dtype,
-                Stream stream);
+// `from` is the tensor, `to` gets its rows packed.
+absl::Status PackRows(const KernelTable& kernels, const RowCopy& copy,
+                      Stream stream);
+
+// `from` are packed rows, `to` is the tensor. Types are equal.
+absl::Status UnpackRows(const KernelTable& kernels, const RowCopy& copy,
+                        Stream stream);
 
 // Element `index` of an array of `dtype`; null stays null.
 inline void* ElementAt(void* array, int64_t index, DType dtype) {
@@ -43,6 +53,13 @@ inline void* ElementAt(void* array, int64_t index, DType dtype) {
 }
 inline const void* ElementAt(const void* array, int64_t index, DType dtype) {
   return ElementAt(const_cast<void*>(array), index, dtype);
+}
+
+inline int64_t Elements(const PlannedParam& param) {
+  return param.rows * param.row_elements;
+}
+inline int64_t TensorBytes(const PlannedParam& param) {
+  return Elements(param) * SizeOf(param.dtype);
 }
 
 }  // namespace zeromini

@@ -6,14 +6,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/device/row_packing.h"
+#include "runtime/options/stages.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
 namespace {
-
-int64_t Elements(const PlannedParam& param) {
-  return param.rows * param.row_elements;
-}
 
 absl::Status CheckAligned(const Plan& plan, absl::Span<const ParamSpec> specs) {
   for (size_t i = 0; i < specs.size(); ++i) {
@@ -87,15 +84,6 @@ const void* InitialWeights(const Plan& plan, absl::Span<const ParamSpec> specs,
   return nullptr;
 }
 
-std::vector<std::vector<int>> SharersOf(const Plan& plan) {
-  std::vector<std::vector<int>> sharers(plan.params.size());
-  for (size_t p = 0; p < plan.params.size(); ++p) {
-    const int owner = plan.params[p].tied_to;
-    sharers[owner >= 0 ? owner : p].push_back(static_cast<int>(p));
-  }
-  return sharers;
-}
-
 absl::Status ParamStore::AllocateBucket(const Plan& plan, int bucket,
                                         bool gradients, Device& device) {
   const BucketPlan& layout = plan.buckets[bucket];
@@ -141,17 +129,19 @@ absl::Status ParamStore::AllocateAlone(const PlannedParam& param, int index,
   return absl::OkStatus();
 }
 
-absl::Status ParamStore::Allocate(const Plan& plan, int stage, Device& device) {
-  const bool sharded = stage == 3;
+absl::Status ParamStore::Allocate(const Plan& plan,
+                                  const OptimizerOptions& options,
+                                  Device& device) {
+  const bool sharded = KeepsWeightShards(options);
+  const bool full_gradients = KeepsFullGradients(options);
   for (size_t b = 0; b < plan.buckets.size(); ++b) {
     if (!plan.buckets[b].in_place || sharded) continue;
     ZEROMINI_RETURN_IF_ERROR(
-        AllocateBucket(plan, static_cast<int>(b), stage == 1, device));
+        AllocateBucket(plan, static_cast<int>(b), full_gradients, device));
   }
-  const std::vector<std::vector<int>> sharers = SharersOf(plan);
   for (size_t p = 0; p < plan.params.size(); ++p) {
     const PlannedParam& param = plan.params[p];
-    const bool home = stage == 1 && sharers[p].size() == 1;
+    const bool home = full_gradients && param.sharers.size() == 1;
     if (param.tied_to >= 0) {
       weights_[p] = weights_[param.tied_to];
     } else if (weights_[p] == nullptr && !(sharded && !param.frozen)) {
@@ -163,16 +153,18 @@ absl::Status ParamStore::Allocate(const Plan& plan, int stage, Device& device) {
   return absl::OkStatus();
 }
 
-void ParamStore::Fill(const Plan& plan, absl::Span<const ParamSpec> specs,
-                      Device& device) {
+absl::Status ParamStore::Fill(const Plan& plan,
+                              absl::Span<const ParamSpec> specs,
+                              Device& device) {
   for (size_t p = 0; p < plan.params.size(); ++p) {
     const PlannedParam& param = plan.params[p];
     if (param.tied_to >= 0 || weights_[p] == nullptr) continue;
     const void* from = InitialWeights(plan, specs, static_cast<int>(p));
     if (from == nullptr) continue;
-    CopyContiguous(device.kernels(), from, weights_[p], Elements(param),
-                   {param.dtype, param.dtype}, Stream{});
+    ZEROMINI_RETURN_IF_ERROR(
+        device.Copy(from, weights_[p], TensorBytes(param), Stream{}));
   }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ParamStore> ParamStore::Create(const Plan& plan,
@@ -189,8 +181,8 @@ absl::StatusOr<ParamStore> ParamStore::Create(const Plan& plan,
   ZEROMINI_RETURN_IF_ERROR(CheckAligned(plan, specs));
   ZEROMINI_RETURN_IF_ERROR(CheckOverlap(plan, specs));
   if (!external) {
-    ZEROMINI_RETURN_IF_ERROR(store.Allocate(plan, options.stage, device));
-    store.Fill(plan, specs, device);
+    ZEROMINI_RETURN_IF_ERROR(store.Allocate(plan, options, device));
+    ZEROMINI_RETURN_IF_ERROR(store.Fill(plan, specs, device));
     return store;
   }
   for (size_t p = 0; p < specs.size(); ++p) {

@@ -16,10 +16,6 @@
 
 namespace zeromini {
 
-// Element p: the parameters whose gradients add up in p, itself and those that
-// are tied to it. Empty for those.
-std::vector<std::vector<int>> SharersOf(const Plan& plan);
-
 // What `param`, which is not tied itself, starts from in flat memory: its data,
 // else that of a parameter tied to it; null if there is none.
 const void* InitialWeights(const Plan& plan, absl::Span<const ParamSpec> specs,
@@ -37,14 +33,14 @@ class ParamStore {
                                            const OptimizerOptions& options,
                                            Device& device);
 
-  // Of the parameter's dtype. Stage 3: null unless the parameter is frozen or
-  // SetWeights() has put it there.
+  // Of the parameter's dtype. Null where weights rest in shards, unless the
+  // parameter is frozen or SetWeights() has put it there.
   void* weights(int param) const { return weights_[param]; }
   void SetWeights(int param, void* weights) { weights_[param] = weights; }
 
-  // Flat memory at stage 1, fp32: where the caller writes gradients. Otherwise
-  // null, also for what several parameters share: their gradients add up, and
-  // one place cannot hold both a caller's sum and ours.
+  // Flat memory with full gradients, fp32: where the caller writes gradients.
+  // Otherwise null, also for what several parameters share: their gradients add
+  // up, and one place cannot hold both a caller's sum and ours.
   float* gradients(int param) const { return gradients_[param]; }
 
   // The bucket's weights or gradients as one array in the order of its
@@ -53,12 +49,13 @@ class ParamStore {
   float* flat_gradients(int bucket) const { return flat_gradients_[bucket]; }
 
   // Whoever holds this keeps all of the store's memory.
-  std::shared_ptr<const void> memory() const { return owned_; }
+  Buffer memory() const { return owned_; }
 
  private:
-  absl::Status Allocate(const Plan& plan, int stage, Device& device);
-  void Fill(const Plan& plan, absl::Span<const ParamSpec> specs,
-            Device& device);
+  absl::Status Allocate(const Plan& plan, const OptimizerOptions& options,
+                        Device& device);
+  absl::Status Fill(const Plan& plan, absl::Span<const ParamSpec> specs,
+                    Device& device);
   absl::Status AllocateBucket(const Plan& plan, int bucket, bool gradients,
                               Device& device);
   absl::Status AllocateAlone(const PlannedParam& param, int index,

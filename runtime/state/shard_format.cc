@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/options/fnv_hash.h"
+#include "runtime/options/stages.h"
 
 namespace zeromini {
 
@@ -10,9 +11,15 @@ ShardFormat FormatOf(const PlannedParam& param,
                      const OptimizerOptions& options) {
   ShardFormat format;
   format.weights = param.dtype;
-  if (param.dtype != DType::kFloat32) format.master = options.master;
+  const bool rounded_on_wire =
+      !KeepsWeightShards(options) && options.weight_wire != DType::kFloat32;
+  if (param.dtype != DType::kFloat32) {
+    format.master = options.master;
+  } else if (rounded_on_wire) {
+    format.master = MasterFormat::kFloat32;
+  }
   // A group's scale would cost more than its only element saves.
-  const bool alone = param.state_row_elements == 1;
+  const bool alone = param.row_elements == 1;
   format.state = alone && options.state == StateFormat::kInt8
                      ? StateFormat::kFloat32
                      : options.state;
@@ -24,6 +31,12 @@ bool HasCodedShards(const Plan& plan, const OptimizerOptions& options) {
       plan.params.begin(), plan.params.end(), [&](const PlannedParam& param) {
         return param.bucket >= 0 && !FormatOf(param, options).plain();
       });
+}
+
+bool MasterIsSegment(const Plan& plan, int bucket,
+                     const OptimizerOptions& options) {
+  const int first = plan.buckets[bucket].params.front();
+  return FormatOf(plan.params[first], options).master_is_segment();
 }
 
 int64_t MasterBytes(MasterFormat format) {
@@ -57,11 +70,9 @@ int64_t ScalesPerRow(StateFormat format, int64_t row_elements) {
   return (row_elements + kStateGroup - 1) / kStateGroup;
 }
 
-uint64_t RoundingSeed(Rounded what, int param, int64_t step) {
-  FnvHash hash;
-  hash.Add(static_cast<double>(what));
-  hash.Add(static_cast<double>(param)).Add(static_cast<double>(step));
-  return hash.value();
+uint64_t RoundingSeed(Rounded what, absl::string_view param_name) {
+  const char kind = static_cast<char>(what);
+  return FnvHash().Add(param_name).Add(absl::string_view(&kind, 1)).value();
 }
 
 }  // namespace zeromini

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "absl/strings/string_view.h"
 #include "zeromini/options.h"
 #include "zeromini/plan.h"
 
@@ -16,9 +17,14 @@ struct ShardFormat {
   MasterFormat master = MasterFormat::kNone;
   StateFormat state = StateFormat::kFloat32;  // Momentum, and v per element.
 
-  // All fp32: a kernel may work on the shard itself.
+  // All fp32: a kernel may work on the weights, or their master, itself.
   bool plain() const {
     return weights == DType::kFloat32 && state == StateFormat::kFloat32;
+  }
+  // fp32 weights that are rounded on their way: their master is what is
+  // updated, and what travels.
+  bool master_is_segment() const {
+    return weights == DType::kFloat32 && master == MasterFormat::kFloat32;
   }
 };
 
@@ -28,6 +34,11 @@ ShardFormat FormatOf(const PlannedParam& param,
 // True if any parameter with state has a format that is not plain.
 bool HasCodedShards(const Plan& plan, const OptimizerOptions& options);
 
+// ShardFormat::master_is_segment() of the parameters of `bucket`, which have
+// one dtype.
+bool MasterIsSegment(const Plan& plan, int bucket,
+                     const OptimizerOptions& options);
+
 // Bytes per element, scales left out.
 int64_t MasterBytes(MasterFormat format);
 int64_t StateBytes(StateFormat format);
@@ -35,11 +46,11 @@ int64_t StateBytes(StateFormat format);
 // Scales of one row.
 int64_t ScalesPerRow(StateFormat format, int64_t row_elements);
 
-// The seed of a stochastic rounding: what is rounded, of which parameter, at
-// which of its updates. It depends on nothing else, so no rank or number of
-// ranks changes it.
+// The seed of a stochastic rounding: what is rounded, of which parameter. The
+// kernels add at which of its updates. It depends on nothing else, so no rank,
+// number of ranks or order of parameters changes it.
 enum class Rounded { kWeights, kMomentum, kSecondMoment };
-uint64_t RoundingSeed(Rounded what, int param, int64_t step);
+uint64_t RoundingSeed(Rounded what, absl::string_view param_name);
 
 }  // namespace zeromini
 

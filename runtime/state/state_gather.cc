@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "runtime/device/row_packing.h"
-#include "runtime/group/agreement.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
@@ -23,8 +23,7 @@ std::vector<MomentRange> MomentsOf(const PlannedParam& param, const Run& run) {
   std::vector<MomentRange> ranges;
   if (!param.keeps_second_moment()) return ranges;
   if (param.element_state) {
-    ranges.push_back({run.first_row * param.state_row_elements,
-                      run.rows * param.state_row_elements});
+    ranges.push_back({run.first_row * param.row_elements, run.state_elements});
     return ranges;
   }
   for (const BlockSpan& span : SpansOf(param, run)) {
@@ -44,7 +43,7 @@ Share ShareOf(const Plan& plan, int param, int rank) {
   Share share;
   for (const Run& run : plan.buckets[planned.bucket].runs[rank]) {
     if (run.param != param) continue;
-    share.momentum += run.rows * planned.state_row_elements;
+    share.momentum += run.state_elements;
     for (const MomentRange& range : MomentsOf(planned, run)) {
       share.second_moment += range.count;
     }
@@ -52,63 +51,33 @@ Share ShareOf(const Plan& plan, int param, int rank) {
   return share;
 }
 
-void PackShare(const KernelTable& kernels, int param, BucketShard& shard,
-               float* out) {
-  for (const RunState& state : shard.runs()) {
-    if (state.run->param != param) continue;
-    kernels.unpack_state(
-        shard.MomentumCodec(state, {0, state.run->rows}, /*step=*/0, out),
-        Stream{});
-    out += state.state_elements();
-  }
-  for (const RunState& state : shard.runs()) {
-    if (state.run->param != param) continue;
-    for (const SpanState& span : state.spans) {
-      out = std::copy_n(shard.block_scalars() + span.second_moment_offset,
-                        span.span.blocks, out);
-    }
-    const PlannedParam& planned = *state.param;
-    if (!planned.element_state || !planned.keeps_second_moment()) continue;
-    kernels.unpack_state(
-        shard.SecondMomentCodec(state, {0, state.run->rows}, /*step=*/0, out),
-        Stream{});
-    out += state.state_elements();
-  }
-}
-
-void UnpackShare(const Plan& plan, int param, int rank, const float* in,
-                 const KernelTable& kernels, Optimizer::ParamState* state) {
-  const PlannedParam& planned = plan.params[param];
-  const std::vector<Run>& runs = plan.buckets[planned.bucket].runs[rank];
-  const bool whole = planned.state_row_elements == planned.row_elements;
-  for (const Run& run : runs) {
-    if (run.param != param) continue;
-    const int64_t elements = run.rows * planned.state_row_elements;
-    if (whole) {
-      UnpackRows(kernels, planned, {run.first_row, run.rows}, in,
-                 state->momentum.data(), DType::kFloat32, Stream{});
+// On the host: what ShardState::Unpack() of one run has written.
+const float* UnpackRun(const PlannedParam& planned, const Run& run,
+                       const float* in, Optimizer::ParamState* state) {
+  const int64_t elements = run.state_elements;
+  const bool by_rows = elements == run.rows * planned.row_elements;
+  const auto take = [&](float* to) {
+    if (by_rows) {
+      UnpackRows(CpuKernels(), {planned, {run.first_row, run.rows}, in, to, {}},
+                 Stream{})
+          .IgnoreError();  // The host's own never fail.
     } else {
-      std::copy_n(
-          in, elements,
-          state->momentum.data() + run.first_row * planned.state_row_elements);
+      // A projection, in the order of its units.
+      std::copy_n(in, elements, to + StateElements(planned, 0, run.first_row));
     }
     in += elements;
+  };
+  take(state->momentum.data());
+  if (!planned.keeps_second_moment()) return in;
+  if (planned.element_state) {
+    take(state->second_moment.data());
+    return in;
   }
-  for (const Run& run : runs) {
-    if (run.param != param) continue;
-    const bool elements =
-        planned.element_state && planned.keeps_second_moment();
-    if (elements && whole) {
-      UnpackRows(kernels, planned, {run.first_row, run.rows}, in,
-                 state->second_moment.data(), DType::kFloat32, Stream{});
-      in += run.rows * planned.row_elements;
-      continue;
-    }
-    for (const MomentRange& range : MomentsOf(planned, run)) {
-      std::copy_n(in, range.count, state->second_moment.data() + range.first);
-      in += range.count;
-    }
+  for (const MomentRange& range : MomentsOf(planned, run)) {
+    std::copy_n(in, range.count, state->second_moment.data() + range.first);
+    in += range.count;
   }
+  return in;
 }
 
 }  // namespace
@@ -128,8 +97,11 @@ absl::StatusOr<StateGather> StateGather::Create(const Plan& plan, int param,
       gather.all_,
       device.Allocate(gather.segment_ * group.size() * int64_t{sizeof(float)},
                       MemoryKind::kBuckets));
+  ZEROMINI_ASSIGN_OR_RETURN(gather.here_,
+                            device.AllocateHost(gather.segment_ * group.size() *
+                                                int64_t{sizeof(float)}));
   try {
-    gather.state_.momentum.resize(planned.rows * planned.state_row_elements);
+    gather.state_.momentum.resize(StateElements(planned, 0, planned.rows));
     gather.state_.second_moment.resize(planned.blocks_total);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(
@@ -138,18 +110,38 @@ absl::StatusOr<StateGather> StateGather::Create(const Plan& plan, int param,
   return gather;
 }
 
-absl::StatusOr<Optimizer::ParamState> StateGather::Run(BucketShard& shard) {
-  float* own = Floats(all_) + segment_ * group_.rank();
-  PackShare(device_.kernels(), param_, shard, own);
+absl::StatusOr<Optimizer::ParamState> StateGather::Run(
+    const ShardState& state, absl::Duration patience) {
+  const Stream compute = device_.compute();
+  float* const own = Floats(all_) + segment_ * group_.rank();
+  float* out = own;
+  for (const StateView& view : state.Views(param_)) {
+    ZEROMINI_RETURN_IF_ERROR(state.Unpack(view, &out));
+  }
+  ZEROMINI_RETURN_IF_ERROR(
+      device_.WaitFor(group_.stream(), device_.Record(compute)));
   ZEROMINI_RETURN_IF_ERROR(
       group_.AllGather(own, all_.get(), segment_, DType::kFloat32,
                        Exchange{Purpose::kState, plan_.params[param_].bucket,
                                 segment_ * group_.size() - useful_,
                                 DType::kFloat32, plan_.hash}));
-  ZEROMINI_RETURN_IF_ERROR(FinishExchange(group_, device_));
+  ZEROMINI_RETURN_IF_ERROR(
+      device_.WaitFor(compute, device_.Record(group_.stream())));
+  ZEROMINI_RETURN_IF_ERROR(
+      device_.Copy(all_.get(), here_.get(),
+                   segment_ * group_.size() * int64_t{sizeof(float)}, compute));
+  device_.Keep(all_, compute);
+  device_.Keep(here_, compute);
+  ZEROMINI_RETURN_IF_ERROR(
+      device_.Synchronize(device_.Record(compute), absl::Now() + patience));
+  const std::vector<std::vector<zeromini::Run>>& runs =
+      plan_.buckets[plan_.params[param_].bucket].runs;
   for (int rank = 0; rank < group_.size(); ++rank) {
-    UnpackShare(plan_, param_, rank, Floats(all_) + segment_ * rank,
-                device_.kernels(), &state_);
+    const float* in = Floats(here_) + segment_ * rank;
+    for (const zeromini::Run& run : runs[rank]) {
+      if (run.param != param_) continue;
+      in = UnpackRun(plan_.params[param_], run, in, &state_);
+    }
   }
   return std::move(state_);
 }

@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "runtime/device/device.h"
-#include "runtime/state/bucket_shard.h"
+#include "runtime/state/shard_state.h"
 #include "zeromini/communicator.h"
 #include "zeromini/optimizer.h"
 #include "zeromini/plan.h"
@@ -24,9 +24,10 @@ class StateGather {
                                             Communicator& group,
                                             Device& device);
 
-  // Collective, once. `shard` is this rank's of the parameter's bucket. Each
-  // rank sends its rows and blocks, padded to the most that any rank has.
-  absl::StatusOr<Optimizer::ParamState> Run(BucketShard& shard);
+  // Collective, once. Each rank sends its rows and blocks, padded to the most
+  // that any rank has. `patience`: as ShardState::Read().
+  absl::StatusOr<Optimizer::ParamState> Run(const ShardState& state,
+                                            absl::Duration patience);
 
  private:
   StateGather(const Plan& plan, int param, Communicator& group, Device& device)
@@ -39,6 +40,7 @@ class StateGather {
   int64_t segment_ = 0;  // Elements of the largest share.
   int64_t useful_ = 0;   // Elements of all shares.
   Buffer all_;
+  Buffer here_;  // The same on the host.
   Optimizer::ParamState state_;
 };
 

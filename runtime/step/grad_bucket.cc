@@ -9,64 +9,106 @@
 
 namespace zeromini {
 
+namespace {
+
+// Calls kernels: packs the pieces of a gradient, or adds them to what is there.
+// `scratch`: null, or room for the largest piece.
+struct PieceWork {
+  const PlannedParam& param;
+  const ParamMethod& method;
+  const std::vector<WirePiece>& pieces;
+  const void* source;
+  float* wire;
+  float* scratch;
+  bool full;
+};
+
+absl::Status PackPieces(const KernelTable& kernels, const PieceWork& work,
+                        Stream on) {
+  for (const WirePiece& piece : work.pieces) {
+    float* const place = work.wire + piece.offset;
+    float* const target = work.scratch == nullptr ? place : work.scratch;
+    if (work.full) {
+      ZEROMINI_RETURN_IF_ERROR(PackRows(kernels,
+                                        {work.param,
+                                         piece.rows,
+                                         work.source,
+                                         target,
+                                         {work.param.dtype, DType::kFloat32}},
+                                        on));
+    } else {
+      ZEROMINI_RETURN_IF_ERROR(
+          work.method.method->PackGradient(kernels,
+                                           {work.param, piece.rows, work.source,
+                                            target, work.method.shared.get()},
+                                           on));
+    }
+    if (work.scratch == nullptr) continue;
+    ZEROMINI_RETURN_IF_ERROR(
+        kernels.accumulate({place, target, piece.elements}, on));
+  }
+  return absl::OkStatus();
+}
+
+int64_t LargestPiece(const std::vector<WirePiece>& pieces) {
+  int64_t most = 0;
+  for (const WirePiece& piece : pieces) most = std::max(most, piece.elements);
+  return most;
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<GradBucket>> GradBucket::Create(
-    const BucketContext& context, int bucket,
-    const std::vector<std::vector<int>>& sharers) {
+    const BucketContext& context, int bucket) {
   auto result = std::unique_ptr<GradBucket>(new GradBucket(context, bucket));
-  const BucketPlan& layout = result->layout_;
-  for (int param : layout.params) {
-    Slot slot;
-    slot.param = param;
-    for (int sharer : sharers[param]) slot.sources.push_back({sharer, 0});
-    slot.packing = std::make_shared<const Packing>(Packing{
-        context.plan.params[param], context.method, result->PiecesOf(param)});
-    result->slots_.push_back(std::move(slot));
+  for (int param : result->layout_.params) {
+    result->slots_.push_back(result->MakeSlot(param));
   }
-  const int64_t segment_bytes = layout.wire_segment * int64_t{sizeof(float)};
-  if (context.stage == 1) {
-    result->wire_data_ = context.store.flat_gradients(bucket);
-    result->in_home_ = result->wire_data_ != nullptr;
-  }
-  // Micro-steps of stage 1 add up in a wire that lasts from the first to the
-  // last; all others are held only from arrival to exchange.
-  result->pooled_ =
-      context.stage >= 2 || (!result->in_home_ && context.micro_steps == 1);
-  if (result->pooled_) {
-    ZEROMINI_ASSIGN_OR_RETURN(
-        result->shard_,
-        context.device.Allocate(segment_bytes, MemoryKind::kGradients));
-  } else if (!result->in_home_) {
-    ZEROMINI_ASSIGN_OR_RETURN(
-        result->wire_,
-        context.device.Allocate(segment_bytes * context.plan.options.ranks,
-                                MemoryKind::kGradients));
-    result->wire_data_ = Floats(result->wire_);
-  }
+  ZEROMINI_RETURN_IF_ERROR(result->Allocate());
   return result;
 }
 
-std::vector<GradBucket::Piece> GradBucket::PiecesOf(int param) const {
-  const int64_t row_elements = context_.plan.params[param].wire_row_elements;
-  std::vector<Piece> pieces;
-  for (size_t rank = 0; rank < layout_.runs.size(); ++rank) {
-    for (const Run& run : layout_.runs[rank]) {
-      if (run.param != param) continue;
-      const int64_t offset =
-          static_cast<int64_t>(rank) * layout_.wire_segment + run.wire_offset;
-      if (!pieces.empty()) {
-        Piece& last = pieces.back();
-        const bool joins =
-            last.rows.first + last.rows.count == run.first_row &&
-            last.wire_offset + last.rows.count * row_elements == offset;
-        if (joins) {
-          last.rows.count += run.rows;
-          continue;
-        }
-      }
-      pieces.push_back({offset, {run.first_row, run.rows}});
-    }
+GradBucket::Slot GradBucket::MakeSlot(int param) const {
+  const PlannedParam& planned = context_.plan.params[param];
+  Slot slot;
+  slot.param = param;
+  for (int sharer : planned.sharers) slot.sources.push_back({sharer, 0});
+  slot.packing = std::make_shared<const Packing>(
+      Packing{planned, context_.methods[param],
+              WirePieces(context_.plan, param, /*full=*/false),
+              WirePieces(context_.plan, param, /*full=*/true)});
+  return slot;
+}
+
+absl::Status GradBucket::Allocate() {
+  const int64_t segment = projects_
+                              ? std::max(layout_.segment, layout_.wire_segment)
+                              : layout_.wire_segment;
+  const int64_t segment_bytes = segment * int64_t{sizeof(float)};
+  if (context_.keeps_full && !projects_) {
+    wire_data_ = context_.store.flat_gradients(bucket_);
+    in_home_ = wire_data_ != nullptr;
   }
-  return pieces;
+  // Micro-steps whose full sum is kept add up in a wire that lasts from the
+  // first to the last; all others are held only from arrival to exchange.
+  pooled_ = !context_.keeps_full || (!in_home_ && context_.micro_steps == 1);
+  if (pooled_) {
+    ZEROMINI_ASSIGN_OR_RETURN(
+        shard_,
+        context_.device.Allocate(segment_bytes, MemoryKind::kGradients));
+  } else if (!in_home_) {
+    ZEROMINI_ASSIGN_OR_RETURN(
+        wire_.buffer,
+        context_.device.Allocate(segment_bytes * context_.plan.options.ranks,
+                                 MemoryKind::kGradients));
+    wire_data_ = Floats(wire_.buffer);
+  }
+  return absl::OkStatus();
+}
+
+void GradBucket::BeginStep(bool full) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  full_ = full && projects_;
 }
 
 GradBucket::Slot& GradBucket::SlotOf(int param) {
@@ -96,14 +138,15 @@ absl::Status GradBucket::Admit(Slot& slot, int given_as, bool at_home) {
   if (source->arrived >= context_.micro_steps) {
     return absl::FailedPreconditionError(absl::StrCat(
         "gradient of '", name, "' has been given already: ", source->arrived,
-        " of ", context_.micro_steps, " in this step on rank ", context_.rank));
+        " of ", context_.micro_steps, " in this step on rank ",
+        context_.groups.world().rank()));
   }
   if (slot.Arrived() > 0 && slot.at_home != at_home) {
     return absl::FailedPreconditionError(
         absl::StrCat("gradient of '", name, "' is given ",
                      at_home ? "at GradData() after one by pointer"
                              : "by pointer after one at GradData()",
-                     " in this step on rank ", context_.rank,
+                     " in this step on rank ", context_.groups.world().rank(),
                      "; give those of all micro-steps in one way"));
   }
   slot.at_home = at_home;
@@ -113,44 +156,36 @@ absl::Status GradBucket::Admit(Slot& slot, int given_as, bool at_home) {
 
 absl::Status GradBucket::EnsureWire() {
   if (wire_data_ != nullptr) return absl::OkStatus();
-  ZEROMINI_ASSIGN_OR_RETURN(WirePool::Lease lease, context_.pool.Take());
-  wire_ = std::move(lease.buffer);
-  wire_ready_ = std::move(lease.ready);
-  wire_data_ = Floats(wire_);
+  ZEROMINI_ASSIGN_OR_RETURN(wire_, context_.pool.Take(context_.pool_bytes));
+  wire_data_ = Floats(wire_.buffer);
   return absl::OkStatus();
 }
 
 absl::Status GradBucket::Pack(const Slot& slot, const void* source,
                               bool accumulate, Stream stream) {
-  const PlannedParam& param = slot.packing->param;
-  Buffer packed;
+  Device& device = context_.device;
+  Buffer scratch;
   if (accumulate) {
-    int64_t rows = 0;
-    for (const Piece& piece : slot.packing->pieces) {
-      rows = std::max(rows, piece.rows.count);
-    }
     ZEROMINI_ASSIGN_OR_RETURN(
-        packed, context_.device.Allocate(
-                    rows * param.wire_row_elements * int64_t{sizeof(float)},
-                    MemoryKind::kBuckets));
+        scratch,
+        device.Allocate(LargestPiece(PiecesOf(slot)) * int64_t{sizeof(float)},
+                        MemoryKind::kBuckets));
   }
-  // A caller's stream may get here when the optimizer is gone.
-  context_.device.Submit(
-      stream, [&kernels = context_.device.kernels(), packing = slot.packing,
-               source, packed, wire = wire_data_, wire_memory = wire_,
-               flat_memory = context_.store.memory()](Stream on) {
-        const PlannedParam& of = packing->param;
-        for (const Piece& piece : packing->pieces) {
-          float* place = wire + piece.wire_offset;
-          float* target = packed == nullptr ? place : Floats(packed);
-          packing->method->PackGradient(kernels, of, piece.rows, source, target,
-                                        on);
-          if (packed == nullptr) continue;
-          kernels.accumulate(
-              {place, target, piece.rows.count * of.wire_row_elements}, on);
-        }
-        return absl::OkStatus();
-      });
+  ZEROMINI_RETURN_IF_ERROR(device.Launch(
+      stream,
+      [&kernels = device.kernels(), packing = slot.packing, source,
+       wire = wire_data_, room = Floats(scratch), full = full_](Stream on) {
+        return PackPieces(
+            kernels,
+            {packing->param, packing->method,
+             full ? packing->full : packing->pieces, source, wire, room, full},
+            on);
+      }));
+  // A caller's stream may get there when the optimizer is gone.
+  for (const Buffer& used : {scratch, wire_.buffer, context_.store.memory(),
+                             slot.packing->method.shared}) {
+    device.Keep(used, stream);
+  }
   return absl::OkStatus();
 }
 
@@ -163,7 +198,7 @@ absl::Status GradBucket::Add(int param, int given_as, const void* gradient,
   ZEROMINI_RETURN_IF_ERROR(Admit(slot, given_as, at_home));
   ZEROMINI_RETURN_IF_ERROR(EnsureWire());
   Device& device = context_.device;
-  ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, wire_ready_));
+  ZEROMINI_RETURN_IF_ERROR(context_.pool.WaitFor(stream, wire_));
   ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, busy_));
   if (slot.touched) {
     ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, slot.packed));
@@ -184,7 +219,7 @@ bool GradBucket::Ready(int number) const { return FirstMissing(number) < 0; }
 int GradBucket::FirstMissing(int number) const {
   std::lock_guard<std::mutex> lock(mutex_);
   const int micro_steps =
-      context_.stage == 1 ? context_.micro_steps : number + 1;
+      context_.keeps_full ? context_.micro_steps : number + 1;
   for (const Slot& slot : slots_) {
     for (const Source& source : slot.sources) {
       if (source.arrived < micro_steps) return source.param;
@@ -198,24 +233,23 @@ Event GradBucket::landed() const {
   return landed_;
 }
 
-void GradBucket::ZeroUntouched(Stream stream) {
+absl::Status GradBucket::ZeroUntouched(Stream stream) {
   for (const Slot& slot : slots_) {
     if (slot.touched) continue;
-    const int64_t row_bytes =
-        context_.plan.params[slot.param].wire_row_elements *
-        int64_t{sizeof(float)};
-    for (const Piece& piece : slot.packing->pieces) {
-      context_.device.Zero(wire_data_ + piece.wire_offset,
-                           piece.rows.count * row_bytes, stream);
+    for (const WirePiece& piece : PiecesOf(slot)) {
+      ZEROMINI_RETURN_IF_ERROR(context_.device.Zero(
+          wire_data_ + piece.offset, piece.elements * int64_t{sizeof(float)},
+          stream));
     }
   }
+  return absl::OkStatus();
 }
 
-absl::Status GradBucket::Exchange(const RankGroups::Family& groups,
-                                  float* sum) {
+absl::Status GradBucket::Exchange(float* sum) {
+  const RankGroups::Family& groups = context_.groups.of(layout_);
   Communicator& shards = *groups.shards;
-  const int64_t segment = layout_.wire_segment;
-  const int64_t padding = segment * shards.size() - layout_.wire_elements;
+  const int64_t segment = wire().segment;
+  const int64_t padding = segment * shards.size() - wire().elements;
   ZEROMINI_RETURN_IF_ERROR(shards.ReduceScatter(
       wire_data_, sum, segment, DType::kFloat32,
       zeromini::Exchange{Purpose::kGradients, bucket_, padding, context_.wire,
@@ -227,38 +261,43 @@ absl::Status GradBucket::Exchange(const RankGroups::Family& groups,
                          DType::kFloat32, context_.plan.hash});
 }
 
-absl::Status GradBucket::Fire(int number, const RankGroups::Family& groups) {
+absl::Status GradBucket::AddToShard(const float* sum) {
+  const Device& device = context_.device;
+  return context_.device.Launch(
+      context_.device.compute(),
+      [&kernels = device.kernels(), shard = Floats(shard_), sum,
+       segment = wire().segment](Stream on) {
+        return kernels.accumulate({shard, sum, segment}, on);
+      });
+}
+
+absl::Status GradBucket::Fire(int number) {
   std::lock_guard<std::mutex> lock(mutex_);
   ZEROMINI_RETURN_IF_ERROR(EnsureWire());
   Device& device = context_.device;
-  const Stream stream = groups.shards->stream();
+  const Stream stream = context_.groups.of(layout_).shards->stream();
   for (const Event& arrival : arrivals_) {
     ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, arrival));
   }
-  ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, wire_ready_));
+  ZEROMINI_RETURN_IF_ERROR(context_.pool.WaitFor(stream, wire_));
   ZEROMINI_RETURN_IF_ERROR(device.WaitFor(stream, busy_));
-  ZeroUntouched(stream);
+  ZEROMINI_RETURN_IF_ERROR(ZeroUntouched(stream));
 
-  const int64_t segment = layout_.wire_segment;
-  float* own = wire_data_ + rank_ * segment;
+  float* const own = wire_data_ + rank_ * wire().segment;
   const bool into_shard = pooled_ && number == 0;
-  ZEROMINI_RETURN_IF_ERROR(Exchange(groups, into_shard ? Floats(shard_) : own));
-  Event landed = device.Record(stream);
-  landed_ = landed;
-  ZEROMINI_RETURN_IF_ERROR(device.WaitFor(device.compute(), landed));
+  ZEROMINI_RETURN_IF_ERROR(Exchange(into_shard ? Floats(shard_) : own));
+  landed_ = device.Record(stream);
+  ZEROMINI_RETURN_IF_ERROR(device.WaitFor(device.compute(), landed_));
   if (pooled_) {
+    Event read = landed_;
     if (!into_shard) {
-      device.Submit(device.compute(), [this, own, segment](Stream on) {
-        context_.device.kernels().accumulate({Floats(shard_), own, segment},
-                                             on);
-        return absl::OkStatus();
-      });
-      landed = device.Record(device.compute());
+      ZEROMINI_RETURN_IF_ERROR(AddToShard(own));
+      read = device.Record(device.compute());
     }
-    context_.pool.Give(std::move(wire_), std::move(landed), landed_);
-    wire_ = nullptr;
+    wire_.ready = {std::move(read), nullptr};
+    wire_.exchanged = landed_;
+    context_.pool.Give(std::exchange(wire_, LeasePool::Lease()));
     wire_data_ = nullptr;
-    wire_ready_ = nullptr;
   }
   arrivals_.clear();
   for (Slot& slot : slots_) slot.touched = false;
@@ -266,7 +305,7 @@ absl::Status GradBucket::Fire(int number, const RankGroups::Family& groups) {
 }
 
 float* GradBucket::shard() const {
-  return pooled_ ? Floats(shard_) : wire_data_ + rank_ * layout_.wire_segment;
+  return pooled_ ? Floats(shard_) : wire_data_ + rank_ * wire().segment;
 }
 
 int GradBucket::arrived(int param) const {

@@ -12,10 +12,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "runtime/device/device.h"
-#include "runtime/device/wire_pool.h"
+#include "runtime/device/lease_pool.h"
 #include "runtime/group/rank_groups.h"
-#include "runtime/state/method.h"
 #include "runtime/state/param_store.h"
+#include "runtime/step/method.h"
+#include "runtime/step/wire_pieces.h"
 #include "zeromini/communicator.h"
 #include "zeromini/plan.h"
 
@@ -24,25 +25,27 @@ namespace zeromini {
 // What all buckets of an optimizer share. Outlived by its members.
 struct BucketContext {
   const Plan& plan;
-  const std::shared_ptr<const Method> method;
+  const std::vector<ParamMethod>& methods;  // By parameter.
   const ParamStore& store;
   Device& device;
-  WirePool& pool;
+  LeasePool& pool;
+  int64_t pool_bytes;  // Of a buffer of the pool.
   const RankGroups& groups;
-  int rank;  // Of the whole group, for messages.
-  int stage;
   int micro_steps;
-  DType wire;  // What gradients travel as.
+  bool keeps_full;  // Full gradients stay until the step's one exchange.
+  DType wire;       // What gradients travel as.
 };
 
 // Thread-safe, but Fire() and Reset() come from one thread at a time. Work on a
 // caller's stream owns what it touches, so the bucket need not outlive it.
 class GradBucket {
  public:
-  // `sharers`: see SharersOf().
   static absl::StatusOr<std::unique_ptr<GradBucket>> Create(
-      const BucketContext& context, int bucket,
-      const std::vector<std::vector<int>>& sharers);
+      const BucketContext& context, int bucket);
+
+  // Before the first gradient of a step: whether they travel as they are. See
+  // Method::Refreshes().
+  void BeginStep(bool full);
 
   // `param` owns its storage; `given_as` is the one of its sharers that this
   // gradient is of. Null `gradient`: at `home`, the flat memory that the caller
@@ -56,7 +59,7 @@ class GradBucket {
   bool Ready(int number) const;
 
   // Enqueues exchange `number`; gradients that did not come count as zero.
-  absl::Status Fire(int number, const RankGroups::Family& groups);
+  absl::Status Fire(int number);
 
   // After Ready() said no: a parameter whose gradients have not all come, or
   // -1.
@@ -77,16 +80,19 @@ class GradBucket {
   void SetBusy(Event event);
   void Reset();  // For the next step.
 
+  bool full() const { return full_; }
+  bool projects() const { return projects_; }
+  WireLayout wire() const {
+    return full_ ? layout_.full_wire() : layout_.wire();
+  }
+
  private:
-  struct Piece {  // Rows of a param that are one stretch of the wire.
-    int64_t wire_offset;
-    RowRange rows;
-  };
   // How a parameter's gradient is packed; shared with work that is queued.
   struct Packing {
     PlannedParam param;
-    std::shared_ptr<const Method> method;
-    std::vector<Piece> pieces;
+    ParamMethod method;
+    std::vector<WirePiece> pieces;  // By Method::PackGradient().
+    std::vector<WirePiece> full;    // As they are.
   };
   struct Source {
     int param = 0;
@@ -107,9 +113,15 @@ class GradBucket {
       : context_(context),
         layout_(context.plan.buckets[bucket]),
         bucket_(bucket),
-        rank_(context.groups.of(layout_).shards->rank()) {}
+        rank_(context.groups.of(layout_).shards->rank()),
+        projects_(layout_.wire_segment != layout_.segment ||
+                  layout_.wire_elements != layout_.elements) {}
 
-  std::vector<Piece> PiecesOf(int param) const;
+  absl::Status Allocate();
+  Slot MakeSlot(int param) const;
+  const std::vector<WirePiece>& PiecesOf(const Slot& slot) const {
+    return full_ ? slot.packing->full : slot.packing->pieces;
+  }
   Slot& SlotOf(int param);
   const Slot& SlotOf(int param) const;
   // Counts a gradient that is given as `given_as`, or says why it may not be.
@@ -119,22 +131,24 @@ class GradBucket {
   absl::Status Pack(const Slot& slot, const void* source, bool accumulate,
                     Stream stream);
   // Sums this rank's segment over all ranks that hold it, into `sum`.
-  absl::Status Exchange(const RankGroups::Family& groups, float* sum);
-  void ZeroUntouched(Stream stream);
+  absl::Status Exchange(float* sum);
+  absl::Status AddToShard(const float* sum);
+  absl::Status ZeroUntouched(Stream stream);
 
   const BucketContext context_;
   const BucketPlan& layout_;
   const int bucket_;
   const int rank_;        // Of the group that shares the bucket.
+  const bool projects_;   // Some methods send less than the gradient.
+  bool full_ = false;     // In this step they send all of it.
   bool in_home_ = false;  // The wire is the caller's own flat gradients.
   bool pooled_ = false;   // The wire is a pool's, the shard our own.
 
   mutable std::mutex mutex_;
   std::vector<Slot> slots_;
-  Buffer wire_;  // Pooled: null between exchanges.
+  LeasePool::Lease wire_;  // Pooled: empty between exchanges.
   float* wire_data_ = nullptr;
-  Buffer shard_;      // Stage 2 only.
-  Event wire_ready_;  // The pool's, until the first write has waited.
+  Buffer shard_;  // If pooled.
   Event busy_;
   Event landed_;
   std::vector<Event> arrivals_;

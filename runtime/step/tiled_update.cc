@@ -26,7 +26,7 @@ absl::StatusOr<TiledUpdate> TiledUpdate::Create(const Plan& plan,
   }
   ZEROMINI_ASSIGN_OR_RETURN(
       update.scratch_,
-      device.Allocate(3 * update.elements_ * int64_t{sizeof(float)},
+      device.Allocate((3 * update.elements_ + 1) * int64_t{sizeof(float)},
                       MemoryKind::kStatistics));
   return update;
 }
@@ -35,107 +35,132 @@ int64_t TiledUpdate::RowsPerTile(const PlannedParam& param) const {
   return std::max<int64_t>(1, kTileElements / param.row_elements);
 }
 
-void TiledUpdate::Run(const Method& method, const KernelTable& kernels,
-                      const RunState& state, BucketShard& shard, void* weights,
-                      const float* gradient, const StepScalars& scalars,
-                      Stream stream) {
-  const Job job = {method,  kernels,  state,   shard,
-                   weights, gradient, scalars, stream};
-  if (!state.param->element_state) {
-    for (const SpanState& span : state.spans) RunSpan(job, span);
-    return;
+absl::Status TiledUpdate::Run(const KernelTable& kernels, const RunJob& job,
+                              Stream on) const {
+  const RunState& run = job.run;
+  if (!run.param->element_state) {
+    for (const SpanState& span : run.spans) {
+      ZEROMINI_RETURN_IF_ERROR(RunSpan(kernels, job, span, on));
+    }
+    return absl::OkStatus();
   }
-  const int64_t at_once = RowsPerTile(*state.param);
-  for (int64_t row = 0; row < state.run->rows; row += at_once) {
-    RunTile(job, {row, std::min(at_once, state.run->rows - row)}, {}, nullptr);
+  const int64_t at_once = RowsPerTile(*run.param);
+  for (int64_t row = 0; row < run.run->rows; row += at_once) {
+    const RowRange rows = {row, std::min(at_once, run.run->rows - row)};
+    ZEROMINI_RETURN_IF_ERROR(RunTile(kernels, job, {rows}, on));
   }
+  return absl::OkStatus();
 }
 
-void TiledUpdate::RunSpan(const Job& job, const SpanState& span) {
+absl::Status TiledUpdate::RunSpan(const KernelTable& kernels, const RunJob& job,
+                                  const SpanState& span, Stream on) const {
   const BlockSpan& blocks = span.span;
-  const int64_t first = blocks.first_row - job.state.run->first_row;
   const int64_t rows_per_block = blocks.rows_per_block;
-  const int64_t rows_at_once = RowsPerTile(*job.state.param);
-  float* scalars = job.shard.block_scalars() + span.second_moment_offset;
-  const int64_t blocks_at_once = rows_at_once / rows_per_block;
+  const int64_t at_once = RowsPerTile(*job.run.param) / rows_per_block;
+  float* scalars =
+      job.state.block_scalars(job.bucket) + span.second_moment_offset;
   SpanState part = span;
   part.second_moment_offset = 0;
-  if (blocks_at_once > 0) {
-    for (int64_t b = 0; b < blocks.blocks; b += blocks_at_once) {
-      part.span.blocks = std::min(blocks_at_once, blocks.blocks - b);
-      part.span.first_row = blocks.first_row + b * rows_per_block;
-      part.sums_offset = span.sums_offset + b;
-      RunTile(job,
-              {first + b * rows_per_block, part.span.blocks * rows_per_block},
-              {part}, scalars + b);
+  for (int64_t b = 0; b < blocks.blocks; b += part.span.blocks) {
+    part.span.blocks =
+        std::min(std::max<int64_t>(1, at_once), blocks.blocks - b);
+    part.span.first_row = blocks.first_row + b * rows_per_block;
+    part.sums_offset = span.sums_offset + b;
+    if (at_once == 0) {
+      part.second_moment_offset = span.second_moment_offset + b;
+      ZEROMINI_RETURN_IF_ERROR(RunLargeBlock(kernels, job, part, on));
+      continue;
     }
-    return;
+    const RowRange rows = {part.span.first_row - job.run.run->first_row,
+                           part.span.blocks * rows_per_block};
+    ZEROMINI_RETURN_IF_ERROR(
+        RunTile(kernels, job, {rows, &part, scalars + b}, on));
   }
-  // A block of several tiles: each starts from the block's scalar as it was.
-  part.span.blocks = 1;
-  for (int64_t b = 0; b < blocks.blocks; ++b) {
-    float updated = scalars[b];
-    for (int64_t row = 0; row < rows_per_block; row += rows_at_once) {
-      updated = scalars[b];
-      part.span.rows_per_block = std::min(rows_at_once, rows_per_block - row);
-      part.span.first_row = blocks.first_row + b * rows_per_block + row;
-      part.sums_offset = span.sums_offset + b;
-      RunTile(job,
-              {part.span.first_row - job.state.run->first_row,
-               part.span.rows_per_block},
-              {part}, &updated);
-    }
-    scalars[b] = updated;
-  }
+  return absl::OkStatus();
 }
 
-void TiledUpdate::RunTile(const Job& job, RowRange rows,
-                          const std::vector<SpanState>& spans,
-                          float* block_scalars) {
-  const RunState& state = job.state;
-  const PlannedParam& param = *state.param;
-  const int64_t step = job.scalars.step;
-  const int64_t at = rows.first * param.row_elements;
-  const ShardFormat& format = state.format;
-  float* scratch = Floats(scratch_);
-
-  WeightCodecArgs weights = {};
-  weights.weights = ElementAt(job.weights, at, format.weights);
-  weights.master = job.shard.master(state);
-  if (weights.master != nullptr) {
-    weights.master =
-        static_cast<char*>(weights.master) + at * MasterBytes(format.master);
+// A block of several tiles: each starts from the block's scalar as it was, in a
+// copy; the last one's is what the block gets.
+absl::Status TiledUpdate::RunLargeBlock(const KernelTable& kernels,
+                                        const RunJob& job,
+                                        const SpanState& block,
+                                        Stream on) const {
+  const int64_t rows_at_once = RowsPerTile(*job.run.param);
+  const int64_t rows_per_block = block.span.rows_per_block;
+  float* const scalar =
+      job.state.block_scalars(job.bucket) + block.second_moment_offset;
+  float* const copy = Floats(scratch_) + 3 * elements_;
+  SpanState part = block;
+  part.second_moment_offset = 0;
+  for (int64_t row = 0; row < rows_per_block; row += rows_at_once) {
+    part.span.rows_per_block = std::min(rows_at_once, rows_per_block - row);
+    part.span.first_row = block.span.first_row + row;
+    const RowRange rows = {part.span.first_row - job.run.run->first_row,
+                           part.span.rows_per_block};
+    ZEROMINI_RETURN_IF_ERROR(
+        CopyContiguous(kernels, scalar, copy, 1, CopyTypes{}, on));
+    ZEROMINI_RETURN_IF_ERROR(RunTile(kernels, job, {rows, &part, copy}, on));
   }
-  weights.unpacked = scratch;
-  weights.elements = rows.count * param.row_elements;
-  weights.dtype = format.weights;
-  weights.format = format.master;
-  weights.seed = RoundingSeed(Rounded::kWeights, state.run->param, step);
-  weights.first_element = state.run->first_row * param.row_elements + at;
+  return CopyContiguous(kernels, copy, scalar, 1, CopyTypes{}, on);
+}
 
-  const StateCodecArgs momentum =
-      job.shard.MomentumCodec(state, rows, step, scratch + elements_);
-  const bool elementwise = param.element_state && param.keeps_second_moment();
-  const StateCodecArgs second_moment =
-      job.shard.SecondMomentCodec(state, rows, step, scratch + 2 * elements_);
+WeightCodecArgs TiledUpdate::WeightCodec(const RunJob& job,
+                                         RowRange rows) const {
+  const PlannedParam& param = *job.run.param;
+  const ShardFormat& format = job.run.format;
+  const int64_t at = rows.first * param.row_elements;
+  WeightCodecArgs codec = {};
+  codec.weights = ElementAt(job.weights, at, format.weights);
+  codec.dtype = format.weights;
+  codec.format =
+      format.weights == DType::kFloat32 ? MasterFormat::kNone : format.master;
+  if (codec.format != MasterFormat::kNone) {
+    codec.master = static_cast<char*>(job.state.master(job.bucket, job.run)) +
+                   at * MasterBytes(format.master);
+  }
+  codec.unpacked = Floats(scratch_);
+  codec.elements = rows.count * param.row_elements;
+  codec.seed = RoundingSeed(Rounded::kWeights, param.name);
+  codec.first_element = job.run.run->first_row * param.row_elements + at;
+  codec.scalars = job.scalars;
+  return codec;
+}
 
-  job.kernels.unpack_weights(weights, job.stream);
-  job.kernels.unpack_state(momentum, job.stream);
-  if (elementwise) job.kernels.unpack_state(second_moment, job.stream);
-  zeromini::Run part = *state.run;
+absl::Status TiledUpdate::RunTile(const KernelTable& kernels, const RunJob& job,
+                                  const Tile& tile, Stream on) const {
+  const PlannedParam& param = *job.run.param;
+  const RowRange rows = tile.rows;
+  float* const scratch = Floats(scratch_);
+  const WeightCodecArgs weights = WeightCodec(job, rows);
+  StateCodecArgs momentum = job.state.MomentumCodec(job.bucket, job.run, rows);
+  momentum.unpacked = scratch + elements_;
+  momentum.scalars = job.scalars;
+  StateCodecArgs moments =
+      job.state.SecondMomentCodec(job.bucket, job.run, rows);
+  moments.unpacked = scratch + 2 * elements_;
+  moments.scalars = job.scalars;
+  const bool elementwise = job.run.element_moments();
+
+  ZEROMINI_RETURN_IF_ERROR(kernels.unpack_weights(weights, on));
+  ZEROMINI_RETURN_IF_ERROR(kernels.unpack_state(momentum, on));
+  if (elementwise) ZEROMINI_RETURN_IF_ERROR(kernels.unpack_state(moments, on));
+  zeromini::Run part = *job.run.run;
   part.first_row += rows.first;
   part.rows = rows.count;
-  job.method.Update(
-      job.kernels,
-      RunUpdate{param, part, spans, weights.unpacked,
-                job.gradient + rows.first * param.wire_row_elements,
-                momentum.unpacked,
-                elementwise ? second_moment.unpacked : block_scalars,
-                job.shard.block_sums(), /*fused=*/false, job.scalars},
-      job.stream);
-  job.kernels.pack_weights(weights, job.stream);
-  job.kernels.pack_state(momentum, job.stream);
-  if (elementwise) job.kernels.pack_state(second_moment, job.stream);
+  std::vector<SpanState> spans;
+  if (tile.blocks != nullptr) spans.push_back(*tile.blocks);
+  ZEROMINI_RETURN_IF_ERROR(job.method.method->Update(
+      kernels,
+      {param, part, spans, weights.unpacked,
+       job.gradient + rows.first * param.row_elements, momentum.unpacked,
+       elementwise ? moments.unpacked : tile.block_scalars, job.block_sums,
+       /*fused=*/false, job.scalars, job.method.shared.get(),
+       job.full_gradient},
+      on));
+  ZEROMINI_RETURN_IF_ERROR(kernels.pack_weights(weights, on));
+  ZEROMINI_RETURN_IF_ERROR(kernels.pack_state(momentum, on));
+  if (elementwise) return kernels.pack_state(moments, on);
+  return absl::OkStatus();
 }
 
 }  // namespace zeromini

@@ -10,12 +10,25 @@
 
 #include "absl/status/statusor.h"
 #include "runtime/device/device.h"
-#include "runtime/state/bucket_shard.h"
-#include "runtime/state/method.h"
+#include "runtime/state/shard_state.h"
+#include "runtime/step/method.h"
 
 namespace zeromini {
 
-// Used on the compute stream only.
+// One run and where it is. Pointers are of the device.
+struct RunJob {
+  const ParamMethod& method;
+  const RunState& run;
+  const ShardState& state;
+  int bucket;
+  void* weights;  // The run's rows, contiguous, of its dtype.
+  const float* gradient;
+  const double* block_sums;  // The bucket's.
+  const StepScalars* scalars;
+  bool full_gradient;
+};
+
+// Used by tasks of the compute stream only: tiles share one scratch.
 class TiledUpdate {
  public:
   // Scratch for any run of `plan`; none if all are plain.
@@ -23,34 +36,30 @@ class TiledUpdate {
                                             const OptimizerOptions& options,
                                             Device& device);
 
-  // `weights`: the run's rows, contiguous, of its dtype. `gradient`: the run on
-  // the wire. Reads the block sums of all blocks.
-  void Run(const Method& method, const KernelTable& kernels,
-           const RunState& state, BucketShard& shard, void* weights,
-           const float* gradient, const StepScalars& scalars, Stream stream);
+  // Calls kernels on `on`. Reads the block sums of all blocks.
+  absl::Status Run(const KernelTable& kernels, const RunJob& job,
+                   Stream on) const;
 
  private:
-  // One run and where it is, for the tiles of it.
-  struct Job {
-    const Method& method;
-    const KernelTable& kernels;
-    const RunState& state;
-    BucketShard& shard;
-    void* weights;
-    const float* gradient;
-    const StepScalars& scalars;
-    Stream stream;
+  // Rows of a run that are updated together. `blocks` and `block_scalars` are
+  // of the tile alone: null for element_state.
+  struct Tile {
+    RowRange rows;
+    const SpanState* blocks = nullptr;
+    float* block_scalars = nullptr;
   };
 
   int64_t RowsPerTile(const PlannedParam& param) const;
-  void RunSpan(const Job& job, const SpanState& span);
-  // `spans` and `block_scalars` are of the tile alone; empty and null for
-  // element_state.
-  void RunTile(const Job& job, RowRange rows,
-               const std::vector<SpanState>& spans, float* block_scalars);
+  absl::Status RunSpan(const KernelTable& kernels, const RunJob& job,
+                       const SpanState& span, Stream on) const;
+  absl::Status RunLargeBlock(const KernelTable& kernels, const RunJob& job,
+                             const SpanState& block, Stream on) const;
+  absl::Status RunTile(const KernelTable& kernels, const RunJob& job,
+                       const Tile& tile, Stream on) const;
+  WeightCodecArgs WeightCodec(const RunJob& job, RowRange rows) const;
 
   int64_t elements_ = 0;  // Of a tile.
-  Buffer scratch_;        // Weights, momentum and second moments of a tile.
+  Buffer scratch_;  // Weights, momentum, second moments of a tile, one scalar.
 };
 
 }  // namespace zeromini

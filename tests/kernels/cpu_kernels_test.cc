@@ -9,6 +9,7 @@
 #include "kernels/exact_sum.h"
 #include "tests/kernels/inputs.h"
 #include "tests/kernels/levels.h"
+#include "tests/kernels/run_kernel.h"
 #include "zeromini/kernels.h"
 
 namespace zeromini {
@@ -17,7 +18,7 @@ namespace {
 constexpr double kUlp = 1.0 / (1 << 24);  // Of a float's rounding, relative.
 const int64_t kSizes[] = {1, 3, 15, 16, 17, 31, 32, 33, 1000, 4096 + 5};
 void FillBlockSums(Problem& problem) {
-  CpuKernels().row_sums(problem.row_sums_args(), Stream{});
+  RunKernel(CpuKernels().row_sums, problem.row_sums_args());
   for (int64_t b = 0; b < problem.blocks; ++b) {
     problem.block_sums[b] = BlockSum(
         problem.row_sums.data() + b * problem.block_rows, problem.block_rows);
@@ -56,9 +57,9 @@ void ExpectNear(const Problem& actual, const Problem& expected,
 TEST(CpuKernelsTest, RowSumsAreWithinTwoToMinusFiftyPerElementOfReference) {
   for (int64_t n : kSizes) {
     Problem problem(1, 3, n);
-    CpuKernels().row_sums(problem.row_sums_args(), Stream{});
+    RunKernel(CpuKernels().row_sums, problem.row_sums_args());
     const std::vector<double> sums = problem.row_sums;
-    ReferenceKernels().row_sums(problem.row_sums_args(), Stream{});
+    RunKernel(ReferenceKernels().row_sums, problem.row_sums_args());
     for (int r = 0; r < 3; ++r) {
       const double expected = problem.row_sums[r];
       EXPECT_NEAR(sums[r], expected, std::ldexp(n * expected, -52)) << n;
@@ -72,8 +73,8 @@ TEST(CpuKernelsTest, AdamMiniStepIsNearReference) {
     FillBlockSums(before);
     Problem actual = before;
     Problem expected = before;
-    CpuKernels().adam_mini_step(actual.adam_mini_args(), Stream{});
-    ReferenceKernels().adam_mini_step(expected.adam_mini_args(), Stream{});
+    RunKernel(CpuKernels().adam_mini_step, actual.adam_mini_args());
+    RunKernel(ReferenceKernels().adam_mini_step, expected.adam_mini_args());
     ExpectNear(actual, expected, before, false);
   }
 }
@@ -83,8 +84,8 @@ TEST(CpuKernelsTest, AdamWIsNearReference) {
     const Problem before(1, 1, n);
     Problem actual = before;
     Problem expected = before;
-    CpuKernels().adamw(actual.adamw_args(), Stream{});
-    ReferenceKernels().adamw(expected.adamw_args(), Stream{});
+    RunKernel(CpuKernels().adamw, actual.adamw_args());
+    RunKernel(ReferenceKernels().adamw, expected.adamw_args());
     ExpectNear(actual, expected, before, true);
   }
 }
@@ -95,8 +96,8 @@ TEST(CpuKernelsTest, SgdIsNearReference) {
     const Problem before(1, 1, n);
     Problem actual = before;
     Problem expected = before;
-    CpuKernels().sgd(actual.sgd_args(), Stream{});
-    ReferenceKernels().sgd(expected.sgd_args(), Stream{});
+    RunKernel(CpuKernels().sgd, actual.sgd_args());
+    RunKernel(ReferenceKernels().sgd, expected.sgd_args());
     const StepScalars& s = before.scalars;
     for (int64_t i = 0; i < n; ++i) {
       const double terms = s.beta1 * std::abs(before.momentum[i]) +
@@ -116,8 +117,8 @@ TEST(CpuKernelsTest, SgdDoesNotUseWhatItSaysItDoesNot) {
   other.scalars.beta2 = 1;
   other.scalars.epsilon = 0;
   other.scalars.step = 0;
-  CpuKernels().sgd(plain.sgd_args(), Stream{});
-  CpuKernels().sgd(other.sgd_args(), Stream{});
+  RunKernel(CpuKernels().sgd, plain.sgd_args());
+  RunKernel(CpuKernels().sgd, other.sgd_args());
   EXPECT_EQ(other.parameter, plain.parameter);
   EXPECT_EQ(other.momentum, plain.momentum);
 }
@@ -129,8 +130,8 @@ TEST(CpuKernelsTest, FusedHasTheBitsOfSumsThenStep) {
         Problem stepped(blocks, rows, n);
         FillBlockSums(stepped);
         Problem fused(blocks, rows, n);
-        CpuKernels().adam_mini_step(stepped.adam_mini_args(), Stream{});
-        CpuKernels().adam_mini_fused(fused.adam_mini_args(), Stream{});
+        RunKernel(CpuKernels().adam_mini_step, stepped.adam_mini_args());
+        RunKernel(CpuKernels().adam_mini_fused, fused.adam_mini_args());
         EXPECT_EQ(fused.parameter, stepped.parameter) << rows << "x" << n;
         EXPECT_EQ(fused.momentum, stepped.momentum) << rows << "x" << n;
         EXPECT_EQ(fused.second_moment, stepped.second_moment) << n;
@@ -145,8 +146,8 @@ TEST(CpuKernelsTest, MomentsOfASplitBlockUseTheWholeBlocksCount) {
   problem.second_moment[0] = 0;
   AdamMiniArgs args = problem.adam_mini_args();
   args.block_elements = 32;  // Twice what this shard holds.
-  args.scalars.gradient_scale = 1;
-  CpuKernels().adam_mini_step(args, Stream{});
+  problem.scalars.gradient_scale = 1;
+  RunKernel(CpuKernels().adam_mini_step, args);
   EXPECT_FLOAT_EQ(problem.second_moment[0], 0.05 * 64 / 32);
 }
 
@@ -158,19 +159,19 @@ TEST(CpuKernelsTest, EveryLevelHasTheBitsOfTheLowest) {
     for (size_t level = 1; level < tables.size(); ++level) {
       Problem low = before;
       Problem high = before;
-      tables[0]->row_sums(low.row_sums_args(), Stream{});
-      tables[level]->row_sums(high.row_sums_args(), Stream{});
+      RunKernel(tables[0]->row_sums, low.row_sums_args());
+      RunKernel(tables[level]->row_sums, high.row_sums_args());
       EXPECT_EQ(low.row_sums, high.row_sums) << n;
-      tables[0]->adam_mini_fused(low.adam_mini_args(), Stream{});
-      tables[level]->adam_mini_fused(high.adam_mini_args(), Stream{});
+      RunKernel(tables[0]->adam_mini_fused, low.adam_mini_args());
+      RunKernel(tables[level]->adam_mini_fused, high.adam_mini_args());
       EXPECT_EQ(low.parameter, high.parameter) << n;
       EXPECT_EQ(low.momentum, high.momentum) << n;
-      tables[0]->adamw(low.adamw_args(), Stream{});
-      tables[level]->adamw(high.adamw_args(), Stream{});
+      RunKernel(tables[0]->adamw, low.adamw_args());
+      RunKernel(tables[level]->adamw, high.adamw_args());
       EXPECT_EQ(low.parameter, high.parameter) << n;
       EXPECT_EQ(low.second_moment, high.second_moment) << n;
-      tables[0]->sgd(low.sgd_args(), Stream{});
-      tables[level]->sgd(high.sgd_args(), Stream{});
+      RunKernel(tables[0]->sgd, low.sgd_args());
+      RunKernel(tables[level]->sgd, high.sgd_args());
       EXPECT_EQ(low.parameter, high.parameter) << n;
       EXPECT_EQ(low.momentum, high.momentum) << n;
     }
@@ -185,7 +186,7 @@ TEST(CpuKernelsTest, AZeroRowIsOnlyDecayed) {
   }
   problem.second_moment[0] = 0;
   const Problem before = problem;
-  CpuKernels().adam_mini_fused(problem.adam_mini_args(), Stream{});
+  RunKernel(CpuKernels().adam_mini_fused, problem.adam_mini_args());
   const float decay = static_cast<float>(1 - 3e-3 * 0.1);
   for (int64_t i = 0; i < 37; ++i) {
     EXPECT_EQ(problem.parameter[i], before.parameter[i] * decay);
@@ -202,7 +203,7 @@ TEST(CpuKernelsTest, WithoutDecayAZeroRowDoesNotMove) {
     problem.momentum[i] = 0;
   }
   const Problem before = problem;
-  CpuKernels().adam_mini_fused(problem.adam_mini_args(), Stream{});
+  RunKernel(CpuKernels().adam_mini_fused, problem.adam_mini_args());
   EXPECT_EQ(problem.parameter, before.parameter);
 }
 
@@ -212,7 +213,7 @@ TEST(CpuKernelsTest, ANonFiniteGradientSpoilsItsOwnRowSumOnly) {
     for (int64_t at : {0, 15, 16, 36}) {
       Problem problem(1, 3, 37);
       problem.gradient[37 + at] = bad;
-      CpuKernels().row_sums(problem.row_sums_args(), Stream{});
+      RunKernel(CpuKernels().row_sums, problem.row_sums_args());
       EXPECT_TRUE(std::isfinite(problem.row_sums[0])) << bad << " at " << at;
       EXPECT_FALSE(std::isfinite(problem.row_sums[1])) << bad << " at " << at;
       EXPECT_TRUE(std::isfinite(problem.row_sums[2])) << bad << " at " << at;
@@ -224,7 +225,7 @@ TEST(CpuKernelsTest, TheLargestGradientsHaveAFiniteRowSum) {
   Problem problem(1, 1, 1000);
   const float largest = std::numeric_limits<float>::max();
   for (int64_t i = 0; i < 1000; ++i) problem.gradient[i] = largest;
-  CpuKernels().row_sums(problem.row_sums_args(), Stream{});
+  RunKernel(CpuKernels().row_sums, problem.row_sums_args());
   EXPECT_TRUE(std::isfinite(problem.row_sums[0]));
 }
 
@@ -233,7 +234,7 @@ TEST(CpuKernelsTest, AccumulateAddsElementByElement) {
     UnalignedFloats sum(1, n);
     const UnalignedFloats addend(2, n);
     const UnalignedFloats before = sum;
-    CpuKernels().accumulate({sum.data(), addend.data(), n}, Stream{});
+    RunKernel(CpuKernels().accumulate, {sum.data(), addend.data(), n});
     for (int64_t i = 0; i < n; ++i) {
       ASSERT_EQ(sum[i], before[i] + addend[i]) << i;
     }
@@ -253,7 +254,7 @@ TEST(CpuKernelsTest, ClampMovesFiniteValuesToTheLimitAndLeavesTheRest) {
   const size_t size = inputs.size() * sizeof(float);
   for (const KernelTable* table : AttainableTables()) {
     std::vector<float> values = inputs;
-    table->clamp({values.data(), 14, 1.5f}, Stream{});
+    RunKernel(table->clamp, {values.data(), 14, 1.5f});
     EXPECT_EQ(std::memcmp(values.data(), expected.data(), size), 0);
   }
 }
@@ -262,8 +263,8 @@ TEST(CpuKernelsTest, ClampAgreesWithReference) {
   for (int64_t n : kSizes) {
     UnalignedFloats actual(1, n);
     UnalignedFloats expected(1, n);
-    CpuKernels().clamp({actual.data(), n, 0.125f}, Stream{});
-    ReferenceKernels().clamp({expected.data(), n, 0.125f}, Stream{});
+    RunKernel(CpuKernels().clamp, {actual.data(), n, 0.125f});
+    RunKernel(ReferenceKernels().clamp, {expected.data(), n, 0.125f});
     EXPECT_EQ(actual, expected) << n;
   }
 }
@@ -285,9 +286,8 @@ std::vector<char> Copied(const KernelTable& kernels, CopyKind kind,
   }
   const int64_t out_rows = transpose ? columns : rows;
   std::vector<char> out(out_rows * out_stride * SizeOf(kind.out), 'x');
-  kernels.copy({in.data(), out.data(), rows, columns, in_stride, out_stride,
-                transpose, kind.in, kind.out},
-               Stream{});
+  RunKernel(kernels.copy, {in.data(), out.data(), rows, columns, in_stride,
+                           out_stride, transpose, kind.in, kind.out});
   return out;
 }
 
@@ -317,14 +317,12 @@ TEST(CpuKernelsTest, CopyWidensOneAndAHalfOfBothKinds) {
   const uint16_t bf16 = 0x3fc0;
   const uint16_t fp16 = 0x3e00;
   float out = 0;
-  CpuKernels().copy(
-      {&bf16, &out, 1, 1, 1, 1, false, DType::kBFloat16, DType::kFloat32},
-      Stream{});
+  RunKernel(CpuKernels().copy, {&bf16, &out, 1, 1, 1, 1, false,
+                                DType::kBFloat16, DType::kFloat32});
   EXPECT_EQ(out, 1.5f);
   out = 0;
-  CpuKernels().copy(
-      {&fp16, &out, 1, 1, 1, 1, true, DType::kFloat16, DType::kFloat32},
-      Stream{});
+  RunKernel(CpuKernels().copy,
+            {&fp16, &out, 1, 1, 1, 1, true, DType::kFloat16, DType::kFloat32});
   EXPECT_EQ(out, 1.5f);
 }
 
@@ -333,7 +331,7 @@ TEST(CpuKernelsDeathTest, CopyRefusesToNarrow) {
   uint16_t out = 0;
   const CopyArgs args = {
       &in, &out, 1, 1, 1, 1, false, DType::kFloat32, DType::kBFloat16};
-  EXPECT_DEATH(CpuKernels().copy(args, Stream{}), "broken invariant");
+  EXPECT_DEATH(RunKernel(CpuKernels().copy, args), "broken invariant");
 }
 
 TEST(CpuKernelsTest, TheChosenLevelIsTheBestAttainable) {

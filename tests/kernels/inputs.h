@@ -89,15 +89,15 @@ struct Problem {
             block_rows,
             row_elements,
             block_rows * row_elements,
-            scalars};
+            &scalars};
   }
   AdamWArgs adamw_args() {
     return {parameter.data(),     gradient.data(), momentum.data(),
-            second_moment.data(), elements(),      scalars};
+            second_moment.data(), elements(),      &scalars};
   }
   SgdArgs sgd_args() {
     return {parameter.data(), gradient.data(), momentum.data(), elements(),
-            scalars};
+            &scalars};
   }
 
   int64_t blocks;

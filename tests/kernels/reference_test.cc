@@ -3,6 +3,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/kernels/inputs.h"
+#include "tests/kernels/run_kernel.h"
 #include "zeromini/kernels.h"
 
 namespace zeromini {
@@ -17,7 +18,7 @@ struct Pair {
   double sum = 25;
 
   AdamMiniArgs adam_mini(const StepScalars& scalars) {
-    return {p, g, m, v, &sum, 1, 1, 2, 2, scalars};
+    return {p, g, m, v, &sum, 1, 1, 2, 2, &scalars};
   }
 };
 
@@ -30,7 +31,7 @@ StepScalars FirstStep() {
 
 TEST(ReferenceKernelsTest, FirstAdamMiniStepDividesByTheBlocksRootMeanSquare) {
   Pair pair;
-  ReferenceKernels().adam_mini_step(pair.adam_mini(FirstStep()), Stream{});
+  RunKernel(ReferenceKernels().adam_mini_step, pair.adam_mini(FirstStep()));
   // v/(1-b2) = 25/2 and m/(1-b1) = g, so p moves by lr*g/sqrt(12.5).
   EXPECT_FLOAT_EQ(pair.v[0], 0.05 * 12.5);
   EXPECT_FLOAT_EQ(pair.m[1], 0.4);
@@ -42,16 +43,17 @@ TEST(ReferenceKernelsTest, FusedComputesTheSumItself) {
   Pair fused;
   Pair stepped;
   fused.sum = -1;
-  ReferenceKernels().adam_mini_fused(fused.adam_mini(FirstStep()), Stream{});
-  ReferenceKernels().adam_mini_step(stepped.adam_mini(FirstStep()), Stream{});
+  RunKernel(ReferenceKernels().adam_mini_fused, fused.adam_mini(FirstStep()));
+  RunKernel(ReferenceKernels().adam_mini_step, stepped.adam_mini(FirstStep()));
   EXPECT_EQ(fused.p[0], stepped.p[0]);
   EXPECT_EQ(fused.v[0], stepped.v[0]);
 }
 
 TEST(ReferenceKernelsTest, FirstAdamWStepMovesEveryElementByTheLearningRate) {
   Pair pair;
-  AdamWArgs args = {pair.p, pair.g, pair.m, pair.v, 2, FirstStep()};
-  ReferenceKernels().adamw(args, Stream{});
+  const StepScalars scalars = FirstStep();
+  AdamWArgs args = {pair.p, pair.g, pair.m, pair.v, 2, &scalars};
+  RunKernel(ReferenceKernels().adamw, args);
   EXPECT_FLOAT_EQ(pair.p[0], 0.5);
   EXPECT_FLOAT_EQ(pair.p[1], -2.5);
   EXPECT_FLOAT_EQ(pair.v[1], 0.05 * 16);
@@ -61,8 +63,8 @@ TEST(ReferenceKernelsTest, DecaysBeforeTheUpdateAndOnlyTheWeights) {
   Pair pair;
   StepScalars scalars = FirstStep();
   scalars.weight_decay = 1;
-  AdamWArgs args = {pair.p, pair.g, pair.m, pair.v, 2, scalars};
-  ReferenceKernels().adamw(args, Stream{});
+  AdamWArgs args = {pair.p, pair.g, pair.m, pair.v, 2, &scalars};
+  RunKernel(ReferenceKernels().adamw, args);
   EXPECT_FLOAT_EQ(pair.p[0], 0.5 * 1 - 0.5);
   EXPECT_FLOAT_EQ(pair.m[0], 0.3);
 }
@@ -71,8 +73,8 @@ TEST(ReferenceKernelsTest, PutsEpsilonOutsideTheCorrectedRoot) {
   Pair pair;
   StepScalars scalars = FirstStep();
   scalars.epsilon = 1;
-  AdamWArgs args = {pair.p, pair.g, pair.m, pair.v, 2, scalars};
-  ReferenceKernels().adamw(args, Stream{});
+  AdamWArgs args = {pair.p, pair.g, pair.m, pair.v, 2, &scalars};
+  RunKernel(ReferenceKernels().adamw, args);
   EXPECT_FLOAT_EQ(pair.p[0], 1 - 0.5 * 3 / (3 + 1));
 }
 
@@ -81,11 +83,11 @@ TEST(ReferenceKernelsTest, ScalesTheGradient) {
   Pair plain;
   StepScalars scalars = FirstStep();
   scalars.gradient_scale = 0.5;
-  ReferenceKernels().adam_mini_step(scaled.adam_mini(scalars), Stream{});
+  RunKernel(ReferenceKernels().adam_mini_step, scaled.adam_mini(scalars));
   plain.g[0] = 1.5;
   plain.g[1] = 2;
   plain.sum = 25. / 4;
-  ReferenceKernels().adam_mini_step(plain.adam_mini(FirstStep()), Stream{});
+  RunKernel(ReferenceKernels().adam_mini_step, plain.adam_mini(FirstStep()));
   EXPECT_EQ(scaled.m[1], plain.m[1]);
   EXPECT_EQ(scaled.v[0], plain.v[0]);
   EXPECT_EQ(scaled.p[1], plain.p[1]);
@@ -97,7 +99,7 @@ TEST(ReferenceKernelsTest, SgdDecaysThenMovesByTheMomentumTimesTheRate) {
   StepScalars scalars = FirstStep();
   scalars.weight_decay = 0.5;
   scalars.gradient_scale = 2;
-  ReferenceKernels().sgd({pair.p, pair.g, pair.m, 2, scalars}, Stream{});
+  RunKernel(ReferenceKernels().sgd, {pair.p, pair.g, pair.m, 2, &scalars});
   EXPECT_FLOAT_EQ(pair.m[0], 0.9 * 2 + 2 * 3);
   EXPECT_FLOAT_EQ(pair.p[0], 1 * 0.75 - 0.5 * 7.8);
   EXPECT_FLOAT_EQ(pair.p[1], -2 * 0.75 - 0.5 * 8);

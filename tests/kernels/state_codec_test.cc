@@ -6,6 +6,7 @@
 #include "gtest/gtest.h"
 #include "tests/kernels/codec_inputs.h"
 #include "tests/kernels/levels.h"
+#include "tests/kernels/run_kernel.h"
 #include "zeromini/internal/half.h"
 #include "zeromini/kernels.h"
 
@@ -18,14 +19,14 @@ constexpr StateKind kSquares = {StateFormat::kInt8, true};
 State Packed(const KernelTable& kernels, StateKind kind,
              const std::vector<float>& values, int64_t row_elements) {
   State state(kind, values, row_elements);
-  kernels.pack_state(state.args(), Stream{});
+  RunKernel(kernels.pack_state, state.args());
   return state;
 }
 
 // What the packed array gives back, over the values it was packed from.
 std::vector<float> Restored(const KernelTable& kernels, State state) {
   std::fill(state.unpacked.begin(), state.unpacked.end(), -7.0f);
-  kernels.unpack_state(state.args(), Stream{});
+  RunKernel(kernels.unpack_state, state.args());
   return state.unpacked;
 }
 
@@ -66,12 +67,12 @@ TEST(StateCodecTest, RowsOfBFloat16StateUseTheNumbersOfTheirElements) {
   const std::vector<float> values = FiniteFloats(1000);
   const int64_t columns = 100;
   State state({StateFormat::kBFloat16, false}, values, columns);
-  CpuKernels().pack_state(state.args(3, 50), Stream{});
+  RunKernel(CpuKernels().pack_state, state.args(3, 50));
   State second({StateFormat::kBFloat16, false}, values, columns);
   StateCodecArgs args = second.args(3, 50);
   args.rows = 1;
   for (int64_t r = 0; r < state.rows; ++r) {
-    CpuKernels().pack_state(args, Stream{});
+    RunKernel(CpuKernels().pack_state, args);
     args.packed = static_cast<uint16_t*>(args.packed) + columns;
     args.unpacked += columns;
     args.first_element += columns;
@@ -203,8 +204,8 @@ TEST(StateCodecTest, NoElementsAreNoAccess) {
     for (StateKind kind : kStateKinds) {
       const StateCodecArgs args = {nullptr,     nullptr,      nullptr, 0, 32,
                                    kind.format, kind.squares, 1,       0};
-      table->pack_state(args, Stream{});
-      table->unpack_state(args, Stream{});
+      RunKernel(table->pack_state, args);
+      RunKernel(table->unpack_state, args);
     }
   }
 }

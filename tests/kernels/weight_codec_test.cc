@@ -6,6 +6,7 @@
 #include "gtest/gtest.h"
 #include "tests/kernels/codec_inputs.h"
 #include "tests/kernels/levels.h"
+#include "tests/kernels/run_kernel.h"
 #include "zeromini/internal/half.h"
 #include "zeromini/kernels.h"
 
@@ -22,14 +23,14 @@ Weights Packed(const KernelTable& kernels, WeightKind kind,
                const std::vector<float>& values, uint64_t seed = 1,
                int64_t first_element = 0) {
   Weights weights(kind, values);
-  kernels.pack_weights(weights.args(seed, first_element), Stream{});
+  RunKernel(kernels.pack_weights, weights.args(seed, first_element));
   return weights;
 }
 
 // What the packed array gives back, over the values it was packed from.
 std::vector<float> Restored(const KernelTable& kernels, Weights weights) {
   std::fill(weights.unpacked.begin(), weights.unpacked.end(), -7.0f);
-  kernels.unpack_weights(weights.args(), Stream{});
+  RunKernel(kernels.unpack_weights, weights.args());
   return weights.unpacked;
 }
 
@@ -127,8 +128,8 @@ TEST(WeightCodecTest, AFloat32MasterMayBeUpdatedInPlace) {
   Weights weights({DType::kBFloat16, MasterFormat::kFloat32}, values);
   WeightCodecArgs args = weights.args();
   args.master = args.unpacked;
-  CpuKernels().pack_weights(args, Stream{});
-  CpuKernels().unpack_weights(args, Stream{});
+  RunKernel(CpuKernels().pack_weights, args);
+  RunKernel(CpuKernels().unpack_weights, args);
   EXPECT_EQ(Bits(weights.unpacked), Bits(values));
 }
 
@@ -280,7 +281,7 @@ TEST(WeightCodecTest, StochasticRoundingDoesNotDependOnHowAnArrayIsCut) {
       args.weights = pieces.weights.as<uint16_t>() + i;
       args.unpacked += i;
       args.elements = std::min(size, n - i);
-      CpuKernels().pack_weights(args, Stream{});
+      RunKernel(CpuKernels().pack_weights, args);
     }
     EXPECT_EQ(pieces.weights.bytes(), whole.weights.bytes()) << first;
   }
@@ -291,8 +292,8 @@ TEST(WeightCodecTest, NoElementsAreNoAccess) {
     for (WeightKind kind : kWeightKinds) {
       const WeightCodecArgs args = {nullptr,    nullptr,     nullptr, 0,
                                     kind.dtype, kind.format, 1,       0};
-      table->pack_weights(args, Stream{});
-      table->unpack_weights(args, Stream{});
+      RunKernel(table->pack_weights, args);
+      RunKernel(table->unpack_weights, args);
     }
   }
 }
@@ -304,9 +305,9 @@ TEST(WeightCodecDeathTest, RefusesWhatDoesNotGoTogether) {
                               {DType::kInt64, MasterFormat::kNone}};
   for (WeightKind kind : kinds) {
     Weights weights(kind, {1});
-    EXPECT_DEATH(CpuKernels().pack_weights(weights.args(), Stream{}),
+    EXPECT_DEATH(RunKernel(CpuKernels().pack_weights, weights.args()),
                  "broken invariant");
-    EXPECT_DEATH(ReferenceKernels().unpack_weights(weights.args(), Stream{}),
+    EXPECT_DEATH(RunKernel(ReferenceKernels().unpack_weights, weights.args()),
                  "broken invariant");
   }
 }

@@ -61,10 +61,18 @@ class FormatsTest
   }
 };
 
+// Single weights may stay where rounding is stochastic.
+bool Moved(const std::vector<float>& weights) {
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i] != InitialWeight(0, int64_t(i))) return true;
+  }
+  return false;
+}
+
 TEST_P(FormatsTest, EveryStageAndNumberOfRanksGivesTheBitsOfOneRank) {
   const TrainingCase one = CaseOf(1);
   const TrainingResult expected = Train(one);
-  EXPECT_NE(expected.weights[0][0], InitialWeight(0, 0));
+  EXPECT_TRUE(Moved(expected.weights[0]));
   for (int ranks : {1, 2, 3, 5, 8}) {
     for (int stage : {1, 2, 3}) {
       TrainingCase many = CaseOf(ranks);

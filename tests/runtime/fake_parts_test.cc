@@ -14,27 +14,28 @@ namespace {
 // is as small as the wire.
 class QuarterMethod : public Method {
  public:
-  void PackGradient(const KernelTable&, const PlannedParam& param,
-                    RowRange rows, const void* gradient, float* wire,
-                    Stream) const override {
-    const float* in =
-        static_cast<const float*>(gradient) + rows.first * param.row_elements;
-    const int64_t out_elements = rows.count * param.wire_row_elements;
+  absl::Status PackGradient(const KernelTable&, const GradientPack& pack,
+                            Stream) const override {
+    const float* in = static_cast<const float*>(pack.gradient) +
+                      pack.rows.first * pack.param.row_elements;
+    const int64_t out_elements = pack.rows.count * pack.param.row_elements / 4;
     for (int64_t i = 0; i < out_elements; ++i) {
-      wire[i] = in[4 * i] + in[4 * i + 1] + in[4 * i + 2] + in[4 * i + 3];
+      pack.wire[i] = in[4 * i] + in[4 * i + 1] + in[4 * i + 2] + in[4 * i + 3];
     }
+    return absl::OkStatus();
   }
 
-  void Update(const KernelTable&, const RunUpdate& update,
-              Stream) const override {
-    const int64_t small = update.run.rows * update.param.wire_row_elements;
+  absl::Status Update(const KernelTable&, const RunUpdate& update,
+                      Stream) const override {
+    const int64_t small = update.run.wire_elements;
     for (int64_t i = 0; i < small; ++i) {
       update.momentum[i] += update.gradient[i];
       for (int k = 0; k < 4; ++k) {
         update.parameter[4 * i + k] -=
-            float(update.scalars.learning_rate) * update.momentum[i];
+            float(update.scalars->learning_rate) * update.momentum[i];
       }
     }
+    return absl::OkStatus();
   }
 };
 
@@ -49,9 +50,7 @@ absl::StatusOr<Plan> QuarterPlan(absl::Span<const ParamSpec> specs,
       unit.wire_elements /= 4;
       unit.state_elements /= 4;
     }
-    param.wire_row_elements = param.row_elements / 4;
-    param.state_row_elements = param.row_elements / 4;
-    param.blocks_total = param.rows * param.state_row_elements;
+    param.blocks_total = param.rows * param.row_elements / 4;
   }
   for (BucketPlan& bucket : plan->buckets) {
     bucket.wire_elements /= 4;
@@ -81,7 +80,9 @@ absl::StatusOr<std::unique_ptr<Optimizer>> MakeQuarter(
     const OptimizerOptions& options, absl::Span<const ParamSpec> specs,
     Communicator& group) {
   OptimizerParts parts;
-  parts.method = std::make_unique<QuarterMethod>();
+  parts.methods = [](const PlannedParam&) {
+    return std::make_shared<QuarterMethod>();
+  };
   parts.make_plan = QuarterPlan;
   return CreateOptimizer(options, specs, group, std::move(parts));
 }

@@ -15,14 +15,23 @@ namespace {
 // Adds up what passes through to another device, by kind.
 class CountingDevice : public DeviceWrapper {
  public:
-  using Counts = std::array<std::atomic<int64_t>, 8>;
+  using Counts = std::array<std::atomic<int64_t>, 10>;
 
   CountingDevice() : DeviceWrapper(absl::Seconds(30)) {}
 
   int64_t bytes(MemoryKind kind) const { return (*counts_)[int(kind)]; }
 
   absl::StatusOr<Buffer> Allocate(int64_t bytes, MemoryKind kind) override {
-    auto buffer = DeviceWrapper::Allocate(bytes, kind);
+    return Count(DeviceWrapper::Allocate(bytes, kind), bytes, kind);
+  }
+  absl::StatusOr<Buffer> AllocateHost(int64_t bytes) override {
+    return Count(DeviceWrapper::AllocateHost(bytes), bytes,
+                 MemoryKind::kTables);
+  }
+
+ private:
+  absl::StatusOr<Buffer> Count(absl::StatusOr<Buffer> buffer, int64_t bytes,
+                               MemoryKind kind) {
     if (!buffer.ok() || *buffer == nullptr) return buffer;
     (*counts_)[int(kind)] += bytes;
     Buffer inner = *std::move(buffer);
@@ -34,7 +43,6 @@ class CountingDevice : public DeviceWrapper {
     });
   }
 
- private:
   const std::shared_ptr<Counts> counts_ = std::make_shared<Counts>();
 };
 
@@ -70,6 +78,9 @@ TEST(MemoryCountTest, TheReportIsWhatTheAllocatorGaveToTheByte) {
                     device.bytes(MemoryKind::kSecondMoment));
           EXPECT_EQ(report.master, device.bytes(MemoryKind::kMaster));
           EXPECT_EQ(report.statistics, device.bytes(MemoryKind::kStatistics));
+          EXPECT_EQ(report.method_state,
+                    device.bytes(MemoryKind::kMethodState));
+          EXPECT_EQ(report.tables, device.bytes(MemoryKind::kTables));
           EXPECT_EQ(report.buckets, device.bytes(MemoryKind::kBuckets));
           return report;
         };

@@ -43,7 +43,6 @@ const ParamSpec kNorm = Spec("layers.0.norm", {4096});
 
 TEST(UnitsTest, AMatrixMayHaveNoWholeNumberOfElementsPerRowOnTheWire) {
   const Plan plan = PlanOf({kMlp, kNorm}, 3);
-  EXPECT_EQ(plan.params[0].wire_row_elements, 0);
   EXPECT_EQ(WireElements(plan.params[0], 0, 11008), kRank * 4096);
   ASSERT_THAT(plan.buckets, SizeIs(1));
   const BucketPlan& bucket = plan.buckets[0];

@@ -27,12 +27,28 @@ class DeviceWrapper : public Device {
   absl::StatusOr<Buffer> Allocate(int64_t bytes, MemoryKind kind) override {
     return inner_->Allocate(bytes, kind);
   }
-  void Submit(Stream stream,
-              std::function<absl::Status(Stream)> task) override {
-    inner_->Submit(stream, std::move(task));
+  absl::StatusOr<Buffer> AllocateHost(int64_t bytes) override {
+    return inner_->AllocateHost(bytes);
   }
-  void Zero(void* memory, int64_t bytes, Stream stream) override {
-    inner_->Zero(memory, bytes, stream);
+  void Keep(Buffer buffer, Stream stream) override {
+    inner_->Keep(std::move(buffer), stream);
+  }
+  absl::Status Launch(Stream stream,
+                      std::function<absl::Status(Stream)> task) override {
+    return inner_->Launch(stream, std::move(task));
+  }
+  absl::Status Zero(void* memory, int64_t bytes, Stream stream) override {
+    return inner_->Zero(memory, bytes, stream);
+  }
+  absl::Status Copy(const void* from, void* to, int64_t bytes,
+                    Stream stream) override {
+    return inner_->Copy(from, to, bytes, stream);
+  }
+  bool Reads(const void* memory) const override {
+    return inner_->Reads(memory);
+  }
+  void Stamp(Stream stream, std::function<void(int64_t)> at) override {
+    inner_->Stamp(stream, std::move(at));
   }
   Event Record(Stream stream) override { return inner_->Record(stream); }
   absl::Status WaitFor(Stream stream, const Event& event) override {
@@ -40,6 +56,9 @@ class DeviceWrapper : public Device {
   }
   absl::Status Synchronize(const Event& event, absl::Time deadline) override {
     return inner_->Synchronize(event, deadline);
+  }
+  bool Passed(const Event& event) const override {
+    return inner_->Passed(event);
   }
   MemoryReport Memory() const override { return inner_->Memory(); }
   void Abandon(absl::Status why) override { inner_->Abandon(std::move(why)); }

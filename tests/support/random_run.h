@@ -47,6 +47,7 @@ class RankRun {
 
   absl::Status Run(Outcome* outcome) {
     ZEROMINI_RETURN_IF_ERROR(Start());
+    outcome->steps.reserve(c_.steps.size());  // A pending one is pointed to.
     for (size_t s = 0; s < c_.steps.size(); ++s) {
       const RandomStep& step = c_.steps[s];
       StepOutcome& seen = outcome->steps.emplace_back();
@@ -55,9 +56,11 @@ class RankRun {
       ZEROMINI_RETURN_IF_ERROR(GiveAll(step, int(s)));
       ZEROMINI_RETURN_IF_ERROR(Step(step, &seen));
       ZEROMINI_RETURN_IF_ERROR(Watch(int(s), &seen));
-      giver_.Forget();
+      // What is pending may not have read its gradients.
+      if (pending_ == nullptr) giver_.Forget();
     }
     ZEROMINI_RETURN_IF_ERROR(WaitLate());
+    ZEROMINI_RETURN_IF_ERROR(NotePending());
     ZEROMINI_RETURN_IF_ERROR(EndReads(outcome));
     for (size_t t = 0; t < view_.tensors.size(); ++t) {
       ZEROMINI_RETURN_IF_ERROR(Read(int(t), &outcome->weights[KeyOf(t)]));
@@ -193,7 +196,25 @@ class RankRun {
     return optimizer_->WaitAll();
   }
 
+  void Note(const StepReport& report, StepOutcome* outcome) {
+    outcome->skipped = report.skipped;
+    outcome->not_finite = report.not_finite;
+    outcome->step = report.step;
+    outcome->absent = report.absent_params;
+    outcome->norm = report.grad_norm;
+    outcome->clip_scale = report.clip_scale;
+  }
+
+  // What the step before has left on the device.
+  absl::Status NotePending() {
+    if (pending_ == nullptr) return absl::OkStatus();
+    ZEROMINI_RETURN_IF_ERROR(optimizer_->WaitAll());
+    Note(optimizer_->LastReport(), std::exchange(pending_, nullptr));
+    return absl::OkStatus();
+  }
+
   absl::Status Step(const RandomStep& step, StepOutcome* outcome) {
+    ZEROMINI_RETURN_IF_ERROR(NotePending());
     StepOptions options = step.options;
     if (view_.one_for_all && c_.options.reduction == Reduction::kMean) {
       options.loss_scale *= c_.ranks * c_.options.micro_steps;
@@ -205,12 +226,11 @@ class RankRun {
                             absl::IsFailedPrecondition(report.status());
       return expected ? absl::OkStatus() : report.status();
     }
-    outcome->skipped = report->skipped;
-    outcome->not_finite = report->not_finite;
-    outcome->step = report->step;
-    outcome->absent = report->absent_params;
-    outcome->norm = report->grad_norm;
-    outcome->clip_scale = report->clip_scale;
+    if (report->pending) {
+      pending_ = outcome;
+    } else {
+      Note(*report, outcome);
+    }
     return options.wait ? absl::OkStatus() : Wait(step.waiting);
   }
 
@@ -274,6 +294,7 @@ class RankRun {
   Communicator& group_;
   std::vector<std::vector<char>> memory_;
   std::vector<LateRead> reads_;
+  StepOutcome* pending_ = nullptr;
   Waiting late_ = Waiting::kAll;  // kAll: nothing is left to wait for.
   Giver giver_;                   // Its streams outlive the optimizer.
   std::unique_ptr<Optimizer> optimizer_;

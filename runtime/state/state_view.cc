@@ -1,0 +1,257 @@
+// ShardState's views: state by rows, readable and settable.
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "runtime/state/shard_state.h"
+#include "zeromini/internal/check.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini {
+namespace {
+
+constexpr int64_t kFloatBytes = sizeof(float);
+
+char* Advance(void* pointer, int64_t bytes) {
+  return pointer == nullptr ? nullptr : static_cast<char*>(pointer) + bytes;
+}
+
+uint16_t* AdvanceScales(uint16_t* scales, int64_t count) {
+  return scales == nullptr ? nullptr : scales + count;
+}
+
+// Blocks of `param` that begin before `row`, or hold it.
+int64_t BlocksUntil(const PlannedParam& param, int64_t row) {
+  const Run all = {0, 0, row, 0, 0};
+  int64_t blocks = 0;
+  if (row == 0) return blocks;
+  for (const BlockSpan& span : SpansOf(param, all)) {
+    blocks = std::max(blocks, span.first_block + span.blocks);
+  }
+  return blocks;
+}
+
+}  // namespace
+
+StateView ShardState::ViewOf(int bucket, const RunState& run) const {
+  StateView view;
+  view.param = run.run->param;
+  view.first_row = run.run->first_row;
+  view.rows = run.run->rows;
+  view.state_rows = run.state_rows();
+  view.state_row_elements = run.state_row_elements();
+  view.format = run.format.state;
+  const StateCodecArgs momentum = MomentumCodec(bucket, run, {0, view.rows});
+  view.momentum = momentum.packed;
+  if (view.format == StateFormat::kInt8) view.momentum_scales = momentum.scales;
+  if (run.element_moments()) {
+    const StateCodecArgs moments =
+        SecondMomentCodec(bucket, run, {0, view.rows});
+    view.second_moment = moments.packed;
+    if (view.format == StateFormat::kInt8) {
+      view.second_moment_scales = moments.scales;
+    }
+  } else if (!run.spans.empty()) {
+    view.first_block = run.spans.front().span.first_block;
+    for (const SpanState& span : run.spans) view.blocks += span.span.blocks;
+    view.second_moment =
+        block_scalars(bucket) + run.spans.front().second_moment_offset;
+  }
+  view.master_format = run.format.master;
+  if (view.master_format != MasterFormat::kNone) {
+    view.master = master(bucket, run);
+  }
+  return view;
+}
+
+std::vector<StateView> ShardState::Views(int param) const {
+  std::vector<StateView> views;
+  const int bucket = plan_->params[param].bucket;
+  if (bucket < 0) return views;
+  for (const RunState& run : parts_[bucket].layout.runs) {
+    if (run.run->param == param) views.push_back(ViewOf(bucket, run));
+  }
+  return views;
+}
+
+StateView ShardState::Slice(const StateView& view, RowRange rows) const {
+  const PlannedParam& param = plan_->params[view.param];
+  ZEROMINI_CHECK(rows.first >= view.first_row &&
+                 rows.first + rows.count <= view.first_row + view.rows);
+  ZEROMINI_CHECK(view.state_rows == view.rows || rows.count == view.rows);
+  const int64_t skipped = rows.first - view.first_row;
+  const int64_t elements = skipped * view.state_row_elements;
+  const int64_t scales =
+      skipped * ScalesPerRow(view.format, view.state_row_elements);
+  StateView slice = view;
+  slice.first_row = rows.first;
+  slice.rows = rows.count;
+  slice.state_rows =
+      view.state_rows == view.rows ? rows.count : view.state_rows;
+  slice.momentum = Advance(view.momentum, elements * StateBytes(view.format));
+  slice.momentum_scales = AdvanceScales(view.momentum_scales, scales);
+  slice.master = Advance(view.master, skipped * param.row_elements *
+                                          MasterBytes(view.master_format));
+  if (param.element_state) {
+    slice.second_moment =
+        Advance(view.second_moment, elements * StateBytes(view.format));
+    slice.second_moment_scales =
+        AdvanceScales(view.second_moment_scales, scales);
+  } else if (view.blocks > 0) {
+    slice.first_block =
+        std::max(view.first_block, BlocksUntil(param, rows.first));
+    slice.blocks =
+        BlocksUntil(param, rows.first + rows.count) - slice.first_block;
+    slice.second_moment =
+        Advance(view.second_moment,
+                (slice.first_block - view.first_block) * kFloatBytes);
+  }
+  return slice;
+}
+
+StateCodecArgs ShardState::MomentumCodec(const StateView& view) const {
+  const PlannedParam& param = plan_->params[view.param];
+  StateCodecArgs codec = {};
+  codec.packed = view.momentum;
+  codec.scales = view.momentum_scales;
+  codec.rows = view.state_rows;
+  codec.row_elements = view.state_row_elements;
+  codec.format = view.format;
+  codec.seed = RoundingSeed(Rounded::kMomentum, param.name);
+  codec.first_element = view.first_row * view.state_row_elements;
+  return codec;
+}
+
+StateCodecArgs ShardState::SecondMomentCodec(const StateView& view) const {
+  StateCodecArgs codec = MomentumCodec(view);
+  codec.packed = view.second_moment;
+  codec.scales = view.second_moment_scales;
+  codec.squares = true;
+  codec.seed =
+      RoundingSeed(Rounded::kSecondMoment, plan_->params[view.param].name);
+  return codec;
+}
+
+int64_t ShardState::MomentCount(const StateView& view) const {
+  const PlannedParam& param = plan_->params[view.param];
+  if (!param.keeps_second_moment()) return 0;
+  return param.element_state ? view.state_rows * view.state_row_elements
+                             : view.blocks;
+}
+
+absl::Status ShardState::Unpack(const StateView& view, float** out) const {
+  const PlannedParam& param = plan_->params[view.param];
+  StateCodecArgs momentum = MomentumCodec(view);
+  momentum.unpacked = *out;
+  *out += view.state_rows * view.state_row_elements;
+  StateCodecArgs moments = SecondMomentCodec(view);
+  moments.unpacked = *out;
+  const int64_t count = MomentCount(view);
+  *out += count;
+  const bool elements = param.element_state;
+  return device_->Launch(
+      device_->compute(),
+      [&kernels = device_->kernels(), momentum, moments, count,
+       elements](Stream on) -> absl::Status {
+        ZEROMINI_RETURN_IF_ERROR(kernels.unpack_state(momentum, on));
+        if (count == 0) return absl::OkStatus();
+        if (elements) return kernels.unpack_state(moments, on);
+        return CopyContiguous(kernels, moments.packed, moments.unpacked, count,
+                              CopyTypes{}, on);
+      });
+}
+
+absl::Status ShardState::Finish(absl::Duration patience) const {
+  return device_->Synchronize(device_->Record(device_->compute()),
+                              absl::Now() + patience);
+}
+
+absl::StatusOr<StateValues> ShardState::Read(const StateView& view,
+                                             absl::Duration patience) const {
+  const int64_t momentum = view.state_rows * view.state_row_elements;
+  const int64_t moments = MomentCount(view);
+  const int64_t bytes = (momentum + moments) * kFloatBytes;
+  ZEROMINI_ASSIGN_OR_RETURN(Buffer there,
+                            device_->Allocate(bytes, MemoryKind::kBuckets));
+  ZEROMINI_ASSIGN_OR_RETURN(Buffer here, device_->AllocateHost(bytes));
+  float* out = Floats(there);
+  ZEROMINI_RETURN_IF_ERROR(Unpack(view, &out));
+  ZEROMINI_RETURN_IF_ERROR(
+      device_->Copy(there.get(), here.get(), bytes, device_->compute()));
+  device_->Keep(there, device_->compute());
+  device_->Keep(here, device_->compute());
+  ZEROMINI_RETURN_IF_ERROR(Finish(patience));
+  const float* values = Floats(here);
+  return StateValues{{values, values + momentum},
+                     {values + momentum, values + momentum + moments}};
+}
+
+absl::Status ShardState::Write(const StateView& view, const StateValues& values,
+                               absl::Duration patience) {
+  const PlannedParam& param = plan_->params[view.param];
+  const int64_t momentum = view.state_rows * view.state_row_elements;
+  const int64_t moments = MomentCount(view);
+  if (static_cast<int64_t>(values.momentum.size()) != momentum ||
+      static_cast<int64_t>(values.second_moment.size()) != moments) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "state of rows ", view.first_row, " to ", view.first_row + view.rows,
+        " of '", param.name, "' is ", momentum, " momenta and ", moments,
+        " second moments, but ", values.momentum.size(), " and ",
+        values.second_moment.size(), " are given"));
+  }
+  const int64_t bytes = (momentum + moments) * kFloatBytes;
+  ZEROMINI_ASSIGN_OR_RETURN(Buffer here, device_->AllocateHost(bytes));
+  ZEROMINI_ASSIGN_OR_RETURN(Buffer there,
+                            device_->Allocate(bytes, MemoryKind::kBuckets));
+  std::copy(values.momentum.begin(), values.momentum.end(), Floats(here));
+  std::copy(values.second_moment.begin(), values.second_moment.end(),
+            Floats(here) + momentum);
+  ZEROMINI_RETURN_IF_ERROR(
+      device_->Copy(here.get(), there.get(), bytes, device_->compute()));
+  device_->Keep(here, device_->compute());
+  device_->Keep(there, device_->compute());
+  StateCodecArgs momenta = MomentumCodec(view);
+  momenta.unpacked = Floats(there);
+  StateCodecArgs squares = SecondMomentCodec(view);
+  squares.unpacked = Floats(there) + momentum;
+  const bool elements = param.element_state;
+  const absl::Status launched = device_->Launch(
+      device_->compute(),
+      [&kernels = device_->kernels(), momenta, squares, moments,
+       elements](Stream on) -> absl::Status {
+        ZEROMINI_RETURN_IF_ERROR(kernels.pack_state(momenta, on));
+        if (moments == 0) return absl::OkStatus();
+        if (elements) return kernels.pack_state(squares, on);
+        return CopyContiguous(kernels, squares.unpacked, squares.packed,
+                              moments, CopyTypes{}, on);
+      });
+  ZEROMINI_RETURN_IF_ERROR(launched);
+  return Finish(patience);
+}
+
+absl::StatusOr<int64_t> ShardState::ReadSteps(int param,
+                                              absl::Duration patience) const {
+  ZEROMINI_ASSIGN_OR_RETURN(Buffer here,
+                            device_->AllocateHost(sizeof(int64_t)));
+  ZEROMINI_RETURN_IF_ERROR(device_->Copy(steps() + param, here.get(),
+                                         sizeof(int64_t), device_->compute()));
+  device_->Keep(here, device_->compute());
+  ZEROMINI_RETURN_IF_ERROR(Finish(patience));
+  return *static_cast<const int64_t*>(here.get());
+}
+
+absl::Status ShardState::WriteSteps(int param, int64_t steps_done,
+                                    absl::Duration patience) {
+  ZEROMINI_ASSIGN_OR_RETURN(Buffer here,
+                            device_->AllocateHost(sizeof(int64_t)));
+  *static_cast<int64_t*>(here.get()) = steps_done;
+  ZEROMINI_RETURN_IF_ERROR(device_->Copy(here.get(), steps() + param,
+                                         sizeof(int64_t), device_->compute()));
+  device_->Keep(here, device_->compute());
+  return Finish(patience);
+}
+
+}  // namespace zeromini

@@ -1,0 +1,190 @@
+#include "runtime/state/whole_weights.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini {
+namespace {
+
+bool HasTransposed(const Plan& plan, int bucket) {
+  const std::vector<int>& params = plan.buckets[bucket].params;
+  return std::any_of(params.begin(), params.end(),
+                     [&](int p) { return plan.params[p].transposed; });
+}
+
+bool NeedsBuffer(const Plan& plan, int bucket, bool flat, bool rounds) {
+  const bool in_place = flat && plan.buckets[bucket].in_place;
+  return !in_place &&
+         (plan.options.ranks > 1 || rounds || HasTransposed(plan, bucket));
+}
+
+absl::Status NothingToGather(int stage) {
+  return absl::FailedPreconditionError(
+      absl::StrCat("weights are whole on every rank at stage ", stage,
+                   ": there is nothing to gather or release"));
+}
+
+}  // namespace
+
+WholeWeights::WholeWeights(const HomeContext& context, ParamStore store)
+    : WeightHome(context, std::move(store)),
+      leases_(context.plan.buckets.size()),
+      sources_(context.plan.buckets.size(), nullptr),
+      done_(context.plan.buckets.size()) {}
+
+int64_t WholeWeights::BufferBytes(const Plan& plan,
+                                  const OptimizerOptions& options) {
+  const bool flat = options.memory == MemoryForm::kFlat;
+  int64_t most = 0;
+  for (size_t b = 0; b < plan.buckets.size(); ++b) {
+    const int bucket = static_cast<int>(b);
+    const bool rounds = MasterIsSegment(plan, bucket, options);
+    if (!NeedsBuffer(plan, bucket, flat, rounds)) continue;
+    most =
+        std::max(most, plan.buckets[b].segment * SizeOf(plan.buckets[b].dtype));
+  }
+  return most * plan.options.ranks;
+}
+
+bool WholeWeights::Packs(int bucket) const {
+  return NeedsBuffer(context_.plan, bucket,
+                     store_.flat_weights(bucket) != nullptr, Rounds(bucket));
+}
+
+void* WholeWeights::WholeBucket(int bucket) const {
+  void* const flat = store_.flat_weights(bucket);
+  return flat != nullptr ? flat : leases_[bucket].buffer.get();
+}
+
+absl::StatusOr<WeightHome::Place> WholeWeights::Open(int bucket) {
+  if (Packs(bucket)) {
+    ZEROMINI_ASSIGN_OR_RETURN(leases_[bucket], context_.exchange_buffers.Take(
+                                                   context_.exchange_bytes));
+    ZEROMINI_RETURN_IF_ERROR(context_.exchange_buffers.WaitFor(
+        context_.device.compute(), leases_[bucket]));
+  }
+  const BucketPlan& plan = layout(bucket);
+  Place place;
+  place.segment = ElementAt(WholeBucket(bucket),
+                            plan.segment * ranks(bucket).rank(), plan.dtype);
+  place.in_segment = store_.flat_weights(bucket) != nullptr;
+  if (Rounds(bucket)) {
+    // So that the fp32 weights outlive their rounding.
+    place = {context_.state.master_segment(bucket), /*in_segment=*/true};
+  }
+  sources_[bucket] = place.segment;
+  return place;
+}
+
+absl::Status WholeWeights::Send(int bucket,
+                                std::shared_ptr<const Moves> moves) {
+  Device& device = context_.device;
+  Communicator& group = ranks(bucket);
+  Travel travel = {bucket, device.Record(device.compute()), std::move(moves)};
+  if (group.size() > 1 || Rounds(bucket)) {
+    const BucketPlan& plan = layout(bucket);
+    const Exchange exchange = {
+        Purpose::kWeights, bucket, plan.segment * group.size() - plan.elements,
+        Rounds(bucket) ? context_.options.weight_wire : DType::kFloat32,
+        context_.plan.hash};
+    ZEROMINI_RETURN_IF_ERROR(device.WaitFor(group.stream(), travel.gathered));
+    ZEROMINI_RETURN_IF_ERROR(group.AllGather(sources_[bucket],
+                                             WholeBucket(bucket), plan.segment,
+                                             plan.dtype, exchange));
+    if (group.stream().native != nullptr) {
+      travel.gathered = device.Record(group.stream());
+    }
+  }
+  ZEROMINI_RETURN_IF_ERROR(Settle());
+  travelling_ = std::move(travel);
+  return absl::OkStatus();
+}
+
+absl::Status WholeWeights::Settle() {
+  if (travelling_.bucket < 0) return absl::OkStatus();
+  return Unpack(std::exchange(travelling_, Travel()));
+}
+
+absl::Status WholeWeights::UnpackOthers(int bucket, const void* all,
+                                        const Moves& moves, Stream on) const {
+  const BucketPlan& plan = layout(bucket);
+  const int own = ranks(bucket).rank();
+  for (int rank = 0; rank < ranks(bucket).size(); ++rank) {
+    for (const Run& run : plan.runs[rank]) {
+      const PlannedParam& param = context_.plan.params[run.param];
+      // Own rows were updated where they live, unless they are columns or the
+      // update was a master's.
+      const bool here = rank == own && !param.transposed && !Rounds(bucket);
+      if (here || !moves.may[run.param]) continue;
+      const void* from =
+          ElementAt(all, plan.segment * rank + run.offset, plan.dtype);
+      ZEROMINI_RETURN_IF_ERROR(UnpackRows(context_.device.kernels(),
+                                          {param,
+                                           {run.first_row, run.rows},
+                                           from,
+                                           store_.weights(run.param),
+                                           {plan.dtype, plan.dtype},
+                                           moves.only_if[run.param]},
+                                          on));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WholeWeights::Unpack(Travel travel) {
+  const int bucket = travel.bucket;
+  LeasePool::Lease& lease = leases_[bucket];
+  if (lease.buffer == nullptr) {
+    done_[bucket] = std::move(travel.gathered);
+    return absl::OkStatus();
+  }
+  Device& device = context_.device;
+  const Stream compute = device.compute();
+  ZEROMINI_RETURN_IF_ERROR(device.WaitFor(compute, travel.gathered));
+  ZEROMINI_RETURN_IF_ERROR(
+      device.Launch(compute, [this, bucket, all = lease.buffer.get(),
+                              moves = std::move(travel.moves)](Stream on) {
+        return UnpackOthers(bucket, all, *moves, on);
+      }));
+  done_[bucket] = device.Record(compute);
+  // Step() runs on a thread that may exchange: where exchanges do not overlap
+  // this one has ended.
+  lease.ready = {done_[bucket], nullptr};
+  lease.exchanged = nullptr;
+  context_.exchange_buffers.Give(std::exchange(lease, LeasePool::Lease()));
+  return absl::OkStatus();
+}
+
+absl::Status WholeWeights::CopyRun(int, const Run& run, void* to,
+                                   CopyTypes types, Stream on) const {
+  return PackRows(context_.device.kernels(),
+                  {context_.plan.params[run.param],
+                   {run.first_row, run.rows},
+                   store_.weights(run.param),
+                   to,
+                   types},
+                  on);
+}
+
+absl::Status WholeWeights::CheckGather(int) {
+  return NothingToGather(context_.options.stage);
+}
+absl::Status WholeWeights::Gather(int, GatherPass) {
+  return NothingToGather(context_.options.stage);
+}
+absl::Status WholeWeights::Release(int, Stream) {
+  return NothingToGather(context_.options.stage);
+}
+
+absl::StatusOr<Event> WholeWeights::Ready(int param, int) const {
+  return done_[context_.plan.params[param].bucket];
+}
+
+void WholeWeights::AddPending(std::vector<Event>* events) const {
+  events->insert(events->end(), done_.begin(), done_.end());
+}
+
+}  // namespace zeromini

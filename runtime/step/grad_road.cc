@@ -1,0 +1,213 @@
+#include "runtime/step/grad_road.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "runtime/options/stages.h"
+#include "runtime/step/step_words.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini {
+
+bool NeedsStatistics(const OptimizerOptions& options) {
+  return options.check_finite || options.max_grad_norm > 0 ||
+         options.skip_above_grad_norm > 0 || options.max_grad_value > 0;
+}
+
+// A tile of a coded shard is no whole block, so the sums of all must be there
+// before. What is clipped by value needs the loss scale, which Step() brings.
+SumsNeeded SumsOf(const Plan& plan, const OptimizerOptions& options) {
+  return {NeedsStatistics(options) || HasCodedShards(plan, options),
+          options.max_grad_value > 0};
+}
+
+GradRoad::GradRoad(const BucketContext& context,
+                   const OptimizerOptions& options, int64_t* words)
+    : context_(context),
+      sums_(SumsOf(context.plan, options)),
+      per_step_(GradExchanges(options)),
+      words_(words) {}
+
+absl::StatusOr<std::unique_ptr<GradRoad>> GradRoad::Create(
+    const BucketContext& context, const OptimizerOptions& options,
+    const ShardState& state, int64_t* words) {
+  auto road = std::unique_ptr<GradRoad>(new GradRoad(context, options, words));
+  for (size_t b = 0; b < context.plan.buckets.size(); ++b) {
+    ZEROMINI_RETURN_IF_ERROR(road->AddBucket(static_cast<int>(b), state));
+  }
+  road->BeginStep();
+  return road;
+}
+
+absl::Status GradRoad::AddBucket(int bucket, const ShardState& state) {
+  ZEROMINI_ASSIGN_OR_RETURN(auto grads, GradBucket::Create(context_, bucket));
+  buckets_.push_back(std::move(grads));
+  const ShardLayout& layout = state.layout(bucket);
+  ZEROMINI_ASSIGN_OR_RETURN(
+      Buffer sums,
+      context_.device.Allocate(layout.block_sums * int64_t{sizeof(double)},
+                               MemoryKind::kStatistics));
+  block_sums_.push_back(std::move(sums));
+  for (bool full : {false, true}) {
+    SpanTable table;
+    const std::vector<SumSpan> spans = SpansOfBucket(bucket, layout, full);
+    table.count = static_cast<int64_t>(spans.size());
+    if (!full || buckets_.back()->projects()) {
+      ZEROMINI_ASSIGN_OR_RETURN(table.spans, Upload(spans));
+    }
+    (full ? full_spans_ : spans_).push_back(std::move(table));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<SumSpan> GradRoad::SpansOfBucket(int bucket,
+                                             const ShardLayout& layout,
+                                             bool full) const {
+  std::vector<SumSpan> spans;
+  const BucketPlan& plan = context_.plan.buckets[bucket];
+  const WireLayout wire = full ? plan.full_wire() : plan.wire();
+  const int slice = context_.groups.of(plan).slice;
+  for (const RunState& state : layout.runs) {
+    const Run& run = *state.run;
+    const PlannedParam& param = *state.param;
+    SumSpan part;
+    part.first_element = wire.OffsetOf(run);
+    part.param_word = ParamWord(run.param);
+    if (param.element_state) {
+      if (!sums_.all) continue;
+      const int64_t elements = wire.ElementsOf(param, run);
+      const bool by_rows = elements == run.rows * param.row_elements;
+      // What is projected is one unit, here whole.
+      part.rows = by_rows ? run.rows : 1;
+      part.row_elements = by_rows ? param.row_elements : elements;
+      spans.push_back(part);
+      continue;
+    }
+    for (const SpanState& block : state.spans) {
+      if (!sums_.all && block.split < 0) continue;
+      const BlockSpan& span = block.span;
+      SumSpan sum = part;
+      sum.first_element +=
+          (span.first_row - run.first_row) * param.row_elements;
+      sum.rows = span.blocks * span.rows_per_block;
+      sum.row_elements = param.row_elements;
+      sum.sums_at = block.sums_offset;
+      if (block.split < 0) {
+        sum.rows_per_block = span.rows_per_block;
+      } else {
+        sum.split_words = SplitWordsOf(context_.plan, block.split, slice);
+      }
+      spans.push_back(sum);
+    }
+  }
+  return spans;
+}
+
+absl::StatusOr<Buffer> GradRoad::Upload(
+    const std::vector<SumSpan>& spans) const {
+  const int64_t bytes =
+      static_cast<int64_t>(spans.size()) * int64_t{sizeof(SumSpan)};
+  ZEROMINI_ASSIGN_OR_RETURN(
+      Buffer there, context_.device.Allocate(bytes, MemoryKind::kTables));
+  if (bytes > 0) {
+    ZEROMINI_RETURN_IF_ERROR(
+        context_.device.Copy(spans.data(), there.get(), bytes, Stream{}));
+  }
+  return there;
+}
+
+absl::Status GradRoad::Add(int param, const void* gradient, const float* home,
+                           Stream stream) {
+  const int owner = context_.plan.params[param].owner;
+  GradBucket& bucket = *buckets_[context_.plan.params[owner].bucket];
+  return bucket.Add(owner, param, gradient, home, stream);
+}
+
+bool GradRoad::NextReady() const {
+  return buckets_[BucketAt(fired_)]->Ready(fired_ / buckets());
+}
+
+absl::Status GradRoad::FireNext() {
+  const int bucket = BucketAt(fired_);
+  const int number = fired_ / buckets();
+  ZEROMINI_RETURN_IF_ERROR(buckets_[bucket]->Fire(number));
+  ++fired_;
+  if (number < per_step_ - 1 || sums_.late) return absl::OkStatus();
+  return SubmitStatistics(bucket, 0);
+}
+
+absl::Status GradRoad::SubmitStatistics(int bucket, float limit) {
+  const GradBucket& grads = *buckets_[bucket];
+  const SpanTable& table = (grads.full() ? full_spans_ : spans_)[bucket];
+  if (table.count == 0 && limit == 0) return absl::OkStatus();
+  const StatisticsArgs args = {
+      grads.shard(), static_cast<const SumSpan*>(table.spans.get()),
+      table.count, block_sums(bucket), words_, sums_.all,
+      // Other replicas have the same sums.
+      context_.groups.of(context_.plan.buckets[bucket]).replica == 0};
+  const ClampArgs clamp = {grads.shard(), grads.wire().segment, limit};
+  return context_.device.Launch(
+      context_.device.compute(),
+      [&kernels = context_.device.kernels(), args,
+       clamp](Stream on) -> absl::Status {
+        if (clamp.limit > 0) ZEROMINI_RETURN_IF_ERROR(kernels.clamp(clamp, on));
+        return kernels.statistics(args, on);
+      });
+}
+
+absl::Status GradRoad::ClampAll(float limit) {
+  for (int bucket = 0; bucket < buckets(); ++bucket) {
+    ZEROMINI_RETURN_IF_ERROR(SubmitStatistics(bucket, limit));
+  }
+  return absl::OkStatus();
+}
+
+bool GradRoad::Present(int param, bool any) const {
+  const GradBucket& bucket = *buckets_[context_.plan.params[param].bucket];
+  return bucket.arrived(param) >= (any ? 1 : bucket.expected(param));
+}
+
+bool GradRoad::Lacks(int param, int given_as) const {
+  return buckets_[context_.plan.params[param].bucket]->Lacks(param, given_as);
+}
+
+void GradRoad::BeginStep() {
+  bool full = false;
+  for (const ParamMethod& method : context_.methods) {
+    full = full || method.method->Refreshes(step_);
+  }
+  for (auto& bucket : buckets_) bucket->BeginStep(full);
+}
+
+void GradRoad::Reset() {
+  fired_ = 0;
+  ++step_;
+  for (auto& bucket : buckets_) bucket->Reset();
+  BeginStep();
+}
+
+std::string GradRoad::OrderHint() const {
+  const Plan& plan = context_.plan;
+  const auto describe = [&](int param, const char* what) {
+    const PlannedParam& owner = plan.params[plan.params[param].owner];
+    return absl::StrCat("on rank ", context_.groups.world().rank(), " ", what,
+                        " '", plan.params[param].name, "' (layer set ",
+                        owner.layer_set, ")");
+  };
+  for (int fired = std::max(0, fired_ - buckets()); fired < fired_; ++fired) {
+    const int bucket = BucketAt(fired);
+    const Event landed = buckets_[bucket]->landed();
+    if (context_.device.Synchronize(landed, absl::Now()).ok()) continue;
+    return describe(plan.buckets[bucket].params.front(),
+                    "all gradients had come of the bucket with");
+  }
+  if (AllFired()) return "";
+  const int missing =
+      buckets_[BucketAt(fired_)]->FirstMissing(fired_ / buckets());
+  if (missing < 0) return "";
+  return describe(missing, "a gradient had not come of");
+}
+
+}  // namespace zeromini

@@ -1,0 +1,114 @@
+// How the stations of a pipeline are put together.
+
+#include <algorithm>
+#include <utility>
+
+#include "runtime/options/stages.h"
+#include "runtime/step/step_pipeline.h"
+#include "runtime/step/step_words.h"
+#include "zeromini/internal/check.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini {
+namespace {
+
+// One bucket fills while another travels and a third waits its turn.
+constexpr int kPoolTarget = 3;
+
+// Of an exchange buffer, for gradients and weights alike.
+int64_t PoolBytes(const Plan& plan, const OptimizerOptions& options) {
+  int64_t wire = 0;
+  for (const BucketPlan& bucket : plan.buckets) {
+    const bool projects = bucket.wire_segment != bucket.segment;
+    const bool at_home =
+        KeepsFullGradients(options) && options.memory == MemoryForm::kFlat &&
+        bucket.in_place && bucket.dtype == DType::kFloat32 && !projects;
+    if (at_home) continue;
+    wire =
+        std::max(wire, projects ? std::max(bucket.segment, bucket.wire_segment)
+                                : bucket.wire_segment);
+  }
+  return std::max(wire * plan.options.ranks * int64_t{sizeof(float)},
+                  WeightBufferBytes(plan, options));
+}
+
+}  // namespace
+
+StepPipeline::StepPipeline(const OptimizerOptions& options, const Plan& plan,
+                           Device& device, RankGroups& ranks)
+    : options_(options),
+      hyper_groups_(options.hyper_groups),
+      plan_(plan),
+      device_(device),
+      ranks_(ranks),
+      group_(ranks.world()),
+      pool_bytes_(PoolBytes(plan, options)),
+      pool_(device, {MemoryKind::kBuckets, /*budget=*/0, kPoolTarget,
+                     group_.overlaps()}) {}
+
+absl::StatusOr<std::unique_ptr<StepPipeline>> StepPipeline::Create(
+    const OptimizerOptions& options, const Plan& plan,
+    absl::Span<const ParamSpec> specs, const MethodChoice& methods,
+    Device& device, RankGroups& ranks) {
+  auto pipeline = std::unique_ptr<StepPipeline>(
+      new StepPipeline(options, plan, device, ranks));
+  ZEROMINI_RETURN_IF_ERROR(pipeline->MakeMethods(methods));
+  ZEROMINI_RETURN_IF_ERROR(pipeline->BuildStations(specs));
+  return pipeline;
+}
+
+absl::Status StepPipeline::MakeMethods(const MethodChoice& methods) {
+  for (const PlannedParam& param : plan_.params) {
+    ParamMethod own;
+    own.method = methods(param);
+    const int64_t bytes = param.bucket < 0 ? 0 : own.method->SharedBytes(param);
+    ZEROMINI_CHECK(bytes == 0 || param.blocks.empty());
+    ZEROMINI_ASSIGN_OR_RETURN(
+        own.shared, device_.Allocate(bytes, MemoryKind::kMethodState));
+    methods_.push_back(std::move(own));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StepPipeline::BuildStations(absl::Span<const ParamSpec> specs) {
+  ZEROMINI_ASSIGN_OR_RETURN(
+      ShardState state, ShardState::Create(plan_, options_, ranks_, device_));
+  state_ = std::make_unique<ShardState>(std::move(state));
+  ZEROMINI_ASSIGN_OR_RETURN(
+      home_, MakeWeightHome({plan_, options_, *state_, device_, ranks_, pool_,
+                             pool_bytes_},
+                            specs));
+  ZEROMINI_ASSIGN_OR_RETURN(
+      decider_,
+      StepDecider::Create(plan_, options_, ranks_, device_, state_->steps()));
+  ZEROMINI_ASSIGN_OR_RETURN(
+      road_,
+      GradRoad::Create({plan_, methods_, home_->store(), device_, pool_,
+                        pool_bytes_, ranks_, options_.micro_steps,
+                        KeepsFullGradients(options_), options_.gradient_wire},
+                       options_, *state_, decider_->words()));
+  ZEROMINI_RETURN_IF_ERROR(decider_->SetSplits(SplitTargets()));
+  ZEROMINI_ASSIGN_OR_RETURN(
+      update_, ShardUpdate::Create({plan_, methods_, *state_, *home_, *road_,
+                                    *decider_, device_},
+                                   options_));
+  return absl::OkStatus();
+}
+
+std::vector<SplitTarget> StepPipeline::SplitTargets() const {
+  std::vector<SplitTarget> targets;
+  for (size_t b = 0; b < plan_.buckets.size(); ++b) {
+    const int bucket = static_cast<int>(b);
+    const int slice = ranks_.of(plan_.buckets[b]).slice;
+    for (const RunState& run : state_->layout(bucket).runs) {
+      for (const SpanState& span : run.spans) {
+        if (span.split < 0) continue;
+        targets.push_back({SplitWordsOf(plan_, span.split, slice),
+                           road_->block_sums(bucket) + span.sums_offset});
+      }
+    }
+  }
+  return targets;
+}
+
+}  // namespace zeromini

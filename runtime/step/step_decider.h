@@ -1,0 +1,141 @@
+// StepDecider: what a step decides from sums over all ranks: who gave
+// gradients, the norm, the scale of the update, and whether there is an update
+// at all. The decision is made and kept in device memory, where kernels read
+// it; the host reads it when it must, or late.
+
+#ifndef ZEROMINI_RUNTIME_STEP_STEP_DECIDER_H_
+#define ZEROMINI_RUNTIME_STEP_STEP_DECIDER_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "runtime/device/device.h"
+#include "runtime/group/rank_groups.h"
+#include "zeromini/kernels.h"
+#include "zeromini/optimizer.h"
+#include "zeromini/options.h"
+#include "zeromini/plan.h"
+
+namespace zeromini {
+
+// What this rank brings to a step.
+struct StepQuestion {
+  StepOptions options;
+  std::vector<HyperGroup> groups;
+  int64_t number = 0;         // Calls of Step() before this one.
+  double mean_scale = 1;      // Of gradients, clipping left out.
+  bool refused = false;       // Fp32 kernels cannot take the numbers.
+  std::vector<char> present;  // By parameter: its gradient came here.
+};
+
+// What came of it.
+struct StepAnswer {
+  StepDecision decision;
+  std::vector<int64_t> words;  // The sums over all ranks.
+
+  int RanksPresent(int param) const;
+  int RanksNotFinite(int param) const;
+};
+
+// One thread at a time.
+class StepDecider {
+ public:
+  // Steps whose decision the host has not read that may be in flight.
+  static constexpr int kInFlight = 2;
+
+  // All must outlive it. `steps`: by parameter, updates so far, in device
+  // memory.
+  static absl::StatusOr<std::unique_ptr<StepDecider>> Create(
+      const Plan& plan, const OptimizerOptions& options,
+      const RankGroups& groups, Device& device, int64_t* steps);
+
+  // In device memory: this step's words so far, written on the compute stream.
+  int64_t* words() const { return static_cast<int64_t*>(words_.get()); }
+  // In device memory: what the update of `param` reads, as of the decision that
+  // was enqueued last.
+  const StepScalars* scalars(int param) const { return scalars_at() + param; }
+
+  // Where the update reads the whole sums of split blocks.
+  absl::Status SetSplits(const std::vector<SplitTarget>& splits);
+
+  // Enqueues the exchange of the words and the decision, and clears the words
+  // for the next step. Requires fewer than kInFlight decisions unread.
+  absl::Status Decide(const StepQuestion& question);
+
+  // Decisions that have not been read, and the oldest: blocks until it is made
+  // or `deadline`.
+  int unread() const { return unread_; }
+  const StepQuestion& oldest() const;
+  absl::StatusOr<StepAnswer> Read(absl::Time deadline);
+  void DropUnread() { unread_ = 0; }
+
+  // When the gradients had landed and when the decision was made, of the one
+  // that was read last; nanoseconds of the host's clock.
+  int64_t landed_nanos() const;
+  int64_t decided_nanos() const;
+
+ private:
+  struct Times;  // Written on the compute stream.
+  // A step's input and output on the host.
+  struct Slot {
+    StepQuestion question;
+    Buffer in;   // Laid out as in_.
+    Buffer out;  // StepDecision, then the words.
+    Event done;
+    std::shared_ptr<Times> times;
+  };
+
+  StepDecider(const Plan& plan, const OptimizerOptions& options,
+              const RankGroups& groups, Device& device, int64_t* steps);
+
+  absl::Status Allocate();
+  int64_t params() const { return static_cast<int64_t>(plan_.params.size()); }
+  Slot& SlotAt(int64_t index) { return slots_[index % kInFlight]; }
+  StepScalars* scalars_at() const {
+    return static_cast<StepScalars*>(scalars_.get());
+  }
+  void Fill(const StepQuestion& question, void* in) const;
+  void FillParams(const StepQuestion& question, DecisionParam* params) const;
+  absl::Status EnqueueDecision(Slot& slot);
+
+  const Plan& plan_;
+  const OptimizerOptions& options_;
+  const RankGroups& groups_;
+  Device& device_;
+  int64_t* const steps_;
+  const int64_t count_;  // Words.
+
+  // Parts of a step's input, in bytes from its begin.
+  int64_t input_at_ = 0;
+  int64_t hyper_at_ = 0;
+  int64_t params_at_ = 0;
+  int64_t in_bytes_ = 0;
+
+  Buffer words_;
+  Buffer in_;        // Words to add, then the parts above.
+  Buffer scalars_;   // StepScalars by parameter.
+  Buffer decision_;  // StepDecision.
+  Buffer splits_;    // SplitTarget.
+  int64_t num_splits_ = 0;
+
+  std::vector<Slot> slots_;
+  int64_t decided_ = 0;
+  int unread_ = 0;
+  std::shared_ptr<Times> last_times_;
+};
+
+// Of the update, before clipping: over ranks, micro-steps and the loss scale.
+double MeanScale(const OptimizerOptions& options, int ranks, double loss_scale);
+
+// What all ranks must bring alike.
+uint64_t AgreementWord(const StepQuestion& question);
+
+// True if weight decay applies to `param` in its group as it is now.
+bool Decays(const PlannedParam& param, const std::vector<HyperGroup>& groups);
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_RUNTIME_STEP_STEP_DECIDER_H_
