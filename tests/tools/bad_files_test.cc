@@ -113,8 +113,8 @@ class BadFilesTest
     fs::remove_all(dir_);
     fs::create_directories(dir_ + "/in");
     fs::create_directories(dir_ + "/run");
-    for (const auto& file : fs::directory_iterator(
-             std::string(ZEROMINI_GOLDEN_DIR) + "/G_missing_grads")) {
+    for (const auto& file :
+         fs::directory_iterator(ZEROMINI_GOLDEN_DIR "/G_missing_grads")) {
       fs::copy_file(file, dir_ + "/in/" + file.path().filename().string());
     }
     Put(dir_ + "/run/metrics.jsonl", absl::StrCat(kGood, "\n"));

@@ -145,8 +145,7 @@ class RefusedFlagsTest : public testing::TestWithParam<Refusal> {
     fs::copy(dir_ + "/o1", dir_ + "/wrong");
     Put("/wrong/run.json", "{\"ranks\":\"x\"}\n");
     Put("/cut.gz", std::string("\x1f\x8b\x08\0\0\0\0\0\0\x03", 10));
-    fs::copy(std::string(ZEROMINI_GOLDEN_DIR) + "/G_missing_grads",
-             dir_ + "/recording");
+    fs::copy(ZEROMINI_GOLDEN_DIR "/G_missing_grads", dir_ + "/recording");
   }
   ~RefusedFlagsTest() override { fs::remove_all(dir_); }
 

@@ -119,6 +119,26 @@ void AddFormatFlags(CLI::App& app, PretrainOptions& options) {
       ->capture_default_str();
 }
 
+void AddScheduleFlags(CLI::App& app, Flags& flags) {
+  PretrainOptions& options = flags.options;
+  app.add_option("--steps", options.schedule.steps, "Optimizer steps")
+      ->check(Count())
+      ->capture_default_str();
+  app.add_option("--lr", options.schedule.peak, "Peak learning rate")
+      ->capture_default_str();
+  app.add_option("--min-lr", flags.min_lr, "At the end (default: lr / 10)")
+      ->check(NotNegative());
+  app.add_option("--warmup", flags.warmup, "Steps (default: steps / 20)")
+      ->check(NotNegative());
+  app.add_option("--schedule", flags.schedule,
+                 "How the rate falls after warm-up; wsd: at the end only")
+      ->check(CLI::IsMember(ScheduleShapes()))
+      ->capture_default_str();
+  app.add_option("--decay-steps", flags.decay,
+                 "Steps in which wsd falls (default: steps / 5)")
+      ->check(NotNegative());
+}
+
 void AddTrainingFlags(CLI::App& app, Flags& flags) {
   PretrainOptions& options = flags.options;
   app.add_option("--optimizer", options.optimizer, "Which update rule")
@@ -141,22 +161,7 @@ void AddTrainingFlags(CLI::App& app, Flags& flags) {
                  "What weights travel as; bf16 keeps an fp32 master")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str();
-  app.add_option("--steps", options.schedule.steps, "Optimizer steps")
-      ->check(Count())
-      ->capture_default_str();
-  app.add_option("--lr", options.schedule.peak, "Peak learning rate")
-      ->capture_default_str();
-  app.add_option("--min-lr", flags.min_lr, "At the end (default: lr / 10)")
-      ->check(NotNegative());
-  app.add_option("--warmup", flags.warmup, "Steps (default: steps / 20)")
-      ->check(NotNegative());
-  app.add_option("--schedule", flags.schedule,
-                 "How the rate falls after warm-up; wsd: at the end only")
-      ->check(CLI::IsMember(ScheduleShapes()))
-      ->capture_default_str();
-  app.add_option("--decay-steps", flags.decay,
-                 "Steps in which wsd falls (default: steps / 5)")
-      ->check(NotNegative());
+  AddScheduleFlags(app, flags);
   app.add_option("--clip", options.clip, "Global gradient norm; 0: off")
       ->capture_default_str();
   app.add_option("--clip-value", options.clip_value,

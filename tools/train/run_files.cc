@@ -77,23 +77,25 @@ Json ToJson(const MemoryReport& memory) {
           {"state", memory.state()}};
 }
 
+Json ToJson(const ModelConfig& model) {
+  return {{"architecture", ArchitectureName(model.architecture)},
+          {"hidden", model.hidden},
+          {"layers", model.layers},
+          {"heads", model.heads},
+          {"kv_heads", model.kv_heads},
+          {"head_dim", model.head_dim},
+          {"ffn", model.ffn},
+          {"vocab", model.vocab},
+          {"context", model.context},
+          {"rope_theta", model.rope_theta},
+          {"norm_epsilon", model.norm_epsilon},
+          {"init_std", model.init_std},
+          {"tied_head", model.tied_head}};
+}
+
 Json ToJson(const PretrainOptions& options) {
-  const ModelConfig& model = options.model;
   const Schedule& schedule = options.schedule;
-  return {{"model",
-           {{"architecture", ArchitectureName(model.architecture)},
-            {"hidden", model.hidden},
-            {"layers", model.layers},
-            {"heads", model.heads},
-            {"kv_heads", model.kv_heads},
-            {"head_dim", model.head_dim},
-            {"ffn", model.ffn},
-            {"vocab", model.vocab},
-            {"context", model.context},
-            {"rope_theta", model.rope_theta},
-            {"norm_epsilon", model.norm_epsilon},
-            {"init_std", model.init_std},
-            {"tied_head", model.tied_head}}},
+  return {{"model", ToJson(options.model)},
           {"data", options.data},
           {"batch", options.batch},
           {"length", options.length},
