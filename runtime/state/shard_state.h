@@ -50,6 +50,9 @@ struct StateView {
 struct StateValues {
   std::vector<float> momentum;
   std::vector<float> second_moment;  // Per element, or per block of the view.
+  // As it is stored: what a remainder restores is the weight's, too. Of use
+  // only if ShardState::has_master().
+  std::vector<char> master;
 };
 
 // Not thread-safe. What it hands out is used on the compute stream, or after
@@ -140,6 +143,10 @@ class ShardState {
   StateCodecArgs MomentumCodec(const StateView& view) const;
   StateCodecArgs SecondMomentCodec(const StateView& view) const;
   int64_t MomentCount(const StateView& view) const;
+  int64_t MasterSize(const StateView& view) const;  // Bytes.
+  absl::Status CheckSizes(const StateView& view,
+                          const StateValues& values) const;
+  absl::Status Pack(const StateView& view, float* from) const;
   absl::Status Finish(absl::Duration patience) const;
 
   const Plan* plan_;

@@ -142,6 +142,11 @@ int64_t ShardState::MomentCount(const StateView& view) const {
                              : view.blocks;
 }
 
+int64_t ShardState::MasterSize(const StateView& view) const {
+  return view.rows * plan_->params[view.param].row_elements *
+         MasterBytes(view.master_format);
+}
+
 absl::Status ShardState::Unpack(const StateView& view, float** out) const {
   const PlannedParam& param = plan_->params[view.param];
   StateCodecArgs momentum = MomentumCodec(view);
@@ -174,61 +179,91 @@ absl::StatusOr<StateValues> ShardState::Read(const StateView& view,
   const int64_t momentum = view.state_rows * view.state_row_elements;
   const int64_t moments = MomentCount(view);
   const int64_t bytes = (momentum + moments) * kFloatBytes;
+  const Stream compute = device_->compute();
   ZEROMINI_ASSIGN_OR_RETURN(Buffer there,
                             device_->Allocate(bytes, MemoryKind::kBuckets));
-  ZEROMINI_ASSIGN_OR_RETURN(Buffer here, device_->AllocateHost(bytes));
+  ZEROMINI_ASSIGN_OR_RETURN(Buffer here,
+                            device_->AllocateHost(bytes + MasterSize(view)));
+  char* const master = Advance(here.get(), bytes);
   float* out = Floats(there);
   ZEROMINI_RETURN_IF_ERROR(Unpack(view, &out));
   ZEROMINI_RETURN_IF_ERROR(
-      device_->Copy(there.get(), here.get(), bytes, device_->compute()));
-  device_->Keep(there, device_->compute());
-  device_->Keep(here, device_->compute());
+      device_->Copy(there.get(), here.get(), bytes, compute));
+  if (MasterSize(view) > 0) {
+    ZEROMINI_RETURN_IF_ERROR(
+        device_->Copy(view.master, master, MasterSize(view), compute));
+  }
+  device_->Keep(there, compute);
+  device_->Keep(here, compute);
   ZEROMINI_RETURN_IF_ERROR(Finish(patience));
   const float* values = Floats(here);
   return StateValues{{values, values + momentum},
-                     {values + momentum, values + momentum + moments}};
+                     {values + momentum, values + momentum + moments},
+                     {master, master + MasterSize(view)}};
 }
 
-absl::Status ShardState::Write(const StateView& view, const StateValues& values,
-                               absl::Duration patience) {
-  const PlannedParam& param = plan_->params[view.param];
-  const int64_t momentum = view.state_rows * view.state_row_elements;
-  const int64_t moments = MomentCount(view);
-  if (static_cast<int64_t>(values.momentum.size()) != momentum ||
-      static_cast<int64_t>(values.second_moment.size()) != moments) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "state of rows ", view.first_row, " to ", view.first_row + view.rows,
-        " of '", param.name, "' is ", momentum, " momenta and ", moments,
-        " second moments, but ", values.momentum.size(), " and ",
-        values.second_moment.size(), " are given"));
+absl::Status ShardState::CheckSizes(const StateView& view,
+                                    const StateValues& values) const {
+  const auto momentum =
+      static_cast<size_t>(view.state_rows * view.state_row_elements);
+  const auto moments = static_cast<size_t>(MomentCount(view));
+  const auto master = static_cast<size_t>(MasterSize(view));
+  if (values.momentum.size() == momentum &&
+      values.second_moment.size() == moments &&
+      values.master.size() == master) {
+    return absl::OkStatus();
   }
-  const int64_t bytes = (momentum + moments) * kFloatBytes;
-  ZEROMINI_ASSIGN_OR_RETURN(Buffer here, device_->AllocateHost(bytes));
-  ZEROMINI_ASSIGN_OR_RETURN(Buffer there,
-                            device_->Allocate(bytes, MemoryKind::kBuckets));
-  std::copy(values.momentum.begin(), values.momentum.end(), Floats(here));
-  std::copy(values.second_moment.begin(), values.second_moment.end(),
-            Floats(here) + momentum);
-  ZEROMINI_RETURN_IF_ERROR(
-      device_->Copy(here.get(), there.get(), bytes, device_->compute()));
-  device_->Keep(here, device_->compute());
-  device_->Keep(there, device_->compute());
+  return absl::InvalidArgumentError(absl::StrCat(
+      "state of rows ", view.first_row, " to ", view.first_row + view.rows,
+      " of '", plan_->params[view.param].name, "' is ", momentum, " momenta, ",
+      moments, " second moments and ", master, " bytes of master, but ",
+      values.momentum.size(), ", ", values.second_moment.size(), " and ",
+      values.master.size(), " are given"));
+}
+
+absl::Status ShardState::Pack(const StateView& view, float* from) const {
   StateCodecArgs momenta = MomentumCodec(view);
-  momenta.unpacked = Floats(there);
+  momenta.unpacked = from;
   StateCodecArgs squares = SecondMomentCodec(view);
-  squares.unpacked = Floats(there) + momentum;
-  const bool elements = param.element_state;
-  const absl::Status launched = device_->Launch(
+  squares.unpacked = from + view.state_rows * view.state_row_elements;
+  return device_->Launch(
       device_->compute(),
-      [&kernels = device_->kernels(), momenta, squares, moments,
-       elements](Stream on) -> absl::Status {
+      [&kernels = device_->kernels(), momenta, squares,
+       moments = MomentCount(view),
+       elements =
+           plan_->params[view.param].element_state](Stream on) -> absl::Status {
         ZEROMINI_RETURN_IF_ERROR(kernels.pack_state(momenta, on));
         if (moments == 0) return absl::OkStatus();
         if (elements) return kernels.pack_state(squares, on);
         return CopyContiguous(kernels, squares.unpacked, squares.packed,
                               moments, CopyTypes{}, on);
       });
-  ZEROMINI_RETURN_IF_ERROR(launched);
+}
+
+absl::Status ShardState::Write(const StateView& view, const StateValues& values,
+                               absl::Duration patience) {
+  ZEROMINI_RETURN_IF_ERROR(CheckSizes(view, values));
+  const auto momentum = static_cast<int64_t>(values.momentum.size());
+  const int64_t bytes = (momentum + MomentCount(view)) * kFloatBytes;
+  const Stream compute = device_->compute();
+  ZEROMINI_ASSIGN_OR_RETURN(Buffer here,
+                            device_->AllocateHost(bytes + MasterSize(view)));
+  ZEROMINI_ASSIGN_OR_RETURN(Buffer there,
+                            device_->Allocate(bytes, MemoryKind::kBuckets));
+  char* const master = Advance(here.get(), bytes);
+  std::copy(values.momentum.begin(), values.momentum.end(), Floats(here));
+  std::copy(values.second_moment.begin(), values.second_moment.end(),
+            Floats(here) + momentum);
+  std::copy(values.master.begin(), values.master.end(), master);
+  ZEROMINI_RETURN_IF_ERROR(
+      device_->Copy(here.get(), there.get(), bytes, compute));
+  if (MasterSize(view) > 0) {
+    ZEROMINI_RETURN_IF_ERROR(
+        device_->Copy(master, view.master, MasterSize(view), compute));
+  }
+  ZEROMINI_RETURN_IF_ERROR(Pack(view, Floats(there)));
+  device_->Keep(here, compute);
+  device_->Keep(there, compute);
   return Finish(patience);
 }
 
