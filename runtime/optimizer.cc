@@ -140,7 +140,7 @@ class ShardedOptimizer : public Optimizer {
 
   absl::Status BroadcastParams() override {
     ZEROMINI_RETURN_IF_ERROR(CheckOpen());
-    ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitAll());
+    ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitWeights());
     for (size_t p = 0; p < plan_.params.size(); ++p) {
       const int param = static_cast<int>(p);
       WeightHome& weights = pipeline_->weights();
@@ -157,7 +157,7 @@ class ShardedOptimizer : public Optimizer {
     ZEROMINI_RETURN_IF_ERROR(CheckOpen());
     absl::StatusOr<StateGather> gather = PrepareToGather(param);
     ZEROMINI_RETURN_IF_ERROR(AgreeOnCall(gather.status(), param, control()));
-    ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitAll());
+    ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitWeights());
     const absl::Duration patience = StreamPatience(*group_);
     ZEROMINI_ASSIGN_OR_RETURN(ParamState state,
                               gather->Run(pipeline_->state(), patience));
@@ -290,7 +290,7 @@ class ShardedOptimizer : public Optimizer {
 
   absl::Status SetOwner(int param, const void* data, const Buffer& whole) {
     const PlannedParam& planned = plan_.params[param];
-    ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitAll());
+    ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitWeights());
     WeightHome& weights = pipeline_->weights();
     const bool whole_here = weights.KeepsWhole(param);
     void* tensor = whole_here ? weights.tensor(param) : whole.get();

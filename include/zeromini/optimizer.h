@@ -167,6 +167,8 @@ class Optimizer {
   // Blocks until the last Step() or, at stage 3, Gather() has put the weights
   // of `param` in place.
   virtual absl::Status WaitParam(int param, Stream stream = {}) = 0;
+  // WaitAll() also reads what is pending of steps before: their errors are its
+  // own, once.
   virtual absl::Status WaitAll() = 0;
 
   // Collective. Makes every rank's weights equal to rank 0's, an expert's to

@@ -70,7 +70,6 @@ class StepDecider {
   int unread() const { return unread_; }
   const StepQuestion& oldest() const;
   absl::StatusOr<StepAnswer> Read(absl::Time deadline);
-  void DropUnread() { unread_ = 0; }
 
   // When the gradients had landed and when the decision was made, of the one
   // that was read last; nanoseconds of the host's clock.

@@ -125,10 +125,14 @@ absl::Status StepPipeline::WaitParam(int param, Stream stream) {
   return passed.ok() ? passed : BreakOrdered(std::move(passed));
 }
 
-absl::Status StepPipeline::WaitAll() {
+absl::Status StepPipeline::WaitWeights() {
   ZEROMINI_RETURN_IF_ERROR(broken());
   absl::Status passed = AwaitWeights();
-  if (!passed.ok()) return BreakOrdered(std::move(passed));
+  return passed.ok() ? passed : BreakOrdered(std::move(passed));
+}
+
+absl::Status StepPipeline::WaitAll() {
+  ZEROMINI_RETURN_IF_ERROR(WaitWeights());
   return ReadAll(&last_report_);
 }
 

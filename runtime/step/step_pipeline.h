@@ -45,6 +45,9 @@ class StepPipeline {
   absl::StatusOr<StepReport> Step(const StepOptions& options);
   absl::Status WaitParam(int param, Stream stream);
   absl::Status WaitAll();
+  // WaitAll() without the errors of decisions that come late, which are told
+  // to the caller and never inside of a collective call.
+  absl::Status WaitWeights();
   const StepReport& last_report() const { return last_report_; }
 
   // Nothing refers to the pipeline any more. If what was queued does not end in
