@@ -68,19 +68,19 @@ void StrikeIn(Fault& fault, const Exchange& exchange) {
 class FaultyMethod : public Method {
  public:
   explicit FaultyMethod(Fault& fault) : fault_(fault) {}
-  void PackGradient(const KernelTable& kernels, const PlannedParam& param,
-                    RowRange rows, const void* gradient, float* wire,
-                    Stream stream) const override {
-    adam_->PackGradient(kernels, param, rows, gradient, wire, stream);
+  absl::Status PackGradient(const KernelTable& kernels,
+                            const GradientPack& pack,
+                            Stream stream) const override {
+    return inner_->PackGradient(kernels, pack, stream);
   }
-  void Update(const KernelTable& kernels, const RunUpdate& update,
-              Stream stream) const override {
+  absl::Status Update(const KernelTable& kernels, const RunUpdate& update,
+                      Stream stream) const override {
     if (fault_.phase == "kernel" && update.param.layer == 1) fault_.Strike();
-    adam_->Update(kernels, update, stream);
+    return inner_->Update(kernels, update, stream);
   }
 
  private:
-  const std::unique_ptr<Method> adam_ = MakeAdamMethod();
+  const std::shared_ptr<const Method> inner_ = MakeBlockMethod();
   Fault& fault_;
 };
 
@@ -150,7 +150,9 @@ int RunRank(Fault& fault, const std::string& out) {
   std::vector<std::vector<float>> weights;
   const std::vector<ParamSpec> specs = Layers(&weights);
   OptimizerParts parts;
-  parts.method = std::make_unique<FaultyMethod>(fault);
+  parts.methods = [&fault](const PlannedParam&) {
+    return std::make_shared<FaultyMethod>(fault);
+  };
   OptimizerOptions options;
   options.stage = 2;
   options.max_grad_norm = 1;
