@@ -143,6 +143,8 @@ struct TrainingCase {
   int ranks = 1;
   int steps = 4;
   double learning_rate = 0.01;
+  bool wait =
+      true;  // StepOptions::wait; false: decisions are never waited for.
   bool coarse = false;  // CoarseGradientPart(), which 16 bits hold.
   GroupOptions group = TestGroupOptions();
   // Changes this rank's gradient before it is given; false: it is not given.
@@ -288,9 +290,15 @@ inline void TrainRank(const TrainingCase& c, int rank, Communicator& group,
     ASSERT_OK(GiveGradients(c, *optimizer, step, rank));
     StepOptions options;
     options.learning_rate = c.learning_rate;
+    options.wait = c.wait;
     ASSERT_OK_AND_ASSIGN(StepReport report, optimizer->Step(options));
-    result->norms.push_back(report.grad_norm);
+    if (c.wait) result->norms.push_back(report.grad_norm);
+    for (int p = 0; !c.wait && c.options.stage < 3 && p < int(c.specs.size());
+         ++p) {
+      ASSERT_OK(optimizer->WaitParam(p));
+    }
   }
+  ASSERT_OK(optimizer->WaitAll());
   for (int p = 0; p < int(c.specs.size()); ++p) {
     result->weights.emplace_back();
     ASSERT_OK_AND_ASSIGN(result->weights.back(),
