@@ -108,7 +108,7 @@ absl::Status GradBucket::Allocate() {
 
 void GradBucket::BeginStep(bool full) {
   std::lock_guard<std::mutex> lock(mutex_);
-  full_ = full && projects_;
+  full_ = full;
 }
 
 GradBucket::Slot& GradBucket::SlotOf(int param) {

@@ -43,8 +43,8 @@ class GradBucket {
   static absl::StatusOr<std::unique_ptr<GradBucket>> Create(
       const BucketContext& context, int bucket);
 
-  // Before the first gradient of a step: whether they travel as they are. See
-  // Method::Refreshes().
+  // Before the first gradient of a step: whether they travel as they are, since
+  // one of their methods refreshes. See Method::Refreshes().
   void BeginStep(bool full);
 
   // `param` owns its storage; `given_as` is the one of its sharers that this

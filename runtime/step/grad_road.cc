@@ -140,7 +140,8 @@ absl::Status GradRoad::FireNext() {
 
 absl::Status GradRoad::SubmitStatistics(int bucket, float limit) {
   const GradBucket& grads = *buckets_[bucket];
-  const SpanTable& table = (grads.full() ? full_spans_ : spans_)[bucket];
+  const bool as_full = grads.full() && grads.projects();
+  const SpanTable& table = (as_full ? full_spans_ : spans_)[bucket];
   if (table.count == 0 && limit == 0) return absl::OkStatus();
   const StatisticsArgs args = {
       grads.shard(), static_cast<const SumSpan*>(table.spans.get()),
@@ -174,11 +175,12 @@ bool GradRoad::Lacks(int param, int given_as) const {
 }
 
 void GradRoad::BeginStep() {
-  bool full = false;
-  for (const ParamMethod& method : context_.methods) {
-    full = full || method.method->Refreshes(step_);
+  for (int bucket = 0; bucket < buckets(); ++bucket) {
+    const std::vector<int>& params = context_.plan.buckets[bucket].params;
+    buckets_[bucket]->BeginStep(
+        std::any_of(params.begin(), params.end(),
+                    [this](int param) { return Refreshes(param); }));
   }
-  for (auto& bucket : buckets_) bucket->BeginStep(full);
 }
 
 void GradRoad::Reset() {

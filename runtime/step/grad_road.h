@@ -57,6 +57,10 @@ class GradRoad {
   // stream.
   float* shard(int bucket) const { return buckets_[bucket]->shard(); }
   bool full(int bucket) const { return buckets_[bucket]->full(); }
+  // In this step: see Method::Refreshes().
+  bool Refreshes(int param) const {
+    return context_.methods[param].method->Refreshes(step_);
+  }
   double* block_sums(int bucket) const { return Doubles(block_sums_[bucket]); }
 
   // Has come on this rank: in all micro-steps, or in one if `any`.

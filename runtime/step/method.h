@@ -41,7 +41,9 @@ struct RunUpdate {
   bool fused;                // block_sums hold split blocks only.
   const StepScalars* scalars;
   const void* shared;
-  bool full_gradient;  // `gradient` is the rows themselves: a refresh step's.
+  // `gradient` is the rows themselves: this method or another of the bucket
+  // refreshes in this step.
+  bool full_gradient;
 };
 
 struct SharedRefresh {
@@ -62,8 +64,9 @@ class Method {
   // the parameter is one unit.
   virtual int64_t SharedBytes(const PlannedParam&) const { return 0; }
 
-  // Of the step with `number`, from 0, that all ranks are in: gradients travel
-  // as they are, and Refresh() comes before Update().
+  // Of the step with `number`, from 0, that all ranks are in: gradients of its
+  // bucket travel as they are, and Refresh() comes before Update(). Skipped
+  // steps count, and refresh nothing.
   virtual bool Refreshes(int64_t) const { return false; }
 
   virtual absl::Status PackGradient(const KernelTable& kernels,

@@ -179,10 +179,11 @@ absl::Status StepPipeline::RefreshShared() {
   for (size_t p = 0; p < plan_.params.size(); ++p) {
     const ParamMethod& method = methods_[p];
     const int bucket = plan_.params[p].bucket;
-    if (bucket < 0 || method.shared == nullptr || !road_->full(bucket)) {
+    const int param = static_cast<int>(p);
+    if (bucket < 0 || method.shared == nullptr || !road_->Refreshes(param)) {
       continue;
     }
-    ZEROMINI_RETURN_IF_ERROR(RefreshShared(static_cast<int>(p)));
+    ZEROMINI_RETURN_IF_ERROR(RefreshShared(param));
   }
   return absl::OkStatus();
 }

@@ -282,6 +282,115 @@ TEST(ProjectionTest, LateStreamsAndLateDecisionsChangeNoBit) {
   }
 }
 
+// Each matrix renews its projection at a time of its own, though what is in
+// their bucket travels whole whenever one of them does.
+TrainingCase TwoInABucket(int ranks) {
+  TrainingCase c = MatrixCase(ranks);
+  c.specs[3] = Spec("layer0.other_matrix", {48, 40}, BlockRule::Rows(), 0);
+  c.specs[3].hyper_group = kAdamWGroup;
+  return c;
+}
+
+OptimizerParts WithPeriods(int64_t matrix, int64_t others) {
+  return ProjectionParts(kRank, [=](const PlannedParam& param) {
+    return std::make_shared<RowProjection>(
+        kRank, param.name == "layer0.matrix" ? matrix : others);
+  });
+}
+
+TEST(ProjectionTest, ANeighbourThatRenewsItsProjectionRenewsNoOther) {
+  const auto train = [](const TrainingCase& c, int64_t others) {
+    return Train(c,
+                 [=](const OptimizerOptions& options,
+                     absl::Span<const ParamSpec> specs, Communicator& group) {
+                   return CreateOptimizer(options, specs, group,
+                                          WithPeriods(kPeriod, others));
+                 });
+  };
+  const TrainingResult one = train(TwoInABucket(1), 2);
+  EXPECT_EQ(one.weights[kMatrix], MatrixAlone(TwoInABucket(1)));
+  EXPECT_NE(one.weights[3], train(TwoInABucket(1), kPeriod).weights[3]);
+  ForEachForm([&](TrainingCase c) {
+    c.specs = TwoInABucket(1).specs;
+    ExpectSameTraining(c, train(c, 2), one);
+  });
+}
+
+TEST(ProjectionTest, OnlyBucketsOfWhatRenewsItsProjectionTravelWhole) {
+  TrainingCase c = MatrixCase(2);
+  c.options.stage = 3;  // A bucket for each layer.
+  c.options.memory = MemoryForm::kFlat;
+  RunRanks(c.ranks, [&](int rank, Communicator& group) {
+    Replica replica(c.specs);
+    ASSERT_OK_AND_ASSIGN(
+        auto optimizer,
+        CreateOptimizer(c.options, replica.specs(), group, WithPeriods(1, 2)));
+    const std::vector<BucketPlan>& buckets = optimizer->plan().buckets;
+    ASSERT_EQ(buckets.size(), 2);
+    for (int step = 1; step <= 2; ++step) {
+      ASSERT_OK(GiveGradients(c, *optimizer, step, rank));
+      ASSERT_OK_AND_ASSIGN(StepReport report, optimizer->Step({0.01}));
+      const int64_t second =
+          step == 1 ? buckets[1].segment : buckets[1].wire_segment;
+      EXPECT_EQ(report.traffic[int(Purpose::kGradients)].bytes,
+                4 * (buckets[0].segment + second));
+      EXPECT_EQ(report.traffic[int(Purpose::kState)].calls, step == 1 ? 2 : 1);
+    }
+  });
+}
+
+// Sends the gradient as it is; the state alone is projected.
+class StateProjection : public RowProjection {
+ public:
+  StateProjection() : RowProjection(kRank, kPeriod) {}
+
+  absl::Status PackGradient(const KernelTable& kernels,
+                            const GradientPack& pack,
+                            Stream stream) const override {
+    return PackRows(kernels,
+                    {pack.param,
+                     pack.rows,
+                     pack.gradient,
+                     pack.wire,
+                     {pack.param.dtype, DType::kFloat32}},
+                    stream);
+  }
+
+  absl::Status Update(const KernelTable& kernels, const RunUpdate& update,
+                      Stream stream) const override {
+    RunUpdate whole = update;
+    whole.full_gradient = true;
+    return RowProjection::Update(kernels, whole, stream);
+  }
+};
+
+TEST(ProjectionTest, AProjectionOfTheStateAloneIsRenewedToo) {
+  const auto make = [](const OptimizerOptions& options,
+                       absl::Span<const ParamSpec> specs, Communicator& group) {
+    OptimizerParts parts = ProjectionParts(kRank, [](const PlannedParam&) {
+      return std::make_shared<StateProjection>();
+    });
+    parts.make_plan = [](absl::Span<const ParamSpec> s,
+                         const PlanOptions& plan_options) {
+      return MakePlanWithUnits(s, plan_options, [](const PlannedParam& param) {
+        std::vector<UnitSegment> units;
+        const int64_t columns = param.row_elements;
+        if (IsMatrix(param)) {
+          units = {
+              {param.rows, param.rows, param.rows * columns, kRank * columns}};
+        }
+        return units;
+      });
+    };
+    return CreateOptimizer(options, specs, group, std::move(parts));
+  };
+  const TrainingResult one = Train(MatrixCase(1), make);
+  EXPECT_EQ(one.weights[kMatrix], MatrixAlone(MatrixCase(1)));
+  ForEachForm([&](const TrainingCase& c) {
+    ExpectSameTraining(c, Train(c, make), one);
+  });
+}
+
 TEST(ProjectionTest, AMatrixOf11008By4096AtRank128HasTheBitsOfOneRank) {
   constexpr int64_t kRows = 11008, kColumns = 4096, kReal = 128;
   const auto make = [&](const OptimizerOptions& options,
