@@ -12,6 +12,34 @@ namespace {
 // a second-level cache of 256 KiB.
 constexpr int64_t kTileElements = 8192;
 
+// A method that sees a matrix as one, or keeps or sends a projection of it, has
+// no use for some of its rows.
+bool IsOneTile(const PlannedParam& param, const Run& run) {
+  const int64_t elements = run.rows * param.row_elements;
+  const bool plain =
+      run.wire_elements == elements && run.state_elements == elements;
+  const bool by_rows = std::all_of(
+      param.units.begin(), param.units.end(),
+      [](const UnitSegment& unit) { return unit.rows_per_unit == 1; });
+  return param.element_state && !(plain && by_rows);
+}
+
+int64_t LargestTile(const Plan& plan, const OptimizerOptions& options) {
+  int64_t elements = kTileElements;
+  for (const BucketPlan& bucket : plan.buckets) {
+    for (const std::vector<Run>& runs : bucket.runs) {
+      for (const Run& run : runs) {
+        const PlannedParam& param = plan.params[run.param];
+        const bool whole =
+            !FormatOf(param, options).plain() && IsOneTile(param, run);
+        elements =
+            std::max(elements, (whole ? run.rows : 1) * param.row_elements);
+      }
+    }
+  }
+  return elements;
+}
+
 }  // namespace
 
 absl::StatusOr<TiledUpdate> TiledUpdate::Create(const Plan& plan,
@@ -19,11 +47,7 @@ absl::StatusOr<TiledUpdate> TiledUpdate::Create(const Plan& plan,
                                                 Device& device) {
   TiledUpdate update;
   if (!HasCodedShards(plan, options)) return update;
-  update.elements_ = kTileElements;
-  for (const PlannedParam& param : plan.params) {
-    if (param.bucket < 0) continue;
-    update.elements_ = std::max(update.elements_, param.row_elements);
-  }
+  update.elements_ = LargestTile(plan, options);
   ZEROMINI_ASSIGN_OR_RETURN(
       update.scratch_,
       device.Allocate((3 * update.elements_ + 1) * int64_t{sizeof(float)},
@@ -44,7 +68,8 @@ absl::Status TiledUpdate::Run(const KernelTable& kernels, const RunJob& job,
     }
     return absl::OkStatus();
   }
-  const int64_t at_once = RowsPerTile(*run.param);
+  const int64_t at_once =
+      IsOneTile(*run.param, *run.run) ? run.run->rows : RowsPerTile(*run.param);
   for (int64_t row = 0; row < run.run->rows; row += at_once) {
     const RowRange rows = {row, std::min(at_once, run.run->rows - row)};
     ZEROMINI_RETURN_IF_ERROR(RunTile(kernels, job, {rows}, on));
@@ -147,6 +172,9 @@ absl::Status TiledUpdate::RunTile(const KernelTable& kernels, const RunJob& job,
   zeromini::Run part = *job.run.run;
   part.first_row += rows.first;
   part.rows = rows.count;
+  if (rows.count < job.run.run->rows) {
+    part.wire_elements = part.state_elements = rows.count * param.row_elements;
+  }
   std::vector<SpanState> spans;
   if (tile.blocks != nullptr) spans.push_back(*tile.blocks);
   ZEROMINI_RETURN_IF_ERROR(job.method.method->Update(

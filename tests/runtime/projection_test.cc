@@ -391,6 +391,27 @@ TEST(ProjectionTest, AProjectionOfTheStateAloneIsRenewedToo) {
   });
 }
 
+TEST(ProjectionTest, EveryFormatOfWeightsAndStateHasTheBitsOfOneRank) {
+  for (StateFormat state : {StateFormat::kBFloat16, StateFormat::kInt8}) {
+    for (DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+      TrainingCase one = MatrixCase(1);
+      one.options.state = state;
+      one.coarse = true;
+      for (ParamSpec& spec : one.specs) spec.dtype = dtype;
+      // More than a tile of a coded update holds.
+      one.specs[kMatrix].shape = {96, 400};
+      const TrainingResult expected = Train(one, MakeProjected);
+      EXPECT_NE(expected.weights[kMatrix][0], InitialWeight(kMatrix, 0));
+      ForEachForm([&](TrainingCase c) {
+        c.options.state = state;
+        c.specs = one.specs;
+        c.coarse = true;
+        ExpectSameTraining(c, Train(c, MakeProjected), expected);
+      });
+    }
+  }
+}
+
 TEST(ProjectionTest, AMatrixOf11008By4096AtRank128HasTheBitsOfOneRank) {
   constexpr int64_t kRows = 11008, kColumns = 4096, kReal = 128;
   const auto make = [&](const OptimizerOptions& options,
