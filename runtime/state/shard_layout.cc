@@ -1,6 +1,7 @@
 #include "runtime/state/shard_layout.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "zeromini/internal/check.h"
@@ -114,6 +115,15 @@ void PlaceMasters(const BucketPlan& bucket, bool is_segment,
 }
 
 }  // namespace
+
+int64_t ProjectedRowElements(const PlannedParam& param,
+                             int64_t UnitSegment::*count) {
+  int64_t common = 0;
+  for (const UnitSegment& unit : param.units) {
+    common = std::gcd(common, unit.*count);
+  }
+  return common;
+}
 
 ShardLayout LayoutOf(const Plan& plan, int bucket, int rank,
                      const OptimizerOptions& options) {

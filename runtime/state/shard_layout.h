@@ -21,6 +21,12 @@ struct SpanState {
   int split = -1;                    // Index into Plan::split_blocks, or -1.
 };
 
+// What is projected has no rows of its own. On the wire or in the state, as
+// `count` says, it is taken as rows of as many elements as divide every unit,
+// so that none is of two units, whoever has which.
+int64_t ProjectedRowElements(const PlannedParam& param,
+                             int64_t UnitSegment::*count);
+
 struct RunState {
   const Run* run = nullptr;
   const PlannedParam* param = nullptr;
@@ -34,13 +40,17 @@ struct RunState {
   int64_t second_moment_scales_at = 0;
   int64_t master_at = 0;
 
-  // What is projected is kept as one row; else rows are those at rest.
+  // Unless it is projected, state has the rows at rest.
   bool projected() const {
     return run->state_elements != run->rows * param->row_elements;
   }
-  int64_t state_rows() const { return projected() ? 1 : run->rows; }
+  int64_t state_rows() const {
+    return run->state_elements / state_row_elements();
+  }
   int64_t state_row_elements() const {
-    return projected() ? run->state_elements : param->row_elements;
+    return projected()
+               ? ProjectedRowElements(*param, &UnitSegment::state_elements)
+               : param->row_elements;
   }
   // v is kept, per element.
   bool element_moments() const {

@@ -17,7 +17,8 @@ StateCodecArgs CodecOf(const RunState& state, RowRange rows) {
   codec.format = state.format.state;
   if (state.projected()) {
     ZEROMINI_CHECK(rows.first == 0 && rows.count == state.run->rows);
-    codec.rows = 1;
+    codec.rows = state.state_rows();
+    codec.first_element = StateElements(*state.param, 0, state.run->first_row);
     return codec;
   }
   codec.rows = rows.count;

@@ -32,7 +32,7 @@ struct StateView {
   int64_t first_block = 0;  // Of those at least partly in the rows; of
   int64_t blocks = 0;       // element_state none.
   // What the momentum of these rows is: as many rows of as many elements, or
-  // one row if a method keeps a projection of all of them.
+  // the rows of a projection: see ProjectedRowElements().
   int64_t state_rows = 0;
   int64_t state_row_elements = 0;
 
@@ -102,8 +102,8 @@ class ShardState {
   std::vector<StateView> Views(int param) const;
 
   // Of `rows` of the parameter within the view; a check fails if they are not,
-  // or only a part of a projection. Of a block that is only partly in `rows`
-  // the slice has the scalar, too.
+  // or are a part of a unit that is projected. Of a block that is only partly
+  // in `rows` the slice has the scalar, too.
   StateView Slice(const StateView& view, RowRange rows) const;
 
   // Between steps, in the order of the compute stream; block until done or for

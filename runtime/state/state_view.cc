@@ -81,16 +81,15 @@ StateView ShardState::Slice(const StateView& view, RowRange rows) const {
   const PlannedParam& param = plan_->params[view.param];
   ZEROMINI_CHECK(rows.first >= view.first_row &&
                  rows.first + rows.count <= view.first_row + view.rows);
-  ZEROMINI_CHECK(view.state_rows == view.rows || rows.count == view.rows);
   const int64_t skipped = rows.first - view.first_row;
-  const int64_t elements = skipped * view.state_row_elements;
-  const int64_t scales =
-      skipped * ScalesPerRow(view.format, view.state_row_elements);
+  const int64_t elements = StateElements(param, view.first_row, skipped);
+  const int64_t scales = elements / view.state_row_elements *
+                         ScalesPerRow(view.format, view.state_row_elements);
   StateView slice = view;
   slice.first_row = rows.first;
   slice.rows = rows.count;
   slice.state_rows =
-      view.state_rows == view.rows ? rows.count : view.state_rows;
+      StateElements(param, rows.first, rows.count) / view.state_row_elements;
   slice.momentum = Advance(view.momentum, elements * StateBytes(view.format));
   slice.momentum_scales = AdvanceScales(view.momentum_scales, scales);
   slice.master = Advance(view.master, skipped * param.row_elements *
@@ -121,7 +120,7 @@ StateCodecArgs ShardState::MomentumCodec(const StateView& view) const {
   codec.row_elements = view.state_row_elements;
   codec.format = view.format;
   codec.seed = RoundingSeed(Rounded::kMomentum, param.name);
-  codec.first_element = view.first_row * view.state_row_elements;
+  codec.first_element = StateElements(param, 0, view.first_row);
   return codec;
 }
 

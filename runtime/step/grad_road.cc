@@ -79,9 +79,10 @@ std::vector<SumSpan> GradRoad::SpansOfBucket(int bucket,
       if (!sums_.all) continue;
       const int64_t elements = wire.ElementsOf(param, run);
       const bool by_rows = elements == run.rows * param.row_elements;
-      // What is projected is one unit, here whole.
-      part.rows = by_rows ? run.rows : 1;
-      part.row_elements = by_rows ? param.row_elements : elements;
+      part.row_elements =
+          by_rows ? param.row_elements
+                  : ProjectedRowElements(param, &UnitSegment::wire_elements);
+      part.rows = elements / part.row_elements;
       spans.push_back(part);
       continue;
     }
