@@ -23,9 +23,10 @@ class LeasePool {
     MemoryKind kind = MemoryKind::kBuckets;
     // What is taken and what is kept together never exceed it; 0: no limit.
     int64_t budget = 0;
-    // Buffers of one size that must exist before one that is still in flight is
-    // reused rather than another allocated. With none given back yet one more
-    // is allocated, since waiting for it could be waiting for ourselves.
+    // Buffers of one size that are allocated before one is reused, in flight or
+    // not: what memory is taken shall not depend on timing. With none given
+    // back yet one more is allocated, since waiting for it could be waiting for
+    // ourselves.
     int target = 0;
     // False where an exchange may need a call of the thread that waits for it:
     // then a buffer whose exchange has not ended is not reused.

@@ -1,5 +1,6 @@
 #include <cmath>
 #include <functional>
+#include <initializer_list>
 #include <limits>
 #include <vector>
 
@@ -189,6 +190,49 @@ TEST(DecideTest, ASplitBlocksSumIsWhereTheUpdateReadsIt) {
   step.split_words()[kSplitNotFiniteWord] += kNotFiniteUnit;
   step.Decide();
   EXPECT_TRUE(std::isnan(step.split_sum));
+}
+
+// The words of two ranks, each with a part of what one rank has whole.
+TEST(DecideTest, TheSumOverRanksIsTheSumInOneRank) {
+  const double large = double(float(7e20)) * float(7e20);
+  const double small = double(1e-30f) * 1e-30f;
+  const auto words_of = [](std::initializer_list<double> squares) {
+    std::vector<int64_t> words(ScalarWords(3, 2), 0);
+    ExactSum sum;
+    for (double square : squares) sum.Add(square);
+    sum.AddTo(words.data());
+    sum.AddTo(words.data() + SplitWords(3, 1));
+    return words;
+  };
+  std::vector<int64_t> sum = words_of({small, 9, large});
+  const std::vector<int64_t> other = words_of({0.25});
+  RunKernel(CpuKernels().add_words,
+            {sum.data(), other.data(), static_cast<int64_t>(sum.size())});
+  const auto decide = [](std::vector<int64_t> words, double* splits) {
+    Step step;
+    words[kAgreementWord] = step.words[kAgreementWord];
+    const SplitTarget targets[] = {{SplitWords(3, 0), splits},
+                                   {SplitWords(3, 1), splits + 1}};
+    RunKernel(
+        CpuKernels().decide,
+        {words.data(), &step.input, step.hyper.data(), step.params.data(), 4,
+         targets, 2, step.steps.data(), step.scalars.data(), &step.decision});
+    return step.decision.grad_norm;
+  };
+  double ranks[2], one[2];
+  EXPECT_EQ(decide(sum, ranks), decide(words_of({small, 9, large, 0.25}), one));
+  EXPECT_EQ(ranks[1], one[1]);
+  EXPECT_GT(ranks[1], 0);
+  EXPECT_EQ(ranks[0], 0);
+}
+
+TEST(DecideTest, AWordThatDiffersOnOneRankIsNoAgreement) {
+  Step step;
+  const uint64_t word = step.input.agreement;
+  step.words[kAgreementWord] = static_cast<int64_t>(word * 3);
+  EXPECT_EQ(step.Decide(), Verdict::kUpdate);
+  step.words[kAgreementWord] = static_cast<int64_t>(word * 2 + 1);
+  EXPECT_EQ(step.Decide(), Verdict::kDisagreement);
 }
 
 TEST(DecideTest, NoParametersAreNoAccess) {

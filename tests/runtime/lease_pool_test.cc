@@ -1,0 +1,197 @@
+#include "runtime/device/lease_pool.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "support/status_matchers.h"
+
+namespace zeromini {
+namespace {
+
+// A stream whose first task ends when it is told to.
+class HeldStream {
+ public:
+  explicit HeldStream(Device& device)
+      : stream_(HostStream::Create("held")), device_(device) {
+    stream_->Enqueue([this] {
+      std::unique_lock<std::mutex> lock(mutex_);
+      freed_.wait(lock, [this] { return free_; });
+      return absl::OkStatus();
+    });
+  }
+  ~HeldStream() { Free(); }
+
+  Event Record() { return device_.Record(stream_->handle()); }
+  void Free() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    free_ = true;
+    freed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable freed_;
+  bool free_ = false;
+  const std::unique_ptr<HostStream> stream_;
+  Device& device_;
+};
+
+class LeasePoolTest : public testing::Test {
+ protected:
+  LeasePool Pool(int64_t budget, int target, bool overlaps = true) {
+    return LeasePool(*device_, {MemoryKind::kBuckets, budget, target, overlaps,
+                                absl::Seconds(20)});
+  }
+  LeasePool::Lease Take(LeasePool& pool, int64_t bytes) {
+    auto lease = pool.Take(bytes);
+    EXPECT_OK(lease.status());
+    return *std::move(lease);
+  }
+  int64_t allocated() const { return device_->Memory().buckets; }
+
+  const std::unique_ptr<Device> device_ =
+      MakeHostDevice(CpuKernels(), absl::Seconds(20), nullptr);
+};
+
+TEST_F(LeasePoolTest, AllocatesUntilTheTargetAndThenReusesTheLongestUnused) {
+  LeasePool pool = Pool(/*budget=*/0, /*target=*/3);
+  const void* first[3];
+  for (const void*& buffer : first) {
+    LeasePool::Lease lease = Take(pool, 64);
+    EXPECT_EQ(lease.bytes, 64);
+    buffer = lease.buffer.get();
+    pool.Give(std::move(lease));
+  }
+  EXPECT_EQ(allocated(), 3 * 64);
+  for (int round = 0; round < 2; ++round) {
+    for (const void* buffer : first) {
+      LeasePool::Lease lease = Take(pool, 64);
+      EXPECT_EQ(lease.buffer.get(), buffer);
+      pool.Give(std::move(lease));
+    }
+  }
+  EXPECT_EQ(allocated(), 3 * 64);
+}
+
+TEST_F(LeasePoolTest, WithNoneGivenBackTheTargetIsNoLimit) {
+  LeasePool pool = Pool(0, 1);
+  const LeasePool::Lease a = Take(pool, 64);
+  const LeasePool::Lease b = Take(pool, 64);
+  EXPECT_NE(a.buffer, b.buffer);
+  EXPECT_EQ(allocated(), 2 * 64);
+}
+
+TEST_F(LeasePoolTest, OnlyABufferOfTheSameSizeIsReused) {
+  LeasePool pool = Pool(0, 0);
+  LeasePool::Lease small = Take(pool, 64);
+  const void* const buffer = small.buffer.get();
+  pool.Give(std::move(small));
+  const LeasePool::Lease large = Take(pool, 128);
+  EXPECT_NE(large.buffer.get(), buffer);
+  EXPECT_EQ(large.bytes, 128);
+  EXPECT_EQ(Take(pool, 64).buffer.get(), buffer);
+}
+
+TEST_F(LeasePoolTest, ABufferInFlightIsReusedAndSaysWhatToWaitFor) {
+  HeldStream stream(*device_);
+  LeasePool pool = Pool(0, 1);
+  LeasePool::Lease lease = Take(pool, 64);
+  const void* const buffer = lease.buffer.get();
+  lease.ready = {stream.Record(), nullptr};
+  lease.exchanged = lease.ready[0];
+  pool.Give(std::move(lease));
+  const LeasePool::Lease again = Take(pool, 64);
+  EXPECT_EQ(again.buffer.get(), buffer);
+  EXPECT_FALSE(device_->Passed(again.ready[0]));
+  ASSERT_OK(pool.WaitFor(device_->compute(), again));
+  const Event writes = device_->Record(device_->compute());
+  EXPECT_FALSE(device_->Passed(writes)) << "it may still be read";
+  stream.Free();
+  EXPECT_OK(device_->Synchronize(writes, absl::Now() + absl::Seconds(20)));
+}
+
+TEST_F(LeasePoolTest, WithoutOverlapNoBufferIsReusedBeforeItsExchangeEnds) {
+  HeldStream exchange(*device_), reader(*device_);
+  LeasePool pool = Pool(0, 1, /*overlaps=*/false);
+  LeasePool::Lease lease = Take(pool, 64);
+  const void* const buffer = lease.buffer.get();
+  lease.exchanged = exchange.Record();
+  lease.ready = {reader.Record(), nullptr};
+  pool.Give(std::move(lease));
+  {
+    const LeasePool::Lease other = Take(pool, 64);
+    EXPECT_NE(other.buffer.get(), buffer);
+  }
+  const Event ended = exchange.Record();
+  exchange.Free();
+  ASSERT_OK(device_->Synchronize(ended, absl::Now() + absl::Seconds(20)));
+  // Its reader needs no thread that waits for it.
+  EXPECT_EQ(Take(pool, 64).buffer.get(), buffer);
+  reader.Free();
+}
+
+TEST_F(LeasePoolTest, WhatIsTakenBeyondTheBudgetIsRefusedWithTheNumbers) {
+  LeasePool pool = Pool(/*budget=*/100, 0);
+  EXPECT_OK(pool.CheckRoom(100));
+  LeasePool::Lease lease = Take(pool, 64);
+  EXPECT_OK(pool.CheckRoom(36));
+  const absl::Status refused = pool.CheckRoom(37);
+  EXPECT_TRUE(absl::IsResourceExhausted(refused));
+  EXPECT_THAT(refused.message(),
+              testing::AllOf(testing::HasSubstr("37 bytes"),
+                             testing::HasSubstr("the 64"),
+                             testing::HasSubstr("gather_budget_bytes, 100")));
+  pool.Give(std::move(lease));
+  EXPECT_OK(pool.CheckRoom(100)) << "what is kept can be dropped";
+}
+
+TEST_F(LeasePoolTest, TakenAndKeptBuffersStayWithinTheBudget) {
+  LeasePool pool = Pool(/*budget=*/256, 0);
+  LeasePool::Lease a = Take(pool, 64), b = Take(pool, 96);
+  pool.Give(std::move(a));
+  pool.Give(std::move(b));
+  EXPECT_EQ(allocated(), 160);
+  const LeasePool::Lease c = Take(pool, 128);  // The 64, unused longest, go.
+  EXPECT_EQ(allocated(), 96 + 128);
+  const LeasePool::Lease d = Take(pool, 96);
+  EXPECT_EQ(allocated(), 96 + 128) << "the 96 were kept";
+}
+
+TEST_F(LeasePoolTest, ABufferIsDroppedOnlyWhenItIsNoLongerWrittenOrRead) {
+  for (int which : {0, 1}) {
+    HeldStream stream(*device_);
+    LeasePool pool = Pool(/*budget=*/64, 0);
+    LeasePool::Lease lease = Take(pool, 64);
+    lease.ready[which] = stream.Record();
+    pool.Give(std::move(lease));
+    std::atomic<bool> freed{false};
+    std::thread other([&] {
+      absl::SleepFor(absl::Milliseconds(50));
+      freed = true;
+      stream.Free();
+    });
+    EXPECT_EQ(Take(pool, 48).bytes, 48);
+    EXPECT_TRUE(freed) << "ready[" << which << "]";
+    other.join();
+  }
+}
+
+TEST_F(LeasePoolTest, AStreamThatIsNeverDoneIsWaitedForAsLongAsPatienceLasts) {
+  HeldStream stream(*device_);
+  LeasePool pool(*device_, {MemoryKind::kBuckets, /*budget=*/64, 0, true,
+                            absl::Milliseconds(20)});
+  LeasePool::Lease lease = Take(pool, 64);
+  lease.ready[0] = stream.Record();
+  pool.Give(std::move(lease));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(pool.Take(48).status()));
+}
+
+}  // namespace
+}  // namespace zeromini
