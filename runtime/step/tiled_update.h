@@ -1,8 +1,8 @@
 // TiledUpdate: updates a run whose weights or state are stored in fewer bits. A
 // tile at a time is unpacked to fp32, updated by the same kernels as any other,
-// and packed again, all while it is in the cache: no fp32 copy of a shard exists,
-// and every method works with every format. A run of what is one unit to its
-// method is one tile, whatever its size.
+// and packed again, all while it is in the cache: no fp32 copy of a shard
+// exists, and every method works with every format. A run of what is one unit
+// to its method is one tile, whatever its size.
 
 #ifndef ZEROMINI_RUNTIME_STEP_TILED_UPDATE_H_
 #define ZEROMINI_RUNTIME_STEP_TILED_UPDATE_H_
