@@ -123,10 +123,15 @@ class ShardedOptimizer : public Optimizer {
     const Traffic now = group_->traffic();
     report.traffic = Difference(now, reported_);
     reported_ = now;
+    last_traffic_ = report.traffic;
     return report;
   }
 
-  StepReport LastReport() const override { return pipeline_->last_report(); }
+  StepReport LastReport() const override {
+    StepReport report = pipeline_->last_report();
+    report.traffic = last_traffic_;
+    return report;
+  }
 
   absl::Status WaitParam(int param, Stream stream) override {
     ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
@@ -347,6 +352,7 @@ class ShardedOptimizer : public Optimizer {
   zeromini::Plan plan_;
   std::unique_ptr<StepPipeline> pipeline_;
   Traffic reported_ = {};
+  Traffic last_traffic_ = {};  // Of LastReport().
   bool open_ = true;
 };
 

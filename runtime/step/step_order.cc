@@ -272,12 +272,16 @@ absl::Status StepPipeline::FinishUpdate(const StepAnswer* answer, bool wait) {
       absl::StrCat(updated.message(), " (weights are partly updated)"));
 }
 
+void StepPipeline::FillDeviceTimes(int64_t landed, StepReport* report) {
+  report->seconds_scalars = Seconds(decider_->decided_nanos() - landed);
+  report->seconds_update = update_->TakeSeconds();
+}
+
 void StepPipeline::FillTimes(int64_t start, int64_t decided, int64_t end,
                              bool wait, StepReport* report) {
   const int64_t landed = std::max(start, decider_->landed_nanos());
   report->seconds_exposed_gradients = Seconds(landed - start);
-  report->seconds_scalars = Seconds(decider_->decided_nanos() - landed);
-  report->seconds_update = update_->TakeSeconds();
+  FillDeviceTimes(landed, report);
   if (!wait || report->skipped) return;
   const int64_t from = std::max(decided, decider_->decided_nanos());
   report->seconds_exposed_weights =

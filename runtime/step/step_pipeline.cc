@@ -133,7 +133,10 @@ absl::Status StepPipeline::WaitWeights() {
 
 absl::Status StepPipeline::WaitAll() {
   ZEROMINI_RETURN_IF_ERROR(WaitWeights());
-  return ReadAll(&last_report_);
+  const bool pending = last_report_.pending;
+  absl::Status read = ReadAll(&last_report_);
+  if (pending) FillDeviceTimes(decider_->landed_nanos(), &last_report_);
+  return read;
 }
 
 // Each wait has all the time: a process may be suspended in the one before.

@@ -87,6 +87,7 @@ class StepPipeline {
   std::shared_ptr<const Moves> MovesOf(const StepAnswer* answer) const;
   absl::Status UpdateAll(const StepAnswer* answer);
   absl::Status FinishUpdate(const StepAnswer* answer, bool wait);
+  void FillDeviceTimes(int64_t landed, StepReport* report);
   void FillTimes(int64_t start, int64_t decided, int64_t end, bool wait,
                  StepReport* report);
   absl::Status RefreshShared();
