@@ -20,6 +20,13 @@ double Seconds(int64_t nanos) {
   return std::max(0.0, static_cast<double>(nanos) * 1e-9);
 }
 
+absl::Status Both(const absl::Status& now, const absl::Status& older) {
+  if (now.ok() || older.ok()) return now.ok() ? older : now;
+  return absl::Status(
+      now.code(),
+      absl::StrCat(now.message(), "; and before: ", older.message()));
+}
+
 }  // namespace
 
 StepQuestion StepPipeline::Ask(const StepOptions& options) const {
@@ -236,12 +243,14 @@ absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
   ZEROMINI_RETURN_IF_ERROR(decider_->Decide(question));
   ++calls_;
   std::optional<StepAnswer> answer;
+  absl::Status refused;
   report.pending = true;
   report.step = updates_;
   if (must_read) {
     ZEROMINI_ASSIGN_OR_RETURN(answer, ReadDecision(/*together=*/true, &report));
   } else if (question.refused) {
-    return RefuseHere(question);
+    // Other ranks do not know of it yet and go on, so their exchanges are ours.
+    refused = RefuseHere(question);
   }
   {
     std::lock_guard<std::mutex> lock(exchange_mutex_);
@@ -259,7 +268,7 @@ absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
   const int64_t end = absl::GetCurrentTimeNanos();
   if (!report.pending) FillTimes(start, decided, end, options.wait, &report);
   report.seconds_total = Seconds(end - start);
-  ZEROMINI_RETURN_IF_ERROR(older);
+  ZEROMINI_RETURN_IF_ERROR(Both(refused, older));
   return report;
 }
 

@@ -232,5 +232,37 @@ TEST(LateDecisionsTest, ARateThatIsNoNumberIsRefusedAtOnce) {
   }
 }
 
+TEST(LateDecisionsTest, ARefusalTellsOfAnOlderDisagreement) {
+  const auto rate = [](int step, int rank) {
+    return step == 3 ? NAN : step == 1 && rank == 1 ? 0.02 : 0.01;
+  };
+  for (const Calls& calls : CallSteps(Late(2), rate)) {
+    EXPECT_THAT(calls.status[2].message(),
+                testing::AllOf(HasSubstr("step 3: the learning rate"),
+                               HasSubstr("ranks disagree")));
+    EXPECT_OK(calls.status[3]);
+  }
+}
+
+TEST(LateDecisionsTest, OneRankThatRefusesItsRateLeavesNoneWaiting) {
+  const auto rate = [](int step, int rank) {
+    return step == 2 && rank == 1 ? NAN : 0.01;
+  };
+  for (int stage : {1, 2, 3}) {
+    SCOPED_TRACE(testing::Message() << "stage " << stage);
+    const TrainingCase c = Late(3, stage);
+    const std::vector<Calls> late = CallSteps(c, rate);
+    const std::vector<Calls> prompt = CallSteps(Prompt(c), rate);
+    for (int rank = 0; rank < c.ranks; ++rank) {
+      for (int step = 1; step <= 6; ++step) {
+        EXPECT_EQ(late[rank].status[step - 1].ok(), step != (rank == 1 ? 2 : 4))
+            << "rank " << rank << ", step " << step << ": "
+            << late[rank].status[step - 1];
+      }
+      EXPECT_EQ(late[rank].weights, prompt[rank].weights);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace zeromini
