@@ -164,8 +164,9 @@ class ShardedOptimizer : public Optimizer {
     ZEROMINI_RETURN_IF_ERROR(AgreeOnCall(gather.status(), param, control()));
     ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitWeights());
     const absl::Duration patience = StreamPatience(*group_);
-    ZEROMINI_ASSIGN_OR_RETURN(ParamState state,
-                              gather->Run(pipeline_->state(), patience));
+    absl::StatusOr<ParamState> run = gather->Run(pipeline_->state(), patience);
+    if (!run.ok()) return pipeline_->Fail(run.status());
+    ParamState state = *std::move(run);
     ZEROMINI_ASSIGN_OR_RETURN(state.steps,
                               pipeline_->state().ReadSteps(param, patience));
     return state;
@@ -210,7 +211,9 @@ class ShardedOptimizer : public Optimizer {
     ZEROMINI_RETURN_IF_ERROR(CheckOpen());
     open_ = false;
     ZEROMINI_RETURN_IF_ERROR(pipeline_->End());
-    return groups_.Close();
+    const absl::Status pending = pipeline_->TellPending();
+    ZEROMINI_RETURN_IF_ERROR(groups_.Close());
+    return pending;
   }
 
  private:

@@ -73,7 +73,9 @@ class Communicator {
   virtual Communicator& control() { return *this; }
 
   // False when exchanges run on a thread of the caller's and thus hide nothing.
-  virtual bool overlaps() const { return stream().native != nullptr; }
+  virtual bool overlaps() const {
+    return stream().native != nullptr || stream().device != DeviceKind::kHost;
+  }
 
   // How long a wait inside an exchange lasts before the group breaks.
   virtual absl::Duration timeout() const = 0;

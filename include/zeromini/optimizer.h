@@ -51,6 +51,10 @@ struct StepReport {
   int64_t step = 0;             // Optimizer steps taken, skipped ones left out.
   bool skipped = false;         // Nothing changed, on any rank.
   std::string skipped_because;  // Empty unless skipped.
+  // Older steps that were pending until now and turn out to have been skipped;
+  // those of them that not_finite would say it of.
+  int64_t skipped_late = 0;
+  int64_t not_finite_late = 0;
   // Skipped, and because a gradient was not finite: skipped_because names it.
   bool not_finite = false;
 
@@ -159,6 +163,10 @@ class Optimizer {
   // rate, a rate over epsilon beyond fp32). Sends what CountingCommunicator
   // documents: gradients once per exchange and weights once, plus 8 bytes per
   // parameter and 168 per split block.
+  //
+  // Aborted: what was pending of an older step was an error, which is told
+  // now; the step of this call was taken as it should be, and LastReport() is
+  // its report.
   virtual absl::StatusOr<StepReport> Step(const StepOptions& options) = 0;
 
   // The last Step()'s, and complete once WaitAll() has returned.

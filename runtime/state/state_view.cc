@@ -23,15 +23,12 @@ uint16_t* AdvanceScales(uint16_t* scales, int64_t count) {
   return scales == nullptr ? nullptr : scales + count;
 }
 
-// Blocks of `param` that begin before `row`, or hold it.
-int64_t BlocksUntil(const PlannedParam& param, int64_t row) {
-  const Run all = {0, 0, row, 0, 0};
-  int64_t blocks = 0;
-  if (row == 0) return blocks;
-  for (const BlockSpan& span : SpansOf(param, all)) {
-    blocks = std::max(blocks, span.first_block + span.blocks);
-  }
-  return blocks;
+// The block that holds `row`.
+int64_t BlockOf(const PlannedParam& param, int64_t row) {
+  Run one;
+  one.first_row = row;
+  one.rows = 1;
+  return SpansOf(param, one).front().first_block;
 }
 
 }  // namespace
@@ -79,7 +76,7 @@ std::vector<StateView> ShardState::Views(int param) const {
 
 StateView ShardState::Slice(const StateView& view, RowRange rows) const {
   const PlannedParam& param = plan_->params[view.param];
-  ZEROMINI_CHECK(rows.first >= view.first_row &&
+  ZEROMINI_CHECK(rows.count > 0 && rows.first >= view.first_row &&
                  rows.first + rows.count <= view.first_row + view.rows);
   const int64_t skipped = rows.first - view.first_row;
   const int64_t elements = StateElements(param, view.first_row, skipped);
@@ -100,10 +97,9 @@ StateView ShardState::Slice(const StateView& view, RowRange rows) const {
     slice.second_moment_scales =
         AdvanceScales(view.second_moment_scales, scales);
   } else if (view.blocks > 0) {
-    slice.first_block =
-        std::max(view.first_block, BlocksUntil(param, rows.first));
+    slice.first_block = BlockOf(param, rows.first);
     slice.blocks =
-        BlocksUntil(param, rows.first + rows.count) - slice.first_block;
+        BlockOf(param, rows.first + rows.count - 1) - slice.first_block + 1;
     slice.second_moment =
         Advance(view.second_moment,
                 (slice.first_block - view.first_block) * kFloatBytes);

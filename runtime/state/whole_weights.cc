@@ -94,9 +94,7 @@ absl::Status WholeWeights::Send(int bucket,
     ZEROMINI_RETURN_IF_ERROR(group.AllGather(sources_[bucket],
                                              WholeBucket(bucket), plan.segment,
                                              plan.dtype, exchange));
-    if (group.stream().native != nullptr) {
-      travel.gathered = device.Record(group.stream());
-    }
+    travel.gathered = device.Record(group.stream());
   }
   ZEROMINI_RETURN_IF_ERROR(Settle());
   travelling_ = std::move(travel);

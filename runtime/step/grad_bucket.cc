@@ -189,13 +189,15 @@ absl::Status GradBucket::Pack(const Slot& slot, const void* source,
   return absl::OkStatus();
 }
 
-absl::Status GradBucket::Add(int param, int given_as, const void* gradient,
-                             const float* home, Stream stream) {
+absl::Status GradBucket::Add(int param, const Arrival& arrival, bool* refused) {
   std::lock_guard<std::mutex> lock(mutex_);
   Slot& slot = SlotOf(param);
+  const auto [given_as, gradient, home, stream] = arrival;
   // At home the caller accumulates, so what is there is the sum so far.
   const bool at_home = gradient == nullptr || gradient == home;
-  ZEROMINI_RETURN_IF_ERROR(Admit(slot, given_as, at_home));
+  const absl::Status admitted = Admit(slot, given_as, at_home);
+  *refused = !admitted.ok();
+  ZEROMINI_RETURN_IF_ERROR(admitted);
   ZEROMINI_RETURN_IF_ERROR(EnsureWire());
   Device& device = context_.device;
   ZEROMINI_RETURN_IF_ERROR(context_.pool.WaitFor(stream, wire_));

@@ -51,9 +51,15 @@ class GradBucket {
   // gradient is of. Null `gradient`: at `home`, the flat memory that the caller
   // accumulates in. FailedPrecondition if it has been given in all micro-steps,
   // or by pointer after one at home in this step or the other way round: which
-  // of the two sums holds the other is not known.
-  absl::Status Add(int param, int given_as, const void* gradient,
-                   const float* home, Stream stream);
+  // of the two sums holds the other is not known. `refused`: the error is this
+  // one, and nothing has changed.
+  struct Arrival {
+    int given_as;
+    const void* gradient;
+    const float* home;
+    Stream stream;
+  };
+  absl::Status Add(int param, const Arrival& arrival, bool* refused);
 
   // True once exchange `number` (0, or the micro-step at stage 2) has all.
   bool Ready(int number) const;

@@ -120,10 +120,10 @@ absl::StatusOr<Buffer> GradRoad::Upload(
 }
 
 absl::Status GradRoad::Add(int param, const void* gradient, const float* home,
-                           Stream stream) {
+                           Stream stream, bool* refused) {
   const int owner = context_.plan.params[param].owner;
   GradBucket& bucket = *buckets_[context_.plan.params[owner].bucket];
-  return bucket.Add(owner, param, gradient, home, stream);
+  return bucket.Add(owner, {param, gradient, home, stream}, refused);
 }
 
 bool GradRoad::NextReady() const {
@@ -155,7 +155,8 @@ absl::Status GradRoad::SubmitStatistics(int bucket, float limit) {
       [&kernels = context_.device.kernels(), args,
        clamp](Stream on) -> absl::Status {
         if (clamp.limit > 0) ZEROMINI_RETURN_IF_ERROR(kernels.clamp(clamp, on));
-        return kernels.statistics(args, on);
+        return args.count == 0 ? absl::OkStatus()
+                               : kernels.statistics(args, on);
       });
 }
 
@@ -184,9 +185,13 @@ void GradRoad::BeginStep() {
   }
 }
 
-void GradRoad::Reset() {
+void GradRoad::Reset(bool refreshed) {
   fired_ = 0;
-  ++step_;
+  bool due = false;
+  for (size_t p = 0; p < context_.plan.params.size(); ++p) {
+    due = due || Refreshes(static_cast<int>(p));
+  }
+  if (refreshed || !due) ++step_;
   for (auto& bucket : buckets_) bucket->Reset();
   BeginStep();
 }

@@ -40,9 +40,10 @@ class GradRoad {
       const ShardState& state, int64_t* words);
 
   // See Optimizer::GradReady(); `param` as it was given. `home`: where the
-  // caller's sum is, if anywhere.
+  // caller's sum is, if anywhere. `refused`: whether an error is one of the
+  // caller's, which has changed nothing.
   absl::Status Add(int param, const void* gradient, const float* home,
-                   Stream stream);
+                   Stream stream, bool* refused);
 
   // The next exchange has all gradients.
   bool NextReady() const;
@@ -73,8 +74,8 @@ class GradRoad {
     buckets_[bucket]->SetBusy(std::move(event));
   }
 
-  // For the next step.
-  void Reset();
+  // For the next step. If not all was `refreshed` that was due it stays due.
+  void Reset(bool refreshed);
 
   // Of the bucket whose exchange did not match, or of the one that has not left
   // for want of a gradient; empty if gradients have no part in it.

@@ -65,8 +65,9 @@ class Method {
   virtual int64_t SharedBytes(const PlannedParam&) const { return 0; }
 
   // Of the step with `number`, from 0, that all ranks are in: gradients of its
-  // bucket travel as they are, and Refresh() comes before Update(). Skipped
-  // steps count, and refresh nothing.
+  // bucket travel as they are, and Refresh() comes before Update(). A step
+  // in which one that is due is skipped or has no gradient does not count: all
+  // stay due. Such steps cost a host wait.
   virtual bool Refreshes(int64_t) const { return false; }
 
   virtual absl::Status PackGradient(const KernelTable& kernels,
@@ -79,6 +80,8 @@ class Method {
     return absl::OkStatus();
   }
 
+  // Moves nothing where the scalars' `update` is 0, which the host may not
+  // know: kernels that are given them see to it.
   virtual absl::Status Update(const KernelTable& kernels,
                               const RunUpdate& update, Stream stream) const = 0;
 };

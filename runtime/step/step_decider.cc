@@ -217,8 +217,9 @@ const StepQuestion& StepDecider::oldest() const {
 absl::StatusOr<StepAnswer> StepDecider::Read(absl::Time deadline) {
   ZEROMINI_CHECK(unread_ > 0);
   Slot& slot = SlotAt(decided_ - unread_);
-  ZEROMINI_RETURN_IF_ERROR(device_.Synchronize(slot.done, deadline));
+  // Read or not: who cannot wait for it must not try for ever.
   --unread_;
+  ZEROMINI_RETURN_IF_ERROR(device_.Synchronize(slot.done, deadline));
   last_times_ = slot.times;
   StepAnswer answer;
   std::memcpy(&answer.decision, slot.out.get(), sizeof(StepDecision));

@@ -20,13 +20,6 @@ double Seconds(int64_t nanos) {
   return std::max(0.0, static_cast<double>(nanos) * 1e-9);
 }
 
-absl::Status Both(const absl::Status& now, const absl::Status& older) {
-  if (now.ok() || older.ok()) return now.ok() ? older : now;
-  return absl::Status(
-      now.code(),
-      absl::StrCat(now.message(), "; and before: ", older.message()));
-}
-
 }  // namespace
 
 StepQuestion StepPipeline::Ask(const StepOptions& options) const {
@@ -60,9 +53,20 @@ bool StepPipeline::MustRead() const {
     return true;
   }
   for (size_t p = 0; p < plan_.params.size(); ++p) {
-    if (FreshMaster(static_cast<int>(p))) return true;
+    const int param = static_cast<int>(p);
+    if (FreshMaster(param) || road_->Refreshes(param)) return true;
   }
   return false;
+}
+
+// What was to be refreshed and was not stays due.
+void StepPipeline::NoteRefresh(const StepAnswer& answer) {
+  refreshed_ = answer.decision.verdict == Verdict::kUpdate;
+  for (size_t p = 0; p < plan_.params.size(); ++p) {
+    const int param = static_cast<int>(p);
+    if (!road_->Refreshes(param)) continue;
+    refreshed_ = refreshed_ && answer.RanksPresent(param) > 0;
+  }
 }
 
 absl::Status StepPipeline::Close(const StepQuestion& question) {
@@ -130,21 +134,36 @@ absl::Status StepPipeline::RefuseHere(const StepQuestion& question) {
 }
 
 absl::StatusOr<StepAnswer> StepPipeline::ReadDecision(bool together,
-                                                      StepReport* report) {
+                                                      StepReport* report,
+                                                      absl::Status* judged) {
   const StepQuestion question = decider_->oldest();
   ZEROMINI_ASSIGN_OR_RETURN(
       StepAnswer answer, decider_->Read(absl::Now() + StreamPatience(group_)));
-  ZEROMINI_RETURN_IF_ERROR(Judge(question, answer, together, report));
+  *judged = Judge(question, answer, together, report);
   return answer;
 }
 
-absl::Status StepPipeline::ReadAll(StepReport* report) {
-  absl::Status first;
-  while (decider_->unread() > 0) {
-    const absl::Status read = ReadDecision(/*together=*/false, report).status();
-    if (first.ok()) first = read;
+// An error of an older step waits in late_error_: ranks that find it out
+// earlier than others must not leave them alone in an exchange.
+absl::Status StepPipeline::ReadOlder(int unread, StepReport* newest) {
+  while (decider_->unread() > unread) {
+    StepReport older;
+    absl::Status judged;
+    ZEROMINI_RETURN_IF_ERROR(
+        ReadDecision(/*together=*/false, &older, &judged).status());
+    if (older.skipped) ++newest->skipped_late;
+    if (older.not_finite) ++newest->not_finite_late;
+    if (judged.ok() || !late_error_.ok()) continue;
+    late_error_ = absl::AbortedError(absl::StrCat(
+        "told late, of an older step than the last: ", judged.message()));
   }
-  return first;
+  return absl::OkStatus();
+}
+
+absl::Status StepPipeline::ReadAll(StepReport* newest, absl::Status* judged) {
+  if (decider_->unread() == 0) return absl::OkStatus();
+  ZEROMINI_RETURN_IF_ERROR(ReadOlder(1, newest));
+  return ReadDecision(/*together=*/false, newest, judged).status();
 }
 
 std::shared_ptr<const Moves> StepPipeline::MovesOf(
@@ -223,7 +242,11 @@ absl::Status StepPipeline::RefreshShared(int param) {
       method.shared.get(), method.method->SharedBytes(planned), owner,
       Exchange{Purpose::kState, planned.bucket, 0, DType::kFloat32,
                plan_.hash}));
-  return device_.WaitFor(device_.compute(), device_.Record(shards.stream()));
+  ZEROMINI_RETURN_IF_ERROR(
+      device_.WaitFor(device_.compute(), device_.Record(shards.stream())));
+  // The next gradient is packed with it.
+  road_->SetBusy(planned.bucket, device_.Record(device_.compute()));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
@@ -232,25 +255,19 @@ absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
   const StepQuestion question = Ask(options);
   const bool must_read = MustRead();
   ZEROMINI_RETURN_IF_ERROR(Close(question));
-  // An error of an older step is told when this one has ended: ranks that find
-  // it out earlier than others must not leave them alone.
-  absl::Status older;
-  while (decider_->unread() >= (must_read ? 1 : StepDecider::kInFlight)) {
-    const absl::Status read =
-        ReadDecision(/*together=*/false, &last_report_).status();
-    if (older.ok()) older = read;
-  }
+  ZEROMINI_RETURN_IF_ERROR(
+      ReadOlder(must_read ? 0 : StepDecider::kInFlight - 1, &report));
   ZEROMINI_RETURN_IF_ERROR(decider_->Decide(question));
   ++calls_;
-  std::optional<StepAnswer> answer;
-  absl::Status refused;
   report.pending = true;
   report.step = updates_;
+  std::optional<StepAnswer> answer;
+  absl::Status judged;
   if (must_read) {
-    ZEROMINI_ASSIGN_OR_RETURN(answer, ReadDecision(/*together=*/true, &report));
-  } else if (question.refused) {
-    // Other ranks do not know of it yet and go on, so their exchanges are ours.
-    refused = RefuseHere(question);
+    ZEROMINI_ASSIGN_OR_RETURN(
+        answer, ReadDecision(/*together=*/true, &report, &judged));
+    ZEROMINI_RETURN_IF_ERROR(judged);
+    NoteRefresh(*answer);
   }
   {
     std::lock_guard<std::mutex> lock(exchange_mutex_);
@@ -261,14 +278,14 @@ absl::StatusOr<StepReport> StepPipeline::RunStep(const StepOptions& options) {
     ZEROMINI_RETURN_IF_ERROR(
         FinishUpdate(answer ? &*answer : nullptr, options.wait));
   }
-  if (options.wait) {
-    const absl::Status read = ReadAll(&report);
-    if (older.ok()) older = read;
-  }
+  if (options.wait) ZEROMINI_RETURN_IF_ERROR(ReadAll(&report, &judged));
   const int64_t end = absl::GetCurrentTimeNanos();
   if (!report.pending) FillTimes(start, decided, end, options.wait, &report);
   report.seconds_total = Seconds(end - start);
-  ZEROMINI_RETURN_IF_ERROR(Both(refused, older));
+  // What this rank refuses others do not know of yet: their exchanges were
+  // ours.
+  if (!must_read && question.refused) return RefuseHere(question);
+  ZEROMINI_RETURN_IF_ERROR(judged);
   return report;
 }
 
@@ -299,6 +316,7 @@ void StepPipeline::FillTimes(int64_t start, int64_t decided, int64_t end,
 
 absl::StatusOr<StepReport> StepPipeline::Step(const StepOptions& options) {
   ZEROMINI_RETURN_IF_ERROR(broken());
+  refreshed_ = false;
   absl::StatusOr<StepReport> report = RunStep(options);
   if (report.ok()) {
     last_report_ = *report;
@@ -306,7 +324,15 @@ absl::StatusOr<StepReport> StepPipeline::Step(const StepOptions& options) {
     report = EndFailedStep(report.status());
   }
   EndStep();
-  return report;
+  if (late_error_.ok()) return report;
+  return Both(report.status(), std::exchange(late_error_, absl::OkStatus()));
+}
+
+absl::Status StepPipeline::Both(const absl::Status& now,
+                                const absl::Status& older) {
+  if (now.ok() || older.ok()) return now.ok() ? older : now;
+  return absl::Status(now.code(),
+                      absl::StrCat(now.message(), "; ", older.message()));
 }
 
 absl::Status StepPipeline::EndFailedStep(absl::Status why) {
@@ -323,7 +349,7 @@ absl::Status StepPipeline::EndFailedStep(absl::Status why) {
 
 void StepPipeline::EndStep() {
   std::lock_guard<std::mutex> lock(exchange_mutex_);
-  road_->Reset();
+  road_->Reset(refreshed_);
 }
 
 }  // namespace zeromini

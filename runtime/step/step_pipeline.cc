@@ -71,8 +71,9 @@ absl::Status StepPipeline::GradReady(int param, const void* gradient,
                                      Stream stream) {
   ZEROMINI_RETURN_IF_ERROR(broken());
   const float* home = home_->store().gradients(param);
-  absl::Status added = road_->Add(param, gradient, home, stream);
-  if (!added.ok()) return IsRefusal(added) ? added : Break(std::move(added));
+  bool refused = false;
+  absl::Status added = road_->Add(param, gradient, home, stream, &refused);
+  if (!added.ok()) return refused ? added : Break(std::move(added));
   return FireReady();
 }
 
@@ -133,10 +134,16 @@ absl::Status StepPipeline::WaitWeights() {
 
 absl::Status StepPipeline::WaitAll() {
   ZEROMINI_RETURN_IF_ERROR(WaitWeights());
+  return TellPending();
+}
+
+absl::Status StepPipeline::TellPending() {
   const bool pending = last_report_.pending;
-  absl::Status read = ReadAll(&last_report_);
+  absl::Status judged;
+  ZEROMINI_RETURN_IF_ERROR(ReadAll(&last_report_, &judged));
   if (pending) FillDeviceTimes(decider_->landed_nanos(), &last_report_);
-  return read;
+  if (late_error_.ok()) return judged;
+  return Both(judged, std::exchange(late_error_, absl::OkStatus()));
 }
 
 // Each wait has all the time: a process may be suspended in the one before.

@@ -48,7 +48,14 @@ class StepPipeline {
   // WaitAll() without the errors of decisions that come late, which are told
   // to the caller and never inside of a collective call.
   absl::Status WaitWeights();
+  // Completes the last report: of what is drained, at once. The errors of steps
+  // that were pending.
+  absl::Status TellPending();
   const StepReport& last_report() const { return last_report_; }
+
+  // A collective call failed on this rank after all had agreed to it: breaks
+  // the group, so that no peer waits. Returns why.
+  absl::Status Fail(absl::Status why) { return BreakOrdered(std::move(why)); }
 
   // Nothing refers to the pipeline any more. If what was queued does not end in
   // time it is dropped, which breaks the group.
@@ -68,22 +75,30 @@ class StepPipeline {
   absl::Status BuildStations(absl::Span<const ParamSpec> specs);
   std::vector<SplitTarget> SplitTargets() const;
 
+  // `now`, with what `older` says; either may be OK.
+  static absl::Status Both(const absl::Status& now, const absl::Status& older);
   static bool IsRefusal(const absl::Status& status);
   absl::Status FireReady();
   absl::Status FireRest();
   StepQuestion Ask(const StepOptions& options) const;
   // All ranks alike: the host must know the decision before it goes on.
   bool MustRead() const;
+  void NoteRefresh(const StepAnswer& answer);
   bool FreshMaster(int param) const;
   absl::StatusOr<StepReport> RunStep(const StepOptions& options);
   absl::Status Close(const StepQuestion& question);
-  // The oldest decision that is unread, into `report`; blocks until it is made.
-  // Its error, if it is one. `together`: all ranks are at this point.
-  absl::StatusOr<StepAnswer> ReadDecision(bool together, StepReport* report);
+  // The oldest decision that is unread, into `report` and, if it is an error,
+  // `judged`; blocks until it is made, and fails only if that fails.
+  // `together`: all ranks are at this point.
+  absl::StatusOr<StepAnswer> ReadDecision(bool together, StepReport* report,
+                                          absl::Status* judged);
+  // All but `unread`, of steps before that of `newest`.
+  absl::Status ReadOlder(int unread, StepReport* newest);
+  // All; `newest` is of the last.
+  absl::Status ReadAll(StepReport* newest, absl::Status* judged);
   absl::Status Judge(const StepQuestion& question, const StepAnswer& answer,
                      bool together, StepReport* report);
   absl::Status RefuseHere(const StepQuestion& question);
-  absl::Status ReadAll(StepReport* report);
   std::shared_ptr<const Moves> MovesOf(const StepAnswer* answer) const;
   absl::Status UpdateAll(const StepAnswer* answer);
   absl::Status FinishUpdate(const StepAnswer* answer, bool wait);
@@ -122,6 +137,8 @@ class StepPipeline {
   int64_t calls_ = 0;    // Of Step() that came to a decision.
   int64_t updates_ = 0;  // Of those whose decision was read, that updated.
   StepReport last_report_;
+  absl::Status late_error_;  // Not told yet.
+  bool refreshed_ = false;   // In this step, all that was due.
 
   std::mutex exchange_mutex_;
   std::mutex broken_mutex_;

@@ -192,7 +192,7 @@ TEST(LateDecisionsTest, ADisagreementIsAnErrorOnEveryRankAtOneLaterCall) {
         EXPECT_EQ(prompt[rank].status[step - 1].ok(), step != 2);
       }
       const absl::Status& error = late[rank].status[3];
-      EXPECT_TRUE(absl::IsInvalidArgument(error));
+      EXPECT_TRUE(absl::IsAborted(error));
       EXPECT_THAT(error.message(),
                   testing::AllOf(HasSubstr("of step 2"),
                                  HasSubstr(rank == 1 ? "0.02" : "0.01"),
