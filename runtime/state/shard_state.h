@@ -108,7 +108,10 @@ class ShardState {
 
   // Between steps, in the order of the compute stream; block until done or for
   // `patience`. Write() packs to the view's format without stochastic rounding
-  // of what fits it. InvalidArgument, with both, if sizes differ.
+  // of what fits it: what was read leaves every bit as it was, except for int8
+  // second moments, a group of which may come back by a step of its scale, so
+  // moves between equal formats better copy rows as they rest. InvalidArgument,
+  // with both, if sizes differ.
   absl::StatusOr<StateValues> Read(const StateView& view,
                                    absl::Duration patience) const;
   absl::Status Write(const StateView& view, const StateValues& values,
