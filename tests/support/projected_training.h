@@ -84,7 +84,8 @@ void ForEachForm(const Body& body) {
   }
 }
 
-// kMatrix trained by a plain loop; steps in `skipped` do not happen.
+// kMatrix trained by a plain loop; steps in `skipped` do not happen, but count
+// towards the next renewal unless they were to be one themselves.
 inline std::vector<float> MatrixAlone(const TrainingCase& c,
                                       const std::vector<int>& skipped = {}) {
   const int64_t rows = c.specs[kMatrix].shape[0];
@@ -95,13 +96,17 @@ inline std::vector<float> MatrixAlone(const TrainingCase& c,
   }
   std::vector<float> momentum(kRank * columns, 0);
   std::vector<int64_t> kept(kRank, 0);
+  int64_t number = 0;
   for (int step = 1; step <= c.steps; ++step) {
-    if (std::count(skipped.begin(), skipped.end(), step) > 0) continue;
+    const bool due = number % kPeriod == 0;
+    const bool skips = std::count(skipped.begin(), skipped.end(), step) > 0;
+    if (!skips || !due) ++number;
+    if (skips) continue;
     for (int64_t i = 0; i < rows * columns; ++i) {
       gradient[i] =
           float(c.options.micro_steps) * GradientPart(kMatrix, i, step, 0, 1);
     }
-    if ((step - 1) % kPeriod == 0) {
+    if (due) {
       kept = LargestRows(gradient.data(), rows, columns, kRank);
     }
     const HyperGroup& group = c.options.hyper_groups[kSgdGroup];
