@@ -34,7 +34,8 @@ function(zeromini_mpi_test path)
     list(TRANSFORM arg_LEAVES PREPEND zeromini_)
     target_link_libraries(${name} PRIVATE ${arg_LEAVES})
   else()
-    target_link_libraries(${name} PRIVATE zeromini::zeromini)
+    target_link_libraries(${name} PRIVATE
+      zeromini_test_device zeromini::zeromini)
   endif()
   target_link_libraries(${name} PRIVATE
     zeromini_test_flags absl::strings absl::str_format GTest::gmock MPI::MPI_C)

@@ -51,8 +51,8 @@ function(zeromini_api_test path)
   add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/${path}.cc)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(${name} PRIVATE
-    zeromini::zeromini zeromini_test_flags absl::strings GTest::gmock_main
-    ${arg_UNPARSED_ARGUMENTS})
+    zeromini_test_device zeromini::zeromini zeromini_test_flags absl::strings
+    GTest::gmock_main ${arg_UNPARSED_ARGUMENTS})
   target_precompile_headers(${name} REUSE_FROM ${arg_PRECOMPILED})
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS ranks TIMEOUT 300)

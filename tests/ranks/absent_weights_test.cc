@@ -100,7 +100,7 @@ void ExpectAfterChange(
   RunRanks(c.ranks, [&](int rank, Communicator& group) {
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     ASSERT_OK(FillWeights(c, replica, *optimizer));
     for (int step = 1; step <= 2; ++step) {
       ASSERT_OK(GiveGradients(c, *optimizer, step, rank));

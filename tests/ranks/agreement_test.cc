@@ -82,8 +82,7 @@ std::vector<absl::Status> CreateWithOdd(const OddOption& odd) {
     options.memory = MemoryForm::kFlat;
     options.hyper_groups.emplace_back();
     if (rank == 1) odd.change(&options);
-    statuses[rank] =
-        Optimizer::Create(options, replica.specs(), group).status();
+    statuses[rank] = MakeOptimizer(options, replica.specs(), group).status();
   });
   return statuses;
 }
@@ -108,7 +107,7 @@ TEST(AgreementTest, ExpertSlicesThatDifferAreNamed) {
     OptimizerOptions options = ExactOptions();
     options.shard_ranks = 1;
     options.expert_slices = rank == 3 ? 4 : 2;
-    EXPECT_THAT(Optimizer::Create(options, replica.specs(), group),
+    EXPECT_THAT(MakeOptimizer(options, replica.specs(), group),
                 StatusIs(kInvalid, HasSubstr("expert_slices is 4 on rank 3 but "
                                              "2 on rank 0")));
   });
@@ -128,7 +127,7 @@ TEST(AgreementTest, BlockRulesThatDifferAreNamedAsSuch) {
     const BlockRule rule = rank == 1 ? BlockRule::Whole() : BlockRule::Rows();
     Replica replica({Spec("weight", {12, 8}, rule, -1)});
     EXPECT_THAT(
-        Optimizer::Create(ExactOptions(), replica.specs(), group),
+        MakeOptimizer(ExactOptions(), replica.specs(), group),
         StatusIs(kInvalid,
                  HasSubstr("parameter 0 is 'weight' [12,8] fp32, other, "
                            "group 0, layer -1, layer set -1, 1 "
@@ -175,7 +174,7 @@ TEST(AgreementTest, WhatDiffersInAStepIsNamedWithRanksAndBothValues) {
     options.hyper_groups[0].beta2 = 0.5;
     options.hyper_groups[0].epsilon = 0.5;
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(options, replica.specs(), group));
+                         MakeOptimizer(options, replica.specs(), group));
     for (const OddStep& odd : kOddSteps) {
       StepOptions step;
       step.learning_rate = 0.5;

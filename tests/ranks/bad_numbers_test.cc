@@ -25,7 +25,7 @@ void ExpectOptionsRefused(const std::function<void(OptimizerOptions*)>& change,
     if (rank == 1) change(&options);
     Replica replica(EveryKindOfParam());
     EXPECT_THAT(
-        Optimizer::Create(options, replica.specs(), group).status(),
+        MakeOptimizer(options, replica.specs(), group).status(),
         StatusIs(kInvalid, testing::AllOf(HasSubstr("rank 1"), HasSubstr(why))))
         << why;
   });
@@ -104,7 +104,7 @@ void ExpectStepRefused(const BadStep& bad) {
   RunRanks(c.ranks, [&](int rank, Communicator& group) {
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     StepOptions options;
     options.learning_rate = bad.learning_rate;
     options.loss_scale = bad.loss_scale;
@@ -156,10 +156,10 @@ TEST(BadNumbersTest, AGroupInWhichNothingDecaysMayHaveAnyRate) {
     c.specs = {Spec("norm", {8}, BlockRule::Whole(), 0),
                Spec("frozen", {8, 4}, BlockRule::Rows(), 0)};
     c.specs[1].frozen = true;
-    auto self = Self();
+    auto self = MakeSelf();
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), *self));
+                         MakeOptimizer(c.options, replica.specs(), *self));
     ASSERT_FALSE(optimizer->plan().params[0].decays);
     ASSERT_OK(GiveGradients(c, *optimizer, 1, 0));
     const absl::Status status = optimizer->Step({11}).status();
@@ -182,11 +182,10 @@ TEST(BadNumbersTest, SgdMayHaveAnyEpsilon) {
 }
 
 TEST(BadNumbersTest, SetGroupRefusesThemToo) {
-  auto self = Self();
+  auto self = MakeSelf();
   Replica replica(EveryKindOfParam());
-  ASSERT_OK_AND_ASSIGN(
-      auto optimizer,
-      Optimizer::Create(ExactOptions(), replica.specs(), *self));
+  ASSERT_OK_AND_ASSIGN(auto optimizer,
+                       MakeOptimizer(ExactOptions(), replica.specs(), *self));
   HyperGroup group;
   group.epsilon = 1e-46;
   EXPECT_THAT(optimizer->SetHyperGroup(0, group),

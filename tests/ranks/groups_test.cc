@@ -32,10 +32,9 @@ TEST(GroupsTest, NamesAndPredicatesDecideWhoJoins) {
   std::vector<ParamSpec> specs = EveryKindOfParam();
   specs[7].hyper_group = 2;  // layer0.norm, which a pattern of group 1 matches.
   Replica replica(specs);
-  auto group = Self();
-  ASSERT_OK_AND_ASSIGN(
-      auto optimizer,
-      Optimizer::Create(ThreeGroups(), replica.specs(), *group));
+  auto group = MakeSelf();
+  ASSERT_OK_AND_ASSIGN(auto optimizer,
+                       MakeOptimizer(ThreeGroups(), replica.specs(), *group));
   for (const PlannedParam& param : optimizer->plan().params) {
     int expected = 0;
     if (param.name == "layer1.norm" || param.name == "layer2.norm" ||
@@ -95,10 +94,10 @@ TEST(GroupsTest, SgdAddsUpMomentumAndDecaysApart) {
 
 TEST(GroupsTest, TheAlgorithmOfAGroupCannotChange) {
   Replica replica(EveryKindOfParam());
-  auto group = Self();
+  auto group = MakeSelf();
   const OptimizerOptions options = ThreeGroups();
   ASSERT_OK_AND_ASSIGN(auto optimizer,
-                       Optimizer::Create(options, replica.specs(), *group));
+                       MakeOptimizer(options, replica.specs(), *group));
   HyperGroup changed = options.hyper_groups[1];
   changed.algorithm = Algorithm::kAdamMini;
   EXPECT_THAT(optimizer->SetHyperGroup(1, changed),
@@ -111,7 +110,7 @@ TEST(GroupsTest, TheAlgorithmOfAGroupCannotChange) {
 
 // SGD divides by no epsilon, so any is good; Adam's check would refuse it.
 TEST(GroupsTest, ASetGroupThatNamesNoAlgorithmKeepsTheGroupsOwn) {
-  auto self = Self();
+  auto self = MakeSelf();
   OptimizerOptions options = ExactOptions();
   options.hyper_groups[0].algorithm = Algorithm::kSgd;
   options.hyper_groups[0].epsilon = 2e-38;
@@ -119,7 +118,7 @@ TEST(GroupsTest, ASetGroupThatNamesNoAlgorithmKeepsTheGroupsOwn) {
   TrainingCase c;
   c.options = options;
   ASSERT_OK_AND_ASSIGN(auto optimizer,
-                       Optimizer::Create(options, replica.specs(), *self));
+                       MakeOptimizer(options, replica.specs(), *self));
   HyperGroup changed = options.hyper_groups[0];
   changed.algorithm.reset();
   ASSERT_OK(optimizer->SetHyperGroup(0, changed));
@@ -163,7 +162,7 @@ TEST(GroupsTest, ClippingByValueStillSeesWhatIsNotFinite) {
   RunRanks(2, [&](int rank, Communicator& group) {
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     TrainingCase bad = c;
     bad.edit = [](int p, int, int from, std::vector<float>* gradient) {
       if (p == 4 && from == 1) gradient->front() = INFINITY;

@@ -19,7 +19,7 @@ TEST(HybridTest, StateIsSharedInsideAGroupOnly) {
     OptimizerOptions options = ExactOptions();
     options.shard_ranks = 2;
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(options, replica.specs(), group));
+                         MakeOptimizer(options, replica.specs(), group));
     EXPECT_EQ(optimizer->Memory().momentum, 64 * 256 * 4 / 2);
     EXPECT_EQ(optimizer->plan().options.ranks, 2);
     EXPECT_EQ(optimizer->plan().options.replicas, 2);
@@ -41,7 +41,7 @@ TEST(HybridTest, OnlyShardsCrossBetweenGroups) {
   RunRanks(c.ranks, [&](int rank, Communicator& group) {
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     ASSERT_OK(GiveGradients(c, *optimizer, 1, rank));
     ASSERT_OK_AND_ASSIGN(const StepReport report, optimizer->Step({0.01}));
     EXPECT_EQ(report.traffic[int(Purpose::kGradients)].bytes,
@@ -68,7 +68,7 @@ TEST(HybridTest, GroupsThatDoNotFitAreRefusedOnEveryRank) {
       options.shard_ranks = uneven.shard_ranks;
       options.expert_slices = uneven.expert_slices;
       EXPECT_THAT(
-          Optimizer::Create(options, replica.specs(), group).status(),
+          MakeOptimizer(options, replica.specs(), group).status(),
           StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(uneven.why)));
     });
   }
@@ -79,10 +79,9 @@ TEST(HybridTest, AnExpertNeedsExpertSlices) {
     std::vector<ParamSpec> specs = EveryKindOfParam();
     specs[1].expert = true;
     Replica replica(specs);
-    EXPECT_THAT(
-        Optimizer::Create(ExactOptions(), replica.specs(), group).status(),
-        StatusIs(absl::StatusCode::kInvalidArgument,
-                 HasSubstr("'layer0.wq' is an expert's")));
+    EXPECT_THAT(MakeOptimizer(ExactOptions(), replica.specs(), group).status(),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("'layer0.wq' is an expert's")));
   });
 }
 
@@ -124,7 +123,7 @@ TEST(HybridTest, ExpertSlicesGiveTheBitsOfOneRankWithAllExperts) {
         Replica replica(many.specs);
         ASSERT_OK_AND_ASSIGN(
             auto optimizer,
-            Optimizer::Create(many.options, replica.specs(), group));
+            MakeOptimizer(many.options, replica.specs(), group));
         for (int p : {0, 1}) {
           std::vector<float> weights(Elements(many.specs[p]));
           for (size_t i = 0; i < weights.size(); ++i) {
@@ -169,9 +168,8 @@ TEST(HybridTest, ABrokenGroupBreaksTheOthersBeforeTheirDeadline) {
       c.ranks,
       [&](int rank, Communicator& group) {
         Replica replica(c.specs);
-        ASSERT_OK_AND_ASSIGN(
-            auto optimizer,
-            Optimizer::Create(c.options, replica.specs(), group));
+        ASSERT_OK_AND_ASSIGN(auto optimizer,
+                             MakeOptimizer(c.options, replica.specs(), group));
         const std::vector<float> gradient(16 * 8, 0.5f);
         absl::Status status;
         if (rank == 2) {
@@ -200,9 +198,8 @@ TEST(HybridTest, ALostRankIsAnErrorInEveryGroup) {
       c.ranks,
       [&](int rank, Communicator& group) {
         Replica replica(c.specs);
-        ASSERT_OK_AND_ASSIGN(
-            auto optimizer,
-            Optimizer::Create(c.options, replica.specs(), group));
+        ASSERT_OK_AND_ASSIGN(auto optimizer,
+                             MakeOptimizer(c.options, replica.specs(), group));
         if (rank == 3) return;  // Gives nothing and never steps.
         GiveGradients(c, *optimizer, 1, rank).IgnoreError();
         EXPECT_FALSE(optimizer->Step({0.01}).ok()) << rank;

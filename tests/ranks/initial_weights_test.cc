@@ -38,8 +38,8 @@ TEST(InitialWeightsTest, FlatMemoryStartsFromTheDataOfTheSpecs) {
   ForEachForm([](const TrainingCase& c) {
     RunRanks(c.ranks, [&](int, Communicator& group) {
       Replica replica(c.specs);
-      ASSERT_OK_AND_ASSIGN(
-          auto optimizer, Optimizer::Create(c.options, replica.specs(), group));
+      ASSERT_OK_AND_ASSIGN(auto optimizer,
+                           MakeOptimizer(c.options, replica.specs(), group));
       for (int p = 0; p < int(c.specs.size()); ++p) {
         ASSERT_OK_AND_ASSIGN(const auto weights,
                              ReadWeights(c, p, replica, *optimizer));
@@ -59,7 +59,7 @@ std::vector<std::vector<float>> WeightsAfterSteps(const TrainingCase& c,
     Replica replica(c.specs);
     std::vector<ParamSpec> specs = given ? replica.specs() : c.specs;
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, specs, group));
+                         MakeOptimizer(c.options, specs, group));
     if (!given) {
       ASSERT_OK(FillWeights(c, replica, *optimizer));
     }
@@ -84,12 +84,12 @@ TEST(InitialWeightsTest, TrainingFromDataIsTrainingFromWeightsSetLater) {
 
 TEST(InitialWeightsTest, DataTakesNoMoreMemory) {
   ForEachForm([](const TrainingCase& c) {
-    const auto self = Self();
+    const auto self = MakeSelf();
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto with,
-                         Optimizer::Create(c.options, replica.specs(), *self));
+                         MakeOptimizer(c.options, replica.specs(), *self));
     ASSERT_OK_AND_ASSIGN(auto without,
-                         Optimizer::Create(c.options, c.specs, *self));
+                         MakeOptimizer(c.options, c.specs, *self));
     EXPECT_EQ(with->Memory().peak, without->Memory().peak);
     EXPECT_EQ(with->Memory().weights, without->Memory().weights);
   });
@@ -99,12 +99,12 @@ TEST(InitialWeightsTest, ATensorThatOnlyATieGivesIsTakenToo) {
   for (int stage : {1, 2, 3}) {
     const TrainingCase c = Flat(stage, DType::kFloat32);
     const int head = int(c.specs.size()) - 1;
-    const auto self = Self();
+    const auto self = MakeSelf();
     Replica replica(c.specs);
     std::vector<ParamSpec> specs = c.specs;
     specs[head].data = replica.Data(0);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, specs, *self));
+                         MakeOptimizer(c.options, specs, *self));
     ASSERT_OK_AND_ASSIGN(const auto weights,
                          ReadWeights(c, 0, replica, *optimizer));
     EXPECT_EQ(weights[5], InitialWeight(0, 5));
@@ -119,8 +119,8 @@ TEST(InitialWeightsTest, DataThatIsNotAlignedIsRefused) {
   std::vector<char> memory(4096);
   std::vector<ParamSpec> specs = c.specs;
   specs[0].data = memory.data() + 1;
-  const auto self = Self();
-  EXPECT_THAT(Optimizer::Create(c.options, specs, *self),
+  const auto self = MakeSelf();
+  EXPECT_THAT(MakeOptimizer(c.options, specs, *self),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("'embedding': its data is not aligned")));
 }

@@ -29,7 +29,7 @@ TEST(LogTest, WithoutASinkAWarningIsAnUncolouredLineOnStderr) {
   testing::internal::CaptureStderr();
   RunRanks(2, [](int, Communicator& group) {
     Replica replica(UnknownName());
-    EXPECT_OK(Optimizer::Create(ExactOptions(), replica.specs(), group));
+    EXPECT_OK(MakeOptimizer(ExactOptions(), replica.specs(), group));
   });
   EXPECT_THAT(testing::internal::GetCapturedStdout(), IsEmpty());
   EXPECT_THAT(testing::internal::GetCapturedStderr(),
@@ -49,7 +49,7 @@ TEST(LogTest, ASinkGetsTheWarningOnceAndStderrNothing) {
       EXPECT_EQ(level, LogLevel::kWarning);
       messages.emplace_back(message);
     };
-    EXPECT_OK(Optimizer::Create(options, replica.specs(), group));
+    EXPECT_OK(MakeOptimizer(options, replica.specs(), group));
   });
   EXPECT_THAT(testing::internal::GetCapturedStderr(), IsEmpty());
   EXPECT_THAT(messages, ElementsAre(HasSubstr("no.such.tensor")));
@@ -91,7 +91,7 @@ TEST(LogTest, AGroupThatCannotMoveIsWarnedOfOnceAtCreate) {
   EXPECT_THAT(MessagesOf([](OptimizerOptions* options, Communicator& group) {
                 options->hyper_groups[1].learning_rate_scale = 0;
                 Replica replica(TwoGroups());
-                EXPECT_OK(Optimizer::Create(*options, replica.specs(), group));
+                EXPECT_OK(MakeOptimizer(*options, replica.specs(), group));
               }),
               ElementsAre(kStill));
 }
@@ -102,7 +102,7 @@ TEST(LogTest, AGroupOfNothingThatIsTrainedMayHaveScaleZero) {
                 std::vector<ParamSpec> specs = TwoGroups();
                 specs[1].frozen = true;
                 Replica replica(specs);
-                EXPECT_OK(Optimizer::Create(*options, replica.specs(), group));
+                EXPECT_OK(MakeOptimizer(*options, replica.specs(), group));
               }),
               IsEmpty());
 }
@@ -111,9 +111,8 @@ TEST(LogTest, SetGroupWarnsWhenAGroupStopsAndNotAgainWhileItStands) {
   EXPECT_THAT(
       MessagesOf([](OptimizerOptions* options, Communicator& group) {
         Replica replica(TwoGroups());
-        ASSERT_OK_AND_ASSIGN(
-            auto optimizer,
-            Optimizer::Create(*options, replica.specs(), group));
+        ASSERT_OK_AND_ASSIGN(auto optimizer,
+                             MakeOptimizer(*options, replica.specs(), group));
         HyperGroup still = options->hyper_groups[1];
         still.learning_rate_scale = 0;
         EXPECT_OK(optimizer->SetHyperGroup(1, still));

@@ -167,7 +167,7 @@ TEST(PrecisionTest, ABf16WeightIsItsFp32MasterRoundedToNearest) {
           weights[i] = FromBFloat16(ToBFloat16(weights[i]));
         }
       }
-      return Optimizer::Create(options, specs, group);
+      return MakeOptimizer(options, specs, group);
     };
     const TrainingResult masters = Train(exact, start);
     const TrainingResult weights = Train(rounded, start);
@@ -269,7 +269,7 @@ TEST(PrecisionTest, RemaindersAreRefusedForFp16Weights) {
       {DType::kFloat16, MasterFormat::kRemainder16, StateFormat::kFloat32}, 2);
   RunRanks(c.ranks, [&](int, Communicator& group) {
     Replica replica(c.specs);
-    EXPECT_THAT(Optimizer::Create(c.options, replica.specs(), group).status(),
+    EXPECT_THAT(MakeOptimizer(c.options, replica.specs(), group).status(),
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          HasSubstr("remainder16 needs bf16 weights")));
   });
@@ -285,8 +285,8 @@ double BytesPerParameter(Algorithm algorithm, const Formats& formats) {
   std::vector<ParamSpec> specs = {
       Spec("w", {4096, 1024}, BlockRule::Rows(), 0)};
   specs[0].dtype = formats.dtype;
-  auto group = Self();
-  auto optimizer = Optimizer::Create(options, specs, *group);
+  auto group = MakeSelf();
+  auto optimizer = MakeOptimizer(options, specs, *group);
   if (!optimizer.ok()) return -1;
   const MemoryReport memory = (*optimizer)->Memory();
   return double(memory.weights + memory.state()) / (4096 * 1024);

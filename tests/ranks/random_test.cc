@@ -85,7 +85,7 @@ void ExpectSame(const RandomCase& c, const Outcome& got, const Outcome& one) {
 
 void CompareWithOneRank(const RandomCase& c) {
   Outcome one;
-  auto self = Self();
+  auto self = MakeSelf();
   ASSERT_OK(RankRun(c, OneForAll(c), *self).Run(&one));
   std::vector<Outcome> got(c.ranks);
   GroupOptions options = TestGroupOptions();

@@ -30,7 +30,7 @@ std::vector<absl::Status> CreateWithOddRank(
     Replica replica(specs);
     specs = replica.specs();
     if (rank == 1) change(&options, &specs);
-    statuses[rank] = Optimizer::Create(options, specs, group).status();
+    statuses[rank] = MakeOptimizer(options, specs, group).status();
   });
   return statuses;
 }
@@ -168,7 +168,7 @@ void ExpectStep(const TrainingCase& c, const Matcher& matcher) {
   RunRanks(c.ranks, [&](int rank, Communicator& group) {
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     ASSERT_OK(GiveGradients(c, *optimizer, 1, rank));
     EXPECT_THAT(optimizer->Step({0.01}), matcher);
   });
@@ -213,7 +213,7 @@ TEST(RefusalsTest, LearningRatesThatDifferAreRefused) {
     const TrainingCase c = Ranks(3);
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     ASSERT_OK(GiveGradients(c, *optimizer, 1, rank));
     EXPECT_THAT(optimizer->Step({rank == 2 ? 0.02 : 0.01}),
                 StatusIs(kInvalid, HasSubstr("disagree on the learning rate")));
@@ -225,7 +225,7 @@ TEST(RefusalsTest, ALossScaleThatDiffersOrIsNoScaleIsEveryRanksError) {
   RunRanks(3, [&](int rank, Communicator& group) {
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     const auto step = [&](double rate, double scale) {
       EXPECT_OK(GiveGradients(c, *optimizer, 1, rank));
       StepOptions options;
@@ -259,7 +259,7 @@ void ExpectRefusedStepLeavesNoTrace(const OptimizerOptions& options,
   RunRanks(bad.ranks, [&](int rank, Communicator& group) {
     Replica replica(clean.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(options, replica.specs(), group));
+                         MakeOptimizer(options, replica.specs(), group));
     for (int step = 1; step <= clean.steps; ++step) {
       ASSERT_OK(GiveGradients(bad, *optimizer, step, rank));
       auto refused = optimizer->Step({clean.learning_rate});
@@ -302,9 +302,9 @@ TEST(RefusalsTest, ARefusedStepLeavesWeightsStateAndCountersUntouched) {
 TEST(RefusalsTest, AGradientGivenTwiceIsRefusedAtOnce) {
   const TrainingCase c = Ranks(1);
   Replica replica(c.specs);
-  auto self = Self();
+  auto self = MakeSelf();
   ASSERT_OK_AND_ASSIGN(auto optimizer,
-                       Optimizer::Create(c.options, replica.specs(), *self));
+                       MakeOptimizer(c.options, replica.specs(), *self));
   std::vector<float> gradient(200, 1.0f);
   ASSERT_OK(optimizer->GradReady(1, gradient.data()));
   EXPECT_THAT(optimizer->GradReady(1, gradient.data()),
@@ -322,7 +322,7 @@ TEST(RefusalsTest, ABrokenGroupIsReportedByEveryLaterCall) {
     const TrainingCase c = Ranks(2);
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     if (rank == 1) group.Abort(absl::AbortedError("rank 1 gave up"));
     (void)GiveGradients(c, *optimizer, 1, rank);
     EXPECT_THAT(optimizer->Step({0.01}).status().ToString(),

@@ -37,9 +37,8 @@ void OnSlices(const std::function<void(const TrainingCase&, int rank, Replica&,
       SCOPED_TRACE(testing::Message() << "stage " << stage << ", " << shards);
       RunRanks(c.ranks, [&](int rank, Communicator& group) {
         Replica replica(c.specs);
-        ASSERT_OK_AND_ASSIGN(
-            auto optimizer,
-            Optimizer::Create(c.options, replica.specs(), group));
+        ASSERT_OK_AND_ASSIGN(auto optimizer,
+                             MakeOptimizer(c.options, replica.specs(), group));
         body(c, rank, replica, *optimizer);
       });
     }
@@ -93,9 +92,8 @@ TEST(SetWeightsTest, RanksThatNameDifferentParametersAreRefused) {
         Spec("a", {6, 8}, BlockRule::Rows(), 0),
         Spec("b", {6, 8}, BlockRule::Rows(), 0)};
     Replica replica(specs);
-    ASSERT_OK_AND_ASSIGN(
-        auto optimizer,
-        Optimizer::Create(ExactOptions(), replica.specs(), group));
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         MakeOptimizer(ExactOptions(), replica.specs(), group));
     const std::vector<float> data(6 * 8, 7.0f);
     EXPECT_THAT(optimizer->SetParam(rank == 2 ? 1 : 0, data.data()),
                 StatusIs(kInvalid, HasSubstr("rank 0 names parameter 0, rank 2 "

@@ -34,7 +34,7 @@ void OnOptimizers(const TrainingCase& c,
   RunRanks(c.ranks, [&](int, Communicator& group) {
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     ASSERT_OK(FillWeights(c, replica, *optimizer));
     body(*optimizer, replica);
   });
@@ -66,7 +66,7 @@ TEST(ShardedWeightsTest, AreRankZerosAfterSetParam) {
   RunRanks(c.ranks, [&](int rank, Communicator& group) {
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     const std::vector<float> mine(16 * 32, 1 + float(rank));
     ASSERT_OK(optimizer->SetParam(1, rank == 2 ? nullptr : mine.data()));
     ASSERT_OK(optimizer->Gather(0));
@@ -252,7 +252,7 @@ TEST(ShardedWeightsTest, RanksInDifferentOrderGetAnErrorAndDoNotHang) {
   RunRanks(c.ranks, [&](int rank, Communicator& group) {
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     const std::vector<float> gradient(24 * 32, 0.5f);
     absl::Status status;
     for (int turn = 0; turn < 2; ++turn) {
@@ -277,8 +277,8 @@ TEST(ShardedWeightsTest, AGradientAbsentOnOneRankIsNamedBetweenGathers) {
   for (bool last : {false, true}) {
     RunRanks(c.ranks, [&](int rank, Communicator& group) {
       Replica replica(c.specs);
-      ASSERT_OK_AND_ASSIGN(
-          auto optimizer, Optimizer::Create(c.options, replica.specs(), group));
+      ASSERT_OK_AND_ASSIGN(auto optimizer,
+                           MakeOptimizer(c.options, replica.specs(), group));
       const std::vector<float> gradient(24 * 32, 0.5f);
       absl::Status status;
       for (int layer = 3; layer >= 0; --layer) {

@@ -24,9 +24,8 @@ std::vector<ParamSpec> SmallModel() {
 TEST(SpecRefusalsTest, AStepWithoutALearningRateIsRefusedOnEveryRank) {
   RunRanks(2, [](int, Communicator& group) {
     Replica replica(SmallModel());
-    ASSERT_OK_AND_ASSIGN(
-        auto optimizer,
-        Optimizer::Create(ExactOptions(), replica.specs(), group));
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         MakeOptimizer(ExactOptions(), replica.specs(), group));
     const auto step = [&](const StepOptions& options) {
       const std::vector<float> ones(12 * 8, 1.0f);
       EXPECT_OK(optimizer->GradReady(0, ones.data()));
@@ -50,9 +49,8 @@ TEST(SpecRefusalsTest, AStepWithoutALearningRateIsRefusedOnEveryRank) {
 TEST(SpecRefusalsTest, ARateThatOneRankForgotIsEveryRanksError) {
   RunRanks(3, [](int rank, Communicator& group) {
     Replica replica(SmallModel());
-    ASSERT_OK_AND_ASSIGN(
-        auto optimizer,
-        Optimizer::Create(ExactOptions(), replica.specs(), group));
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         MakeOptimizer(ExactOptions(), replica.specs(), group));
     const std::vector<float> ones(12 * 8, 1.0f);
     ASSERT_OK(optimizer->GradReady(0, ones.data()));
     ASSERT_OK(optimizer->GradReady(1, ones.data()));
@@ -70,8 +68,8 @@ absl::Status Create(const std::vector<ParamSpec>& specs,
   options.memory = MemoryForm::kFlat;
   for (const HyperGroup& group : more_groups)
     options.hyper_groups.push_back(group);
-  const auto self = Self();
-  return Optimizer::Create(options, specs, *self).status();
+  const auto self = MakeSelf();
+  return MakeOptimizer(options, specs, *self).status();
 }
 
 TEST(SpecRefusalsTest, AForgottenShapeIsRefusedByName) {
@@ -139,9 +137,9 @@ TEST(SpecRefusalsTest, SetGroupRefusesPatternsThatWouldChangeNothing) {
   OptimizerOptions options = ExactOptions();
   options.memory = MemoryForm::kFlat;
   options.hyper_groups.push_back(Group("biases", {"*.bias"}));
-  const auto self = Self();
+  const auto self = MakeSelf();
   ASSERT_OK_AND_ASSIGN(auto optimizer,
-                       Optimizer::Create(options, SmallModel(), *self));
+                       MakeOptimizer(options, SmallModel(), *self));
   EXPECT_THAT(optimizer->SetHyperGroup(1, Group("biases", {"*.weight"})),
               StatusIs(kInvalid, AllOf(HasSubstr("group 'biases'"),
                                        HasSubstr("patterns cannot change"))));

@@ -178,7 +178,7 @@ Weights TrainOn(const TrainingCase& c, const std::vector<int>& batches,
   RunRanks(c.ranks, [&](int rank, Communicator& group) {
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     for (int batch : batches) {
       ASSERT_OK(GiveGradients(c, *optimizer, batch, rank));
       StepOptions options;
@@ -246,7 +246,7 @@ TEST(StepSemanticsTest, GradientsMayComeInAnyOrderFromAnyThread) {
   RunRanks(c.ranks, [&](int rank, Communicator& group) {
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     std::mt19937 rng(rank);
     for (int step = 1; step <= c.steps; ++step) {
       std::vector<int> order;
@@ -283,7 +283,7 @@ TEST(StepSemanticsTest, AStepThatDoesNotWaitIsFinishedByWaitParam) {
       options.memory = memory;
       Replica replica(c.specs);
       ASSERT_OK_AND_ASSIGN(auto optimizer,
-                           Optimizer::Create(options, replica.specs(), group));
+                           MakeOptimizer(options, replica.specs(), group));
       const bool flat = memory == MemoryForm::kFlat;
       for (int p = 0; flat && p < 26; ++p) {
         replica.Fill(p, optimizer->ParamData(p));
@@ -313,10 +313,10 @@ TEST(StepSemanticsTest, StateBytesAreCountedAndHalvedByAdamMini) {
       Replica replica(specs);
       OptimizerOptions options = ExactOptions();
       ASSERT_OK_AND_ASSIGN(auto mini,
-                           Optimizer::Create(options, replica.specs(), group));
+                           MakeOptimizer(options, replica.specs(), group));
       options.algorithm = Algorithm::kAdamW;
       ASSERT_OK_AND_ASSIGN(auto adamw,
-                           Optimizer::Create(options, replica.specs(), group));
+                           MakeOptimizer(options, replica.specs(), group));
       EXPECT_EQ(mini->Memory().momentum, 64 * 256 * 4 / ranks);
       EXPECT_EQ(mini->Memory().second_moment, 64 * 4 / ranks);
       EXPECT_EQ(adamw->Memory().state(), 64 * 256 * 8 / ranks);
@@ -339,8 +339,8 @@ TEST(StepSemanticsTest, ExchangeBuffersDoNotGrowWithTheModel) {
     c.options.stage = stage;
     RunRanks(2, [&](int rank, Communicator& group) {
       Replica replica(specs);
-      ASSERT_OK_AND_ASSIGN(
-          auto optimizer, Optimizer::Create(c.options, replica.specs(), group));
+      ASSERT_OK_AND_ASSIGN(auto optimizer,
+                           MakeOptimizer(c.options, replica.specs(), group));
       for (int step = 1; step <= 3; ++step) {
         ASSERT_OK(GiveGradients(c, *optimizer, step, rank));
         ASSERT_OK(optimizer->Step({0.01}));
@@ -364,9 +364,8 @@ TEST(StepSemanticsTest, AStepSendsWhatTheFormulaSays) {
       c.ranks = 4;
       RunRanks(4, [&](int rank, Communicator& group) {
         Replica replica(specs);
-        ASSERT_OK_AND_ASSIGN(
-            auto optimizer,
-            Optimizer::Create(c.options, replica.specs(), group));
+        ASSERT_OK_AND_ASSIGN(auto optimizer,
+                             MakeOptimizer(c.options, replica.specs(), group));
         ASSERT_OK(GiveGradients(c, *optimizer, 1, rank));
         ASSERT_OK_AND_ASSIGN(StepReport report, optimizer->Step({0.01}));
         const int64_t sent = 3 * 64 * 256 * 4 / 4;
@@ -385,9 +384,8 @@ TEST(StepSemanticsTest, BroadcastParamsMakesEveryRankLikeRankZero) {
     std::vector<ParamSpec> specs = EveryKindOfParam();
     Replica replica(specs);
     for (size_t p = 0; p < specs.size(); ++p) replica.Home(int(p))[0] += rank;
-    ASSERT_OK_AND_ASSIGN(
-        auto optimizer,
-        Optimizer::Create(ExactOptions(), replica.specs(), group));
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         MakeOptimizer(ExactOptions(), replica.specs(), group));
     ASSERT_OK(optimizer->BroadcastParams());
     for (size_t p = 0; p + 1 < specs.size(); ++p) {
       EXPECT_EQ(replica.Home(int(p))[0], InitialWeight(int(p), 0));

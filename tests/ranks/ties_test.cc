@@ -50,7 +50,7 @@ OptimizerOptions PlainSums(int micro_steps) {
 class TiedRank {
  public:
   TiedRank(const OptimizerOptions& options, bool packed, Communicator& group) {
-    auto made = Optimizer::Create(options, TiedModel(packed), group);
+    auto made = MakeOptimizer(options, TiedModel(packed), group);
     EXPECT_OK(made);
     if (!made.ok()) return;
     optimizer_ = *std::move(made);
@@ -253,8 +253,8 @@ TEST(TiesTest, OneNameTwiceIsNotTheOthersGradient) {
 absl::Status Create(const std::vector<ParamSpec>& specs, int stage = 1) {
   OptimizerOptions options = PlainSums(1);
   options.stage = stage;
-  const auto self = Self();
-  return Optimizer::Create(options, specs, *self).status();
+  const auto self = MakeSelf();
+  return MakeOptimizer(options, specs, *self).status();
 }
 
 TEST(TiesTest, TiesThatAreFrozenOnOneSideOnlyAreRefusedNamingBoth) {

@@ -64,7 +64,7 @@ void Spoil(TrainingCase& c, float bad) {
 TrainingResult TrainUnchecked(const TrainingCase& c) {
   std::vector<TrainingResult> results(c.ranks);
   RunRanks(c.ranks, [&](int rank, Communicator& group) {
-    TrainRank(c, rank, group, Optimizer::Create, &results[rank]);
+    TrainRank(c, rank, group, MakeOptimizer, &results[rank]);
   });
   for (TrainingResult& result : results) {
     EXPECT_EQ(result.weights.size(), c.specs.size());
@@ -116,8 +116,8 @@ TEST(UncheckedGradientsTest, ANanTakesItsWholeBlockAndNoOther) {
     Spoil(c, kNan);
     RunRanks(ranks, [&](int, Communicator& group) {
       Replica replica(c.specs);
-      ASSERT_OK_AND_ASSIGN(
-          auto optimizer, Optimizer::Create(c.options, replica.specs(), group));
+      ASSERT_OK_AND_ASSIGN(auto optimizer,
+                           MakeOptimizer(c.options, replica.specs(), group));
       // Otherwise this tests nothing.
       EXPECT_EQ(optimizer->plan().split_blocks.empty(), ranks == 1);
     });
@@ -186,9 +186,8 @@ TEST(UncheckedGradientsTest, AreRefusedAllTheSameWhereTheNormDecides) {
       Spoil(c, kNan);
       RunRanks(ranks, [&](int rank, Communicator& group) {
         Replica replica(c.specs);
-        ASSERT_OK_AND_ASSIGN(
-            auto optimizer,
-            Optimizer::Create(c.options, replica.specs(), group));
+        ASSERT_OK_AND_ASSIGN(auto optimizer,
+                             MakeOptimizer(c.options, replica.specs(), group));
         ASSERT_OK(GiveGradients(c, *optimizer, 2, rank));
         EXPECT_THAT(optimizer->Step({0.01}),
                     StatusIs(absl::StatusCode::kInvalidArgument,

@@ -103,11 +103,13 @@ INSTANTIATE_TEST_SUITE_P(
 class Matrix {
  public:
   Matrix(const OptimizerOptions& options, Communicator& group, float initial)
-      : weights_(kElements, initial), gradient_(kElements, 1.0f) {
+      : weights_(TestTensor(kElements * int64_t{sizeof(float)})),
+        gradient_(kElements, 1.0f) {
+    std::fill(weights().begin(), weights().end(), initial);
     std::vector<ParamSpec> specs = {
         Spec("matrix", {kRows, 8}, BlockRule::Rows(), 0)};
-    specs[0].data = weights_.data();
-    auto optimizer = Optimizer::Create(options, specs, group);
+    specs[0].data = weights_.get();
+    auto optimizer = MakeOptimizer(options, specs, group);
     EXPECT_OK(optimizer.status());
     if (optimizer.ok()) optimizer_ = *std::move(optimizer);
   }
@@ -120,13 +122,15 @@ class Matrix {
   }
 
   Optimizer& optimizer() { return *optimizer_; }
-  std::vector<float>& weights() { return weights_; }
+  absl::Span<float> weights() {
+    return absl::MakeSpan(static_cast<float*>(weights_.get()), kElements);
+  }
 
   static constexpr int64_t kRows = 25;
   static constexpr int64_t kElements = kRows * 8;
 
  private:
-  std::vector<float> weights_;
+  const std::shared_ptr<void> weights_;
   const std::vector<float> gradient_;
   std::unique_ptr<Optimizer> optimizer_;
 };
@@ -174,8 +178,8 @@ TEST(MasterWeightsTest, TakeFourBytesOfEveryOwnedElementAndItsPadding) {
     c.options.memory = memory;
     RunRanks(3, [&c](int, Communicator& group) {
       Replica replica(c.specs);
-      ASSERT_OK_AND_ASSIGN(
-          auto optimizer, Optimizer::Create(c.options, replica.specs(), group));
+      ASSERT_OK_AND_ASSIGN(auto optimizer,
+                           MakeOptimizer(c.options, replica.specs(), group));
       int64_t owned = 0;
       for (const BucketPlan& bucket : optimizer->plan().buckets) {
         owned += bucket.segment;
@@ -186,7 +190,7 @@ TEST(MasterWeightsTest, TakeFourBytesOfEveryOwnedElementAndItsPadding) {
       OptimizerOptions exact = c.options;
       exact.weight_wire = DType::kFloat32;
       ASSERT_OK_AND_ASSIGN(auto without,
-                           Optimizer::Create(exact, replica.specs(), group));
+                           MakeOptimizer(exact, replica.specs(), group));
       EXPECT_EQ(without->Memory().master, 0);
       EXPECT_EQ(report.state(), without->Memory().state() + report.master);
     });
@@ -274,8 +278,8 @@ TEST(WireTrafficTest, EveryExchangeOfAnOptimizerCarriesTheHashOfItsPlan) {
     });
     const TrainingCase c = RoundedWeights(2);
     Replica replica(c.specs);
-    ASSERT_OK_AND_ASSIGN(
-        auto optimizer, Optimizer::Create(c.options, replica.specs(), watched));
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         MakeOptimizer(c.options, replica.specs(), watched));
     ASSERT_OK(optimizer->BroadcastParams());
     ASSERT_OK(GiveGradients(c, *optimizer, 1, rank));
     ASSERT_OK(optimizer->Step({0.1}));
@@ -297,13 +301,13 @@ TEST(WireRefusalsTest, AnyFormatButFp32AndBFloat16IsNamedOnEveryRank) {
     TrainingCase c = RoundedWeights(2);
     Replica replica(c.specs);
     if (rank == 1) c.options.gradient_wire = DType::kFloat16;
-    EXPECT_THAT(Optimizer::Create(c.options, replica.specs(), group),
+    EXPECT_THAT(MakeOptimizer(c.options, replica.specs(), group),
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          AllOf(HasSubstr("rank 1: gradient_wire"),
                                HasSubstr("got fp16"))));
     c = RoundedWeights(2);
     if (rank == 0) c.options.weight_wire = DType::kInt64;
-    EXPECT_THAT(Optimizer::Create(c.options, replica.specs(), group),
+    EXPECT_THAT(MakeOptimizer(c.options, replica.specs(), group),
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          AllOf(HasSubstr("rank 0: weight_wire"),
                                HasSubstr("got int64"))));
@@ -317,7 +321,7 @@ TEST(WireRefusalsTest, RanksThatChooseDifferentFormatsAreNamed) {
       Replica replica(c.specs);
       DType& wire = gradients ? c.options.gradient_wire : c.options.weight_wire;
       if (rank == 2) wire = DType::kBFloat16;
-      EXPECT_THAT(Optimizer::Create(c.options, replica.specs(), group),
+      EXPECT_THAT(MakeOptimizer(c.options, replica.specs(), group),
                   StatusIs(absl::StatusCode::kInvalidArgument,
                            HasSubstr("rank 2 has the same parameters as rank 0 "
                                      "but other optimizer options")));

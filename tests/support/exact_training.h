@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "support/run_ranks.h"
 #include "support/status_matchers.h"
+#include "support/test_device.h"
 #include "zeromini/internal/half.h"
 #include "zeromini/internal/status_macros.h"
 #include "zeromini/optimizer.h"
@@ -168,7 +169,9 @@ class Replica {
  public:
   explicit Replica(const std::vector<ParamSpec>& specs) : specs_(specs) {
     for (size_t p = 0; p < specs_.size(); ++p) {
-      weights_.push_back(Initial(int(p)));
+      const std::vector<char> initial = Initial(int(p));
+      weights_.push_back(TestTensor(int64_t(initial.size())));
+      std::memcpy(weights_.back().get(), initial.data(), initial.size());
     }
     for (size_t p = 0; p < specs_.size(); ++p) specs_[p].data = Data(int(p));
   }
@@ -176,9 +179,9 @@ class Replica {
   const std::vector<ParamSpec>& specs() const { return specs_; }
   void* Data(int p) {
     for (size_t q = 0; q < specs_.size(); ++q) {
-      if (specs_[q].name == specs_[p].tied_to) return weights_[q].data();
+      if (specs_[q].name == specs_[p].tied_to) return weights_[q].get();
     }
-    return weights_[p].data();
+    return weights_[p].get();
   }
   float* Home(int p) { return static_cast<float*>(Data(p)); }  // fp32 only.
 
@@ -196,10 +199,10 @@ class Replica {
 
  private:
   std::vector<ParamSpec> specs_;
-  std::vector<std::vector<char>> weights_;
+  std::vector<std::shared_ptr<void>> weights_;
 };
 
-using MakeOptimizer = std::function<absl::StatusOr<std::unique_ptr<Optimizer>>(
+using OptimizerMaker = std::function<absl::StatusOr<std::unique_ptr<Optimizer>>(
     const OptimizerOptions&, absl::Span<const ParamSpec>, Communicator&)>;
 
 // Gathers the layers one after another, as forward would, and lets each go.
@@ -282,7 +285,7 @@ inline absl::StatusOr<std::vector<float>> ReadWeights(const TrainingCase& c,
 
 // One rank's part of the case.
 inline void TrainRank(const TrainingCase& c, int rank, Communicator& group,
-                      const MakeOptimizer& make, TrainingResult* result) {
+                      const OptimizerMaker& make, TrainingResult* result) {
   Replica replica(c.specs);
   ASSERT_OK_AND_ASSIGN(auto optimizer, make(c.options, replica.specs(), group));
   ASSERT_OK(FillWeights(c, replica, *optimizer));
@@ -314,7 +317,7 @@ inline void TrainRank(const TrainingCase& c, int rank, Communicator& group,
 // Runs the case on threads; rank 0's result, after checking that all ranks
 // have the same weights.
 inline TrainingResult Train(const TrainingCase& c,
-                            const MakeOptimizer& make = Optimizer::Create) {
+                            const OptimizerMaker& make = MakeOptimizer) {
   std::vector<TrainingResult> results(c.ranks);
   RunRanks(
       c.ranks,

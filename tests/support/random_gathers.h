@@ -37,14 +37,15 @@ class RandomGathers {
   absl::Status ReleaseParam(int t) { return optimizer_.Release(GroupOf(t)); }
 
   // What `read` does on the stream, with the weights there, is all in time.
-  absl::Status ReadOn(HostStream& stream, int t,
+  absl::Status ReadOn(CallerStream& stream, int t,
                       std::function<void(const void*)> read) {
     ZEROMINI_RETURN_IF_ERROR(Gather(GroupOf(t), GatherPass::kNone));
     ZEROMINI_RETURN_IF_ERROR(optimizer_.WaitParam(t, stream.handle()));
-    stream.Enqueue([read = std::move(read), data = optimizer_.ParamData(t)] {
-      read(data);
-      return absl::OkStatus();
-    });
+    stream.queue().Enqueue(
+        [read = std::move(read), data = optimizer_.ParamData(t)] {
+          read(data);
+          return absl::OkStatus();
+        });
     return optimizer_.Release(GroupOf(t), stream.handle());
   }
 

@@ -5,6 +5,7 @@
 #define ZEROMINI_TESTS_SUPPORT_RANDOM_GIVER_H_
 
 #include <chrono>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -13,7 +14,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "support/delayed_stream.h"
 #include "support/random_case.h"
 #include "support/random_view.h"
@@ -35,10 +35,10 @@ class Giver {
     }
     for (int i = 0; i < streams; ++i) {
       if (c.delays > 0) {
-        streams_.push_back(std::make_unique<DelayedStream>(
-            c.delays + i, std::chrono::microseconds(300)));
+        streams_.push_back(CallerStream::Make(std::make_unique<DelayedStream>(
+            c.delays + i, std::chrono::microseconds(300))));
       } else {
-        streams_.push_back(HostStream::Create(absl::StrCat("caller", i)));
+        streams_.push_back(CallerStream::Make());
       }
     }
   }
@@ -47,7 +47,7 @@ class Giver {
   void Forget() { gradients_.clear(); }  // Those of a step that has ended.
 
   // Null if the caller has none.
-  HostStream* AnyStream(int s) const {
+  CallerStream* AnyStream(int s) const {
     return streams_.empty() ? nullptr : streams_[s % streams_.size()].get();
   }
 
@@ -92,14 +92,15 @@ class Giver {
         ToBytes(gradient, view_.specs[t].dtype));
     if (streams_.empty()) return optimizer_->GradReady(t, bytes->data());
     // The gradient appears only in the stream's order.
-    auto late = std::make_shared<std::vector<char>>(bytes->size(), char(0x7f));
+    const std::shared_ptr<void> late = TestTensor(int64_t(bytes->size()));
+    std::memset(late.get(), 0x7f, bytes->size());
     Keep(late);
-    HostStream& stream = StreamOf(t, s, micro);
-    stream.Enqueue([late, bytes] {
-      *late = *bytes;
+    CallerStream& stream = StreamOf(t, s, micro);
+    stream.queue().Enqueue([late, bytes] {
+      std::memcpy(late.get(), bytes->data(), bytes->size());
       return absl::OkStatus();
     });
-    return optimizer_->GradReady(t, late->data(), stream.handle());
+    return optimizer_->GradReady(t, late.get(), stream.handle());
   }
 
  private:
@@ -129,7 +130,7 @@ class Giver {
     return absl::OkStatus();
   }
 
-  HostStream& StreamOf(int t, int s, int micro) const {
+  CallerStream& StreamOf(int t, int s, int micro) const {
     const bool own = c_.streams == CallerStreams::kOnePerParam;
     const size_t any = Mix((t * 31u + s) * 31u + micro) % streams_.size();
     return *streams_[own ? size_t(t) : any];
@@ -139,7 +140,7 @@ class Giver {
     std::lock_guard<std::mutex> lock(mutex_);
     return homes_given_.insert({s, t}).second;
   }
-  void Keep(std::shared_ptr<std::vector<char>> gradient) {
+  void Keep(std::shared_ptr<void> gradient) {
     std::lock_guard<std::mutex> lock(mutex_);
     gradients_.push_back(std::move(gradient));
   }
@@ -147,9 +148,9 @@ class Giver {
   const RandomCase& c_;
   const View& view_;
   Optimizer* optimizer_ = nullptr;
-  std::vector<std::unique_ptr<HostStream>> streams_;
+  std::vector<std::unique_ptr<CallerStream>> streams_;
   std::mutex mutex_;
-  std::vector<std::shared_ptr<std::vector<char>>> gradients_;
+  std::vector<std::shared_ptr<void>> gradients_;
   std::set<std::pair<int, int>> homes_given_;  // Step and tensor.
 };
 

@@ -99,9 +99,12 @@ class RankRun {
     std::map<std::string, void*> data;
     for (size_t t = 0; t < view_.tensors.size(); ++t) {
       ParamSpec& spec = view_.specs[t];
-      memory_.push_back(WeightsOf(c_, view_.tensors[t], 0));
+      const std::vector<char> initial = WeightsOf(c_, view_.tensors[t], 0);
+      initial_.push_back(initial);
+      memory_.push_back(TestTensor(int64_t(initial.size())));
+      std::memcpy(memory_.back().get(), initial.data(), initial.size());
       spec.data =
-          spec.tied_to.empty() ? memory_.back().data() : data[spec.tied_to];
+          spec.tied_to.empty() ? memory_.back().get() : data[spec.tied_to];
       data[spec.name] = spec.data;
     }
     ZEROMINI_RETURN_IF_ERROR(Create());
@@ -109,10 +112,10 @@ class RankRun {
       if (!view_.specs[t].tied_to.empty()) continue;
       if (view_.options.stage == 3) {
         ZEROMINI_RETURN_IF_ERROR(optimizer_->SetParam(
-            int(t), IsSource(t) ? memory_[t].data() : nullptr));
+            int(t), IsSource(t) ? initial_[t].data() : nullptr));
       } else {
-        std::memcpy(optimizer_->ParamData(int(t)), memory_[t].data(),
-                    memory_[t].size());
+        std::memcpy(optimizer_->ParamData(int(t)), initial_[t].data(),
+                    initial_[t].size());
       }
     }
     return absl::OkStatus();
@@ -120,12 +123,12 @@ class RankRun {
 
   absl::Status Create() {
     ZEROMINI_ASSIGN_OR_RETURN(
-        optimizer_, Optimizer::Create(view_.options, view_.specs, group_));
+        optimizer_, MakeOptimizer(view_.options, view_.specs, group_));
     if (view_.options.stage == 3 && c_.just_fits_budget) {
       view_.options.gather_budget_bytes = LeastBudget(optimizer_->plan());
       ZEROMINI_RETURN_IF_ERROR(optimizer_->Close());
       ZEROMINI_ASSIGN_OR_RETURN(
-          optimizer_, Optimizer::Create(view_.options, view_.specs, group_));
+          optimizer_, MakeOptimizer(view_.options, view_.specs, group_));
     }
     giver_.SetOptimizer(optimizer_.get());
     gathers_ = std::make_unique<RandomGathers>(c_, *optimizer_);
@@ -168,7 +171,7 @@ class RankRun {
       if (IsSource(t) || !view_.specs[t].tied_to.empty()) continue;
       if (sharded(int(t))) continue;
       void* data = flat() ? optimizer_->ParamData(int(t)) : view_.specs[t].data;
-      std::memset(data, 0x3e, memory_[t].size());
+      std::memset(data, 0x3e, initial_[t].size());
     }
     return absl::OkStatus();
   }
@@ -252,7 +255,7 @@ class RankRun {
 
   // At stage 3 on the caller's stream, if there is one: see EndReads().
   absl::Status Watch(int s, StepOutcome* outcome) {
-    HostStream* const stream = giver_.AnyStream(s);
+    CallerStream* const stream = giver_.AnyStream(s);
     for (size_t t = 0; t < view_.tensors.size(); ++t) {
       if (view_.tensors[t].param != c_.steps[s].watched) continue;
       if (stream == nullptr || !sharded(int(t))) {
@@ -266,7 +269,7 @@ class RankRun {
           gathers_->ReadOn(*stream, int(t), [weights, spec](const void* data) {
             *weights = FromBytes(data, Elements(spec), spec.dtype);
           }));
-      reads_.back().done = stream->Record();
+      reads_.back().done = stream->queue().Record();
     }
     return absl::OkStatus();
   }
@@ -292,7 +295,8 @@ class RankRun {
   const RandomCase& c_;
   View view_;
   Communicator& group_;
-  std::vector<std::vector<char>> memory_;
+  std::vector<std::vector<char>> initial_;
+  std::vector<std::shared_ptr<void>> memory_;
   std::vector<LateRead> reads_;
   StepOutcome* pending_ = nullptr;
   Waiting late_ = Waiting::kAll;  // kAll: nothing is left to wait for.

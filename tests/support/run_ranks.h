@@ -16,6 +16,7 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "group_maker.h"
 #include "gtest/gtest.h"
 #include "zeromini/group.h"
 
@@ -65,10 +66,10 @@ inline void RunOn(const Group& group, const RankFunction& fn,
   for (std::thread& thread : threads) thread.join();
 }
 
-// The same on a fresh ThreadGroup of `size`.
+// The same on a fresh group of `size`.
 inline void RunRanks(int size, const RankFunction& fn,
                      const GroupOptions& options = TestGroupOptions()) {
-  auto group = ThreadGroup(size, options);
+  auto group = make_ranks(size, options);
   ASSERT_TRUE(group.ok()) << group.status();
   RunOn(*group, fn);
 }

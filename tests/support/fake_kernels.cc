@@ -1,0 +1,238 @@
+#include "tests/support/fake_kernels.h"
+
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/support/fake_memory.h"
+#include "zeromini/internal/check.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini {
+namespace {
+
+// Turns the pointers of one call's arguments into what can be read.
+class Pointers {
+ public:
+  explicit Pointers(const char* kernel) : kernel_(kernel) {}
+
+  template <typename T>
+  Pointers& Turn(const char* argument, T** pointer) {
+    if (*pointer == nullptr) return *this;
+    if (!FakeMemory::Get().Holds(*pointer)) {
+      status_.Update(absl::InvalidArgumentError(
+          absl::StrCat("kernel ", kernel_, ": `", argument,
+                       "` is no pointer to memory of the device")));
+      return *this;
+    }
+    *pointer = static_cast<T*>(FakeMemory::Get().Bytes(*pointer));
+    return *this;
+  }
+  const absl::Status& status() const { return status_; }
+
+ private:
+  const char* const kernel_;
+  absl::Status status_;
+};
+
+void TurnAll(RowSumsArgs& a, Pointers& p) {
+  p.Turn("gradient", &a.gradient).Turn("row_sums", &a.row_sums);
+}
+void TurnAll(AdamMiniArgs& a, Pointers& p) {
+  p.Turn("parameter", &a.parameter)
+      .Turn("gradient", &a.gradient)
+      .Turn("momentum", &a.momentum)
+      .Turn("second_moment", &a.second_moment)
+      .Turn("block_sums", &a.block_sums)
+      .Turn("scalars", &a.scalars);
+}
+void TurnAll(AdamWArgs& a, Pointers& p) {
+  p.Turn("parameter", &a.parameter)
+      .Turn("gradient", &a.gradient)
+      .Turn("momentum", &a.momentum)
+      .Turn("second_moment", &a.second_moment)
+      .Turn("scalars", &a.scalars);
+}
+void TurnAll(SgdArgs& a, Pointers& p) {
+  p.Turn("parameter", &a.parameter)
+      .Turn("gradient", &a.gradient)
+      .Turn("momentum", &a.momentum)
+      .Turn("scalars", &a.scalars);
+}
+// A `void*` has no element to step by, but turns alike.
+template <typename T>
+void TurnUntyped(const char* argument, T** pointer, Pointers& p) {
+  using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
+  Byte* bytes = static_cast<Byte*>(*pointer);
+  p.Turn(argument, &bytes);
+  *pointer = bytes;
+}
+void TurnAll(CopyArgs& a, Pointers& p) {
+  TurnUntyped("in", &a.in, p);
+  TurnUntyped("out", &a.out, p);
+  p.Turn("only_if", &a.only_if);
+}
+void TurnAll(AccumulateArgs& a, Pointers& p) {
+  p.Turn("sum", &a.sum).Turn("addend", &a.addend);
+}
+void TurnAll(ClampArgs& a, Pointers& p) { p.Turn("values", &a.values); }
+void TurnAll(WeightCodecArgs& a, Pointers& p) {
+  TurnUntyped("weights", &a.weights, p);
+  TurnUntyped("master", &a.master, p);
+  p.Turn("unpacked", &a.unpacked).Turn("scalars", &a.scalars);
+}
+void TurnAll(StateCodecArgs& a, Pointers& p) {
+  TurnUntyped("packed", &a.packed, p);
+  p.Turn("scales", &a.scales)
+      .Turn("unpacked", &a.unpacked)
+      .Turn("scalars", &a.scalars);
+}
+void TurnAll(StatisticsArgs& a, Pointers& p) {
+  p.Turn("gradient", &a.gradient)
+      .Turn("spans", &a.spans)
+      .Turn("block_sums", &a.block_sums)
+      .Turn("words", &a.words);
+}
+void TurnAll(AddWordsArgs& a, Pointers& p) {
+  p.Turn("sum", &a.sum).Turn("addend", &a.addend);
+}
+void TurnAll(DecideArgs& a, Pointers& p) {
+  p.Turn("words", &a.words)
+      .Turn("input", &a.input)
+      .Turn("hyper", &a.hyper)
+      .Turn("params", &a.params)
+      .Turn("splits", &a.splits)
+      .Turn("steps", &a.steps)
+      .Turn("scalars", &a.scalars)
+      .Turn("decision", &a.decision);
+}
+
+template <typename Args>
+using Kernel = absl::Status (*)(const Args&, Stream);
+
+template <typename Args>
+absl::Status RunNow(const char*, Kernel<Args> kernel, const Args& args) {
+  return kernel(args, Stream{});
+}
+
+// Its table of pointers is the device's as well, and filled in its order.
+absl::Status RunNow(const char* name, Kernel<DecideArgs> kernel,
+                    const DecideArgs& args) {
+  std::vector<SplitTarget> splits(args.splits, args.splits + args.num_splits);
+  Pointers pointers(name);
+  for (SplitTarget& split : splits) {
+    pointers.Turn("splits[].block_sum", &split.block_sum);
+  }
+  ZEROMINI_RETURN_IF_ERROR(pointers.status());
+  DecideArgs here = args;
+  here.splits = splits.data();
+  return kernel(here, Stream{});
+}
+
+template <typename Args>
+absl::Status Enqueue(const char* name, Kernel<Args> kernel, Args args,
+                     Stream stream) {
+  FakeStream* const on = FakeStream::From(stream);
+  if (on == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("kernel ", name, ": outside of Device::Launch()"));
+  }
+  Pointers pointers(name);
+  TurnAll(args, pointers);
+  ZEROMINI_RETURN_IF_ERROR(pointers.status());
+  on->queue().Enqueue(
+      [name, kernel, args] { return RunNow(name, kernel, args); });
+  return absl::OkStatus();
+}
+
+// A function of each kernel of the table that `kTable` returns.
+template <const KernelTable& (*kTable)()>
+KernelTable MakeTable() {
+  KernelTable table = {};
+  table.name = kTable().name;
+#define ZEROMINI_FAKE_KERNEL(field)                       \
+  table.field = [](const auto& args, Stream stream) {     \
+    return Enqueue(#field, kTable().field, args, stream); \
+  }
+  ZEROMINI_FAKE_KERNEL(row_sums);
+  ZEROMINI_FAKE_KERNEL(adam_mini_step);
+  ZEROMINI_FAKE_KERNEL(adam_mini_fused);
+  ZEROMINI_FAKE_KERNEL(adamw);
+  ZEROMINI_FAKE_KERNEL(copy);
+  ZEROMINI_FAKE_KERNEL(accumulate);
+  ZEROMINI_FAKE_KERNEL(sgd);
+  ZEROMINI_FAKE_KERNEL(clamp);
+  ZEROMINI_FAKE_KERNEL(unpack_weights);
+  ZEROMINI_FAKE_KERNEL(pack_weights);
+  ZEROMINI_FAKE_KERNEL(unpack_state);
+  ZEROMINI_FAKE_KERNEL(pack_state);
+  ZEROMINI_FAKE_KERNEL(statistics);
+  ZEROMINI_FAKE_KERNEL(add_words);
+  ZEROMINI_FAKE_KERNEL(decide);
+#undef ZEROMINI_FAKE_KERNEL
+  return table;
+}
+
+// One task of eight starts late, which costs a test little and still lets every
+// pair of streams run in any order that their events allow.
+class NowAndThenLate : public HostStream {
+ public:
+  explicit NowAndThenLate(uint32_t seed)
+      : inner_(HostStream::Create("fake")), rng_(seed) {}
+
+  void Enqueue(std::function<absl::Status()> task) override {
+    const auto delay = NextDelay();
+    if (delay.count() == 0) return inner_->Enqueue(std::move(task));
+    inner_->Enqueue([delay, task = std::move(task)] {
+      std::this_thread::sleep_for(delay);
+      return task();
+    });
+  }
+  std::shared_ptr<HostEvent> Record() override { return inner_->Record(); }
+  void WaitFor(std::shared_ptr<HostEvent> event) override {
+    inner_->WaitFor(std::move(event));
+  }
+  void Poison(absl::Status why) override { inner_->Poison(std::move(why)); }
+
+ private:
+  std::chrono::microseconds NextDelay() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return std::chrono::microseconds(rng_() % 8 == 0 ? rng_() % 200 : 0);
+  }
+
+  const std::unique_ptr<HostStream> inner_;
+  std::mutex mutex_;
+  std::mt19937 rng_;
+};
+
+}  // namespace
+
+std::unique_ptr<FakeStream> FakeStream::Late() {
+  static std::atomic<uint32_t> seed{1};
+  return std::make_unique<FakeStream>(
+      std::make_unique<NowAndThenLate>(seed++ * 977u));
+}
+
+FakeStream* FakeStream::From(Stream stream) {
+  if (stream.native == nullptr) return nullptr;
+  ZEROMINI_CHECK(stream.device == DeviceKind::kCuda);
+  return static_cast<FakeStream*>(stream.native);
+}
+
+const KernelTable& FakeKernels(bool reference) {
+  static const KernelTable cpu = MakeTable<CpuKernels>();
+  static const KernelTable plain = MakeTable<ReferenceKernels>();
+  return reference ? plain : cpu;
+}
+
+int64_t& HostWaits() {
+  static thread_local int64_t waits = 0;
+  return waits;
+}
+
+}  // namespace zeromini

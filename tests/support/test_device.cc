@@ -1,0 +1,182 @@
+#include "tests/support/test_device.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/string_view.h"
+#include "runtime/group/agreement.h"
+#include "runtime/optimizer_parts.h"
+#include "tests/support/fake_communicator.h"
+#include "tests/support/fake_device.h"
+#include "tests/support/fake_kernels.h"
+#include "tests/support/fake_memory.h"
+#include "tests/support/group_maker.h"
+#include "zeromini/internal/check.h"
+#include "zeromini/internal/status_macros.h"
+
+namespace zeromini {
+namespace {
+
+// What the host may read of an address of the device; any other is its own.
+template <typename T>
+T* ViewOf(T* device) {
+  void* const bytes = FakeMemory::Get().Bytes(device);
+  return bytes != nullptr ? static_cast<T*>(bytes) : device;
+}
+const void* DeviceOf(const void* seen) {
+  const void* const device = FakeMemory::Get().Device(seen);
+  return device != nullptr ? device : seen;
+}
+
+// An optimizer on the fake device, between a test's pointers and its own.
+class SeenOptimizer : public Optimizer {
+ public:
+  explicit SeenOptimizer(std::unique_ptr<Optimizer> inner)
+      : inner_(std::move(inner)) {}
+
+  void* ParamData(int param) override {
+    return ViewOf(inner_->ParamData(param));
+  }
+  float* GradData(int param) override {
+    return ViewOf(inner_->GradData(param));
+  }
+  absl::Status SetParam(int param, const void* data) override {
+    return inner_->SetParam(param, DeviceOf(data));
+  }
+  absl::Status Gather(int layer_set, GatherPass pass) override {
+    return inner_->Gather(layer_set, pass);
+  }
+  absl::Status Release(int layer_set, Stream stream) override {
+    return inner_->Release(layer_set, stream);
+  }
+  absl::Status GradReady(int param, const void* grad, Stream stream) override {
+    const void* const device = DeviceOf(grad);
+    const bool copies = device == grad && grad != nullptr && Takes(param);
+    if (!copies) return inner_->GradReady(param, device, stream);
+    if (stream.native != nullptr) {
+      return absl::InvalidArgumentError("the gradient is no TestTensor()");
+    }
+    const PlannedParam& planned = plan().params[param];
+    int64_t bytes = SizeOf(planned.dtype);
+    for (int64_t extent : planned.shape) bytes *= extent;
+    const auto copy = FakeMemory::Get().Allocate(bytes);
+    std::memcpy(FakeMemory::Get().Bytes(copy.get()), grad,
+                static_cast<size_t>(bytes));
+    return inner_->GradReady(param, copy.get(), stream);
+  }
+  absl::StatusOr<StepReport> Step(const StepOptions& options) override {
+    return inner_->Step(options);
+  }
+  StepReport LastReport() const override { return inner_->LastReport(); }
+  absl::Status WaitParam(int param, Stream stream) override {
+    return inner_->WaitParam(param, stream);
+  }
+  absl::Status WaitAll() override { return inner_->WaitAll(); }
+  absl::Status BroadcastParams() override { return inner_->BroadcastParams(); }
+  absl::StatusOr<ParamState> ConsolidatedState(int param) override {
+    return inner_->ConsolidatedState(param);
+  }
+  absl::Status SetHyperGroup(int group, const HyperGroup& hyper) override {
+    return inner_->SetHyperGroup(group, hyper);
+  }
+  const zeromini::Plan& plan() const override { return inner_->plan(); }
+  MemoryReport Memory() const override { return inner_->Memory(); }
+  Traffic traffic() const override { return inner_->traffic(); }
+  absl::Status Close() override { return inner_->Close(); }
+
+ private:
+  bool Takes(int param) const {
+    return param >= 0 && param < static_cast<int>(plan().params.size()) &&
+           !plan().params[param].frozen;
+  }
+
+  const std::unique_ptr<Optimizer> inner_;
+};
+
+class HostCaller : public CallerStream {
+ public:
+  explicit HostCaller(std::unique_ptr<HostStream> queue)
+      : queue_(std::move(queue)) {}
+  Stream handle() override { return queue_->handle(); }
+  HostStream& queue() override { return *queue_; }
+
+ private:
+  const std::unique_ptr<HostStream> queue_;
+};
+
+class FakeCaller : public CallerStream {
+ public:
+  explicit FakeCaller(std::unique_ptr<HostStream> queue)
+      : stream_(std::move(queue)) {}
+  Stream handle() override { return stream_.handle(); }
+  HostStream& queue() override { return stream_.queue(); }
+
+ private:
+  FakeStream stream_;
+};
+
+[[maybe_unused]] const bool g_makes_groups = [] {
+  make_ranks = &MakeGroup;
+  return true;
+}();
+
+}  // namespace
+
+bool OnFakeDevice() {
+  const char* const device = std::getenv("ZEROMINI_TEST_DEVICE");
+  if (device == nullptr) return false;
+  ZEROMINI_CHECK(absl::string_view(device) == "fake");
+  return true;
+}
+
+absl::StatusOr<std::unique_ptr<Optimizer>> MakeOptimizer(
+    const OptimizerOptions& options, absl::Span<const ParamSpec> specs,
+    Communicator& group) {
+  if (!OnFakeDevice()) return Optimizer::Create(options, specs, group);
+  std::vector<ParamSpec> there(specs.begin(), specs.end());
+  for (ParamSpec& spec : there) {
+    spec.data = const_cast<void*>(DeviceOf(spec.data));
+  }
+  OptimizerParts parts;
+  parts.device =
+      MakeFakeDevice(options.kernels == "reference", StreamPatience(group));
+  ZEROMINI_ASSIGN_OR_RETURN(
+      auto optimizer, CreateOptimizer(options, there, group, std::move(parts)));
+  return std::make_unique<SeenOptimizer>(std::move(optimizer));
+}
+
+std::shared_ptr<void> TestTensor(int64_t bytes) {
+  if (OnFakeDevice()) {
+    auto device = FakeMemory::Get().Allocate(bytes);
+    ZEROMINI_CHECK(device != nullptr);
+    return std::shared_ptr<void>(device, ViewOf(device.get()));
+  }
+  return std::shared_ptr<void>(
+      std::calloc(1, static_cast<size_t>(bytes > 0 ? bytes : 1)), std::free);
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeGroup(
+    int size, const GroupOptions& options) {
+  ZEROMINI_ASSIGN_OR_RETURN(auto control, ThreadGroup(size, options));
+  if (!OnFakeDevice()) return control;
+  ZEROMINI_ASSIGN_OR_RETURN(auto tensors, ThreadGroup(size, options));
+  for (int rank = 0; rank < size; ++rank) {
+    control[rank] = MakeFakeCommunicator(std::move(control[rank]),
+                                         std::move(tensors[rank]));
+  }
+  return control;
+}
+
+std::unique_ptr<Communicator> MakeSelf() {
+  return OnFakeDevice() ? MakeFakeCommunicator(Self(), Self()) : Self();
+}
+
+std::unique_ptr<CallerStream> CallerStream::Make(
+    std::unique_ptr<HostStream> queue) {
+  if (queue == nullptr) queue = HostStream::Create("caller");
+  if (OnFakeDevice()) return std::make_unique<FakeCaller>(std::move(queue));
+  return std::make_unique<HostCaller>(std::move(queue));
+}
+
+}  // namespace zeromini
