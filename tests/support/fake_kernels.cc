@@ -178,7 +178,7 @@ KernelTable MakeTable() {
   return table;
 }
 
-// One task of eight starts late, which costs a test little and still lets every
+// One task of 32 starts late, which costs a test little and still lets every
 // pair of streams run in any order that their events allow.
 class NowAndThenLate : public HostStream {
  public:
@@ -202,7 +202,7 @@ class NowAndThenLate : public HostStream {
  private:
   std::chrono::microseconds NextDelay() {
     std::lock_guard<std::mutex> lock(mutex_);
-    return std::chrono::microseconds(rng_() % 8 == 0 ? rng_() % 200 : 0);
+    return std::chrono::microseconds(rng_() % 32 == 0 ? rng_() % 200 : 0);
   }
 
   const std::unique_ptr<HostStream> inner_;

@@ -1,5 +1,6 @@
 #include "tests/support/test_device.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -18,15 +19,24 @@
 namespace zeromini {
 namespace {
 
-// What the host may read of an address of the device; any other is its own.
 template <typename T>
 T* ViewOf(T* device) {
-  void* const bytes = FakeMemory::Get().Bytes(device);
-  return bytes != nullptr ? static_cast<T*>(bytes) : device;
+  return static_cast<T*>(HostView(device));
 }
 const void* DeviceOf(const void* seen) {
-  const void* const device = FakeMemory::Get().Device(seen);
-  return device != nullptr ? device : seen;
+  return DeviceAddress(const_cast<void*>(seen));
+}
+
+bool FakeByEnvironment() {
+  const char* const device = std::getenv("ZEROMINI_TEST_DEVICE");
+  if (device == nullptr) return false;
+  ZEROMINI_CHECK(absl::string_view(device) == "fake");
+  return true;
+}
+
+std::atomic<bool>& Fake() {
+  static std::atomic<bool> fake{FakeByEnvironment()};
+  return fake;
 }
 
 // An optimizer on the fake device, between a test's pointers and its own.
@@ -123,12 +133,23 @@ class FakeCaller : public CallerStream {
 
 }  // namespace
 
-bool OnFakeDevice() {
-  const char* const device = std::getenv("ZEROMINI_TEST_DEVICE");
-  if (device == nullptr) return false;
-  ZEROMINI_CHECK(absl::string_view(device) == "fake");
-  return true;
+bool OnFakeDevice() { return Fake(); }
+
+ScopedTestDevice::ScopedTestDevice(bool fake)
+    : before_(Fake().exchange(fake)) {}
+ScopedTestDevice::~ScopedTestDevice() { Fake() = before_; }
+
+void* HostView(void* device) {
+  void* const bytes = FakeMemory::Get().Bytes(device);
+  return bytes != nullptr ? bytes : device;
 }
+
+void* DeviceAddress(void* seen) {
+  void* const device = FakeMemory::Get().Device(seen);
+  return device != nullptr ? device : seen;
+}
+
+int64_t HostWaitsSoFar() { return HostWaits(); }
 
 absl::StatusOr<std::unique_ptr<Optimizer>> MakeOptimizer(
     const OptimizerOptions& options, absl::Span<const ParamSpec> specs,
@@ -136,7 +157,7 @@ absl::StatusOr<std::unique_ptr<Optimizer>> MakeOptimizer(
   if (!OnFakeDevice()) return Optimizer::Create(options, specs, group);
   std::vector<ParamSpec> there(specs.begin(), specs.end());
   for (ParamSpec& spec : there) {
-    spec.data = const_cast<void*>(DeviceOf(spec.data));
+    spec.data = DeviceAddress(spec.data);
   }
   OptimizerParts parts;
   parts.device =

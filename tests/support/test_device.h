@@ -22,6 +22,26 @@ namespace zeromini {
 
 bool OnFakeDevice();
 
+// Says otherwise while it lives. No optimizer may outlive it.
+class ScopedTestDevice {
+ public:
+  explicit ScopedTestDevice(bool fake);
+  ~ScopedTestDevice();
+  ScopedTestDevice(const ScopedTestDevice&) = delete;
+  ScopedTestDevice& operator=(const ScopedTestDevice&) = delete;
+
+ private:
+  const bool before_;
+};
+
+// What the host may read at an address of the device, and back; any other
+// address is what it was.
+void* HostView(void* device);
+void* DeviceAddress(void* seen);
+
+// Calls that made this thread wait for a device or for other ranks.
+int64_t HostWaitsSoFar();
+
 // As Optimizer::Create(). On the fake device, ParamSpec::data and gradients of
 // a stream must be a TestTensor()'s; a gradient of no stream may be anywhere,
 // and is copied to memory that is gone when GradReady() returns.

@@ -16,15 +16,18 @@ class WatchedCommunicator : public Communicator {
  public:
   WatchedCommunicator(Communicator& group,
                       std::function<void(const Exchange&)> tell)
-      : group_(group), tell_(std::move(tell)) {}
+      : group_(group), tell_(std::move(tell)) {
+    Communicator& control = group_.control();
+    if (&control == &group_) return;
+    control_ = std::make_unique<WatchedCommunicator>(control, tell_);
+  }
 
   int rank() const override { return group_.rank(); }
   int size() const override { return group_.size(); }
   const char* backend() const override { return group_.backend(); }
   Stream stream() const override { return group_.stream(); }
   Communicator& control() override {
-    Communicator& inner = group_.control();
-    return &inner == &group_ ? *this : inner;
+    return control_ == nullptr ? *this : *control_;
   }
   absl::Duration timeout() const override { return group_.timeout(); }
   std::string in_flight() const override { return group_.in_flight(); }
@@ -71,6 +74,7 @@ class WatchedCommunicator : public Communicator {
  private:
   Communicator& group_;
   const std::function<void(const Exchange&)> tell_;
+  std::unique_ptr<WatchedCommunicator> control_;  // Null: this one itself.
 };
 
 // Says whatever timeout a test sets, and so how long the runtime waits for
