@@ -12,8 +12,9 @@ namespace {
 
 // Everyone gets `root`'s.
 absl::Status Share(void* data, int64_t bytes, int root, Communicator& group) {
-  ZEROMINI_RETURN_IF_ERROR(group.Broadcast(data, bytes, root, Exchange()));
-  return WaitForExchanges(group);
+  Communicator& control = group.control();
+  ZEROMINI_RETURN_IF_ERROR(control.Broadcast(data, bytes, root, Exchange()));
+  return WaitForExchanges(control);
 }
 
 absl::Status ShareText(std::string* text, int root, Communicator& group) {
@@ -59,9 +60,10 @@ absl::Status Compare(const Facts& mine, const std::string& lines_of_rank_0,
 
 absl::Status AgreeOn(const absl::Status& mine, Communicator& group) {
   int64_t culprit = mine.ok() ? group.size() : group.rank();
-  ZEROMINI_RETURN_IF_ERROR(
-      group.AllReduce(&culprit, 1, DType::kInt64, ReduceOp::kMin, Exchange()));
-  ZEROMINI_RETURN_IF_ERROR(WaitForExchanges(group));
+  Communicator& control = group.control();
+  ZEROMINI_RETURN_IF_ERROR(control.AllReduce(&culprit, 1, DType::kInt64,
+                                             ReduceOp::kMin, Exchange()));
+  ZEROMINI_RETURN_IF_ERROR(WaitForExchanges(control));
   if (culprit == group.size()) return absl::OkStatus();
   const int root = static_cast<int>(culprit);
   int64_t code = static_cast<int64_t>(mine.code());

@@ -170,10 +170,11 @@ absl::StatusOr<std::vector<double>> SlowestRank(
     const std::vector<double>& seconds, Communicator& group) {
   std::vector<int64_t> nanoseconds;
   for (double s : seconds) nanoseconds.push_back(std::llround(s * 1e9));
-  ZEROMINI_RETURN_IF_ERROR(group.AllReduce(
+  Communicator& control = group.control();
+  ZEROMINI_RETURN_IF_ERROR(control.AllReduce(
       nanoseconds.data(), static_cast<int64_t>(nanoseconds.size()),
       DType::kInt64, ReduceOp::kMax, Exchange()));
-  ZEROMINI_RETURN_IF_ERROR(WaitForExchanges(group));
+  ZEROMINI_RETURN_IF_ERROR(WaitForExchanges(control));
   std::vector<double> slowest;
   for (int64_t n : nanoseconds)
     slowest.push_back(static_cast<double>(n) * 1e-9);

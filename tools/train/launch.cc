@@ -86,19 +86,21 @@ std::string OfRank(int rank, absl::string_view message) {
 
 absl::Status SumOverRanks(int64_t* values, int count, Communicator& group) {
   if (group.size() == 1) return absl::OkStatus();
-  ZEROMINI_RETURN_IF_ERROR(group.AllReduce(values, count, DType::kInt64,
-                                           ReduceOp::kSum, Exchange()));
-  return WaitForExchanges(group);
+  Communicator& control = group.control();
+  ZEROMINI_RETURN_IF_ERROR(control.AllReduce(values, count, DType::kInt64,
+                                             ReduceOp::kSum, Exchange()));
+  return WaitForExchanges(control);
 }
 
 absl::StatusOr<double> SumOfLosses(double mine, Communicator& group) {
   std::vector<double> losses(group.size());
   losses[group.rank()] = mine;
   // As they are: what has no arithmetic on the way has no range.
-  ZEROMINI_RETURN_IF_ERROR(group.AllGather(&losses[group.rank()], losses.data(),
-                                           sizeof(double), DType::kByte,
-                                           Exchange()));
-  ZEROMINI_RETURN_IF_ERROR(WaitForExchanges(group));
+  Communicator& control = group.control();
+  ZEROMINI_RETURN_IF_ERROR(control.AllGather(&losses[group.rank()],
+                                             losses.data(), sizeof(double),
+                                             DType::kByte, Exchange()));
+  ZEROMINI_RETURN_IF_ERROR(WaitForExchanges(control));
   double sum = 0;
   for (double loss : losses) sum += loss;
   return std::isfinite(sum) ? sum : std::numeric_limits<double>::quiet_NaN();

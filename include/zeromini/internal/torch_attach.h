@@ -151,10 +151,11 @@ namespace internal {
 // Collective. Where passes are added up here, the optimizer cannot tell.
 inline absl::Status AgreeOnMicroSteps(int64_t mine, Communicator& group) {
   std::vector<int64_t> all(group.size(), mine);
+  Communicator& control = group.control();
   absl::Status status =
-      group.AllGather(&all[group.rank()], all.data(), 1, DType::kInt64,
-                      Exchange{Purpose::kControl, -1, 0});
-  if (status.ok()) status = WaitForExchanges(group);
+      control.AllGather(&all[group.rank()], all.data(), 1, DType::kInt64,
+                        Exchange{Purpose::kControl, -1, 0});
+  if (status.ok()) status = WaitForExchanges(control);
   if (!status.ok()) return status;
   for (int rank = 1; rank < group.size(); ++rank) {
     if (all[rank] == all[0]) continue;
