@@ -55,8 +55,12 @@ bool IsReplayFile(absl::string_view name) {
 class Walker {
  public:
   Walker(const ReplayInput& input, const ReplayOptions& options,
-         Communicator& group)
-      : input_(input), options_(options), group_(group), specs_(input.params) {}
+         Communicator& group, const ReplayParts& parts)
+      : input_(input),
+        options_(options),
+        group_(group),
+        parts_(parts),
+        specs_(input.params) {}
 
   absl::StatusOr<ReplaySummary> Run() {
     ZEROMINI_RETURN_IF_ERROR(AgreeOn(ClaimOut(), group_));
@@ -136,15 +140,9 @@ class Walker {
     }
     const bool owns = options_.memory == MemoryForm::kFlat || sharded();
     weights_.resize(params());
-    if (!owns) {
-      own_weights_ = input_.initial;
-      for (int i = 0; i < params(); ++i) {
-        weights_[i] = own_weights_[i].data();
-        specs_[i].data = weights_[i];
-      }
-    }
-    auto optimizer = Optimizer::Create(OptimizerOptionsFor(input_, options_),
-                                       specs_, group_);
+    if (!owns) MakeWeights();
+    auto optimizer =
+        parts_.make(OptimizerOptionsFor(input_, options_), specs_, group_);
     if (!optimizer.ok()) {
       return absl::Status(optimizer.status().code(),
                           absl::StrCat(MetaFile(input_.directory), ": ",
@@ -162,6 +160,17 @@ class Walker {
                 weights_[i]);
     }
     return absl::OkStatus();
+  }
+
+  void MakeWeights() {
+    for (int i = 0; i < params(); ++i) {
+      const std::vector<float>& initial = input_.initial[i];
+      own_weights_.push_back(parts_.allocate(
+          static_cast<int64_t>(initial.size() * sizeof(float))));
+      weights_[i] = static_cast<float*>(own_weights_.back().get());
+      std::copy(initial.begin(), initial.end(), weights_[i]);
+      specs_[i].data = weights_[i];
+    }
   }
 
   // Collective. Stage 3: all the weights at once, for rank 0 to write.
@@ -249,19 +258,27 @@ class Walker {
   const ReplayInput& input_;
   const ReplayOptions& options_;
   Communicator& group_;
+  const ReplayParts& parts_;
   std::vector<ParamSpec> specs_;
-  std::vector<std::vector<float>> own_weights_;  // External memory only.
-  std::vector<float*> weights_;                  // By parameter.
+  std::vector<std::shared_ptr<void>> own_weights_;  // External memory only.
+  std::vector<float*> weights_;                     // By parameter.
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<OutputFolder> folder_;  // Rank 0's.
 };
 
 }  // namespace
 
+std::shared_ptr<void> ReplayParts::HostTensor(int64_t bytes) {
+  constexpr int64_t kSize = sizeof(double);  // Aligned for any dtype.
+  return std::make_shared<double[]>(
+      static_cast<size_t>((bytes + kSize - 1) / kSize));
+}
+
 absl::StatusOr<ReplaySummary> ReplayRank(const ReplayInput& input,
                                          const ReplayOptions& options,
-                                         Communicator& group) {
-  return Walker(input, options, group).Run();
+                                         Communicator& group,
+                                         const ReplayParts& parts) {
+  return Walker(input, options, group, parts).Run();
 }
 
 }  // namespace zeromini::tools

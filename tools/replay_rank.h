@@ -3,11 +3,15 @@
 #ifndef ZEROMINI_TOOLS_REPLAY_RANK_H_
 #define ZEROMINI_TOOLS_REPLAY_RANK_H_
 
+#include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "tools/replay_input.h"
 #include "zeromini/communicator.h"
 #include "zeromini/optimizer.h"
@@ -37,12 +41,24 @@ struct ReplaySummary {
   MemoryReport memory;
 };
 
+// Where the optimizer and its caller's tensors are. A test puts others here.
+struct ReplayParts {
+  std::function<absl::StatusOr<std::unique_ptr<Optimizer>>(
+      const OptimizerOptions&, absl::Span<const ParamSpec>, Communicator&)>
+      make = Optimizer::Create;
+  // Of external weights, which the replay reads and writes between steps.
+  std::function<std::shared_ptr<void>(int64_t bytes)> allocate = HostTensor;
+
+  static std::shared_ptr<void> HostTensor(int64_t bytes);
+};
+
 // Collective. Rank 0 writes out/params_KK.safetensors after every step and the
 // consolidated state after the last, into a folder that holds nothing else (see
 // OutputFolder) and is not the recording's. Every rank returns the same error.
 absl::StatusOr<ReplaySummary> ReplayRank(const ReplayInput& input,
                                          const ReplayOptions& options,
-                                         Communicator& group);
+                                         Communicator& group,
+                                         const ReplayParts& parts = {});
 
 }  // namespace zeromini::tools
 

@@ -290,6 +290,8 @@ TEST(FakeDeviceTest, ACopyInAStreamsOrderTakesNoOrdinaryHostMemory) {
   EXPECT_THAT(device->Copy(host, there.get(), 64, device->compute()),
               StatusIs(kInvalid, HasSubstr("`from`")));
   EXPECT_OK(device->Copy(pinned.get(), there.get(), 64, device->compute()));
+  EXPECT_OK(device->Synchronize(device->Record(device->compute()),
+                                absl::InfiniteFuture()));
   EXPECT_OK(device->Copy(host, there.get(), 64, Stream{}));
   EXPECT_EQ(*static_cast<char*>(HostView(there.get())), 7);
 }

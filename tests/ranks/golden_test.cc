@@ -14,6 +14,7 @@
 #include "support/run_ranks.h"
 #include "support/status_matchers.h"
 #include "support/tensor_files.h"
+#include "support/test_device.h"
 #include "tools/replay_rank.h"
 
 namespace zeromini {
@@ -47,7 +48,8 @@ class Replayed {
     if (!input.ok()) return;
     steps_ = input->steps();
     RunRanks(ranks, [&](int, Communicator& group) {
-      EXPECT_OK(tools::ReplayRank(*input, chosen, group));
+      EXPECT_OK(tools::ReplayRank(*input, chosen, group,
+                                  {MakeOptimizer, TestTensor}));
     });
   }
   ~Replayed() { std::filesystem::remove_all(out_); }
