@@ -4,6 +4,7 @@
 #include "tests/support/fake_device.h"
 
 #include <cstring>
+#include <future>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -332,6 +333,55 @@ TEST(FakeDeviceTest, WhatIsFreedChangesItsBits) {
   EXPECT_EQ(*bytes, 0);
   memory.reset();
   EXPECT_NE(*bytes, 0);
+}
+
+TEST(FakeDeviceTest, AWriteToWhatIsFreedIsSeen) {
+  std::shared_ptr<void> memory = FakeMemory::Get().Allocate(64);
+  auto* const bytes = static_cast<char*>(HostView(memory.get()));
+  memory.reset();
+  const char paint = *bytes;
+  *bytes = 1;
+  EXPECT_EQ(FakeMemory::Get().Disturbed(), 1);
+  *bytes = paint;
+  EXPECT_EQ(FakeMemory::Get().Disturbed(), 0);
+}
+
+TEST(FakeDeviceTest, AWriteBehindTheEndIsSeenWhenItIsFreed) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(
+      {
+        std::shared_ptr<void> memory = FakeMemory::Get().Allocate(60);
+        static_cast<char*>(HostView(memory.get()))[60] = 0;
+        memory.reset();
+      },
+      "");
+}
+
+// The streams get there when optimizer and device are gone.
+TEST(FakeDeviceTest, GradientsThatComeAfterTheEndTouchNothingThatIsFreed) {
+  const ScopedTestDevice on(/*fake=*/true);
+  TrainingCase c = OnlySkips(/*stage=*/1, /*ranks=*/1);
+  c.options.micro_steps = 2;
+  RunRanks(1, [&](int, Communicator& group) {
+    const auto stream = CallerStream::Make();
+    std::promise<void> ended;
+    stream->queue().Enqueue([end = ended.get_future().share()] {
+      end.wait();
+      return absl::OkStatus();
+    });
+    const std::shared_ptr<void> gradient = TestTensor(16 * 8 * 4);
+    {
+      Replica replica(c.specs);
+      ASSERT_OK_AND_ASSIGN(auto optimizer,
+                           MakeOptimizer(c.options, replica.specs(), group));
+      for (int micro = 0; micro < 2; ++micro) {
+        ASSERT_OK(optimizer->GradReady(1, gradient.get(), stream->handle()));
+      }
+    }
+    ended.set_value();
+    ASSERT_OK(stream->queue().Record()->Wait(absl::InfiniteFuture()));
+    EXPECT_EQ(FakeMemory::Get().Disturbed(), 0);
+  });
 }
 
 // The caller's tensors must be the device's, too.

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
@@ -16,7 +17,8 @@ constexpr int64_t kAlignment = 64;
 // Small enough for a test's memory to stay small, large enough for what was
 // freed to stay painted for a while.
 constexpr int64_t kTurn = int64_t{1} << 25;
-constexpr int kPaint = 0xdd;
+constexpr char kPaint = '\xdd';
+constexpr int64_t kEdge = 64;  // Painted behind the end.
 
 int64_t RoundUp(int64_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -25,7 +27,11 @@ int64_t RoundUp(int64_t bytes) {
 }  // namespace
 
 FakeMemory& FakeMemory::Get() {
-  static auto* const memory = new FakeMemory();  // Streams may outlive main().
+  // Streams may outlive main(), and whoever ends a test has ended its streams.
+  static auto* const memory = [] {
+    std::atexit([] { ZEROMINI_CHECK(Get().Disturbed() == 0); });
+    return new FakeMemory();
+  }();
   return *memory;
 }
 
@@ -63,6 +69,11 @@ char* FakeMemory::TakeFrom(int64_t first, int64_t bytes) {
     free_.erase(room);
     if (size > bytes) free_[offset + bytes] = size - bytes;
     next_ = offset + bytes < kTurn ? offset + bytes : 0;
+    if (offset + bytes > used_) {
+      // So that all free bytes before used_ are painted.
+      Paint(used_, offset + bytes - used_);
+      used_ = offset + bytes;
+    }
     return device_ + offset;
   }
   return nullptr;
@@ -74,8 +85,31 @@ char* FakeMemory::Take(int64_t bytes) {
   return taken != nullptr ? taken : TakeFrom(0, bytes);
 }
 
-void FakeMemory::Give(char* device, int64_t bytes) {
-  std::memset(Bytes(device), kPaint, static_cast<size_t>(bytes));
+void FakeMemory::Paint(int64_t offset, int64_t bytes) {
+  std::memset(device_ + kBytes + offset, kPaint, static_cast<size_t>(bytes));
+}
+
+int64_t FakeMemory::CountUnpainted(int64_t offset, int64_t bytes) const {
+  const char* const first = device_ + kBytes + offset;
+  return bytes - std::count(first, first + bytes, kPaint);
+}
+
+int64_t FakeMemory::Disturbed() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  int64_t disturbed = 0;
+  for (const auto& [offset, bytes] : free_) {
+    if (offset >= used_) break;
+    disturbed += CountUnpainted(offset, std::min(bytes, used_ - offset));
+  }
+  return disturbed;
+}
+
+// `bytes` with the edge, `used` without.
+void FakeMemory::Give(char* device, int64_t bytes, int64_t used) {
+  const int64_t edge = device - device_ + used;
+  // Or something has written behind its end.
+  ZEROMINI_CHECK(CountUnpainted(edge, bytes - used) == 0);
+  Paint(device - device_, bytes);
   std::lock_guard<std::mutex> lock(mutex_);
   auto room = free_.emplace(device - device_, bytes).first;
   if (const auto next = std::next(room);
@@ -91,12 +125,13 @@ void FakeMemory::Give(char* device, int64_t bytes) {
 }
 
 std::shared_ptr<void> FakeMemory::Allocate(int64_t bytes) {
-  const int64_t rounded = RoundUp(bytes);
+  const int64_t rounded = RoundUp(bytes) + kEdge;
   char* const device = Take(rounded);
   if (device == nullptr) return nullptr;
-  std::memset(Bytes(device), 0, static_cast<size_t>(rounded));
-  return std::shared_ptr<void>(device, [this, rounded](void* freed) {
-    Give(static_cast<char*>(freed), rounded);
+  Paint(device - device_, rounded);
+  std::memset(Bytes(device), 0, static_cast<size_t>(bytes));
+  return std::shared_ptr<void>(device, [this, rounded, bytes](void* freed) {
+    Give(static_cast<char*>(freed), rounded, bytes);
   });
 }
 

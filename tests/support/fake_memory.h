@@ -18,11 +18,15 @@ class FakeMemory {
   static FakeMemory& Get();
 
   // Zeroed, aligned to 64 bytes; null if there is no room. What is freed is
-  // painted over, and not given out again soon.
+  // painted over, and not given out again soon. A write behind the end aborts
+  // when it is freed.
   std::shared_ptr<void> Allocate(int64_t bytes);
 
   // Zeroed memory of the host that a copy in a stream's order may use.
   std::shared_ptr<void> AllocatePinned(int64_t bytes);
+
+  // Bytes that were written while nobody had them.
+  int64_t Disturbed() const;
 
   bool Holds(const void* memory) const;  // An address of the device.
   bool Pinned(const void* memory, int64_t bytes) const;
@@ -36,12 +40,15 @@ class FakeMemory {
   FakeMemory();
   char* Take(int64_t bytes);
   char* TakeFrom(int64_t first, int64_t bytes);
-  void Give(char* device, int64_t bytes);
+  void Give(char* device, int64_t bytes, int64_t used);
+  void Paint(int64_t offset, int64_t bytes);
+  int64_t CountUnpainted(int64_t offset, int64_t bytes) const;
 
   char* device_ = nullptr;  // The range that nobody can touch.
   mutable std::mutex mutex_;
   std::map<int64_t, int64_t> free_;  // Offset and bytes, none adjacent.
   int64_t next_ = 0;                 // Where to look first.
+  int64_t used_ = 0;                 // What lies beyond has never been given.
   std::map<const char*, int64_t> pinned_;
 };
 
