@@ -39,7 +39,7 @@ void OnRanks(const TrainingCase& c, const Body& body) {
   RunRanks(c.ranks, [&](int rank, Communicator& group) {
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     ASSERT_OK(FillWeights(c, replica, *optimizer));
     body(rank, *optimizer, replica);
     ASSERT_OK(optimizer->Close());
