@@ -365,9 +365,10 @@ absl::StatusOr<std::unique_ptr<Optimizer>> CreateOptimizer(
     const OptimizerOptions& options, absl::Span<const ParamSpec> params,
     Communicator& group, OptimizerParts parts) {
   if (parts.device == nullptr) {
-    parts.device = MakeHostDevice(
-        options.kernels == "reference" ? ReferenceKernels() : CpuKernels(),
-        StreamPatience(group), nullptr);
+    parts.device = MakeHostDevice(options.kernels == KernelChoice::kReference
+                                      ? ReferenceKernels()
+                                      : CpuKernels(),
+                                  StreamPatience(group), nullptr);
   }
   if (parts.methods == nullptr) {
     parts.methods = [method = MakeBlockMethod()](const PlannedParam&) {

@@ -83,6 +83,11 @@ PlannedParam TiedTo(const PlannedParam& owner, int index,
   return param;
 }
 
+int LayerSetOf(const ParamSpec& spec, int layer) {
+  if (spec.layer_set != kLayerSetOfLayer) return spec.layer_set;
+  return layer >= 0 ? layer : kNoLayerSet;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<PlannedParam>> ResolveParams(
@@ -98,6 +103,13 @@ absl::StatusOr<std::vector<PlannedParam>> ResolveParams(
       return absl::InvalidArgumentError(
           absl::StrCat("parameter ", i, " has an empty name"));
     }
+    if (spec.layer_set < kNoLayerSet) {
+      return Refuse(spec, absl::StrCat("layer_set is ", spec.layer_set,
+                                       ", but must be a number of at least 0, "
+                                       "kLayerSetOfLayer (",
+                                       kLayerSetOfLayer, ") or kNoLayerSet (",
+                                       kNoLayerSet, ")"));
+    }
     PlannedParam param;
     if (spec.tied_to.empty()) {
       ZEROMINI_ASSIGN_OR_RETURN(param, ResolveParam(spec, options, warnings));
@@ -111,7 +123,7 @@ absl::StatusOr<std::vector<PlannedParam>> ResolveParams(
           "parameter ", i, " repeats the name \"", spec.name, "\""));
     }
     param.layer = layers.LayerOf(spec);
-    param.layer_set = spec.layer_set >= 0 ? spec.layer_set : param.layer;
+    param.layer_set = LayerSetOf(spec, param.layer);
     params.push_back(std::move(param));
   }
   if (options.naming == Naming::kZeromini) WarnOfSquares(params, warnings);

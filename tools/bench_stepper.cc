@@ -54,7 +54,8 @@ class ShardedStepper : public Stepper {
     options.stage = settings_.stage;
     options.memory = MemoryForm::kFlat;
     options.max_grad_norm = settings_.clip;
-    options.check_finite = settings_.clip > 0;
+    options.non_finite = settings_.clip > 0 ? NonFiniteGradients::kError
+                                            : NonFiniteGradients::kIgnore;
     ZEROMINI_ASSIGN_OR_RETURN(
         optimizer_, Optimizer::Create(options, workload_.params, group_));
     for (int p = 0; p < params(); ++p) {

@@ -1,4 +1,6 @@
-/* C API of zeromini: optimizer.h and the groups, one to one, in C99.
+/* C API of zeromini: optimizer.h, the groups and plans, one to one, in C99.
+ * What a field or call means beyond what is said here its C++ namesake says, in
+ * the header that is named.
  *
  * (1) Handles are opaque. Whoever creates one destroys it, with the destroy
  *     function of its type, which accepts NULL. What a handle was made from
@@ -14,7 +16,8 @@
  *     not initialised is refused: its struct_size is 0 or no size it ever had.
  * (4) Strings and arrays that a program passes are copied before the call
  *     returns, except tensors. Tensors belong to the program.
- * (5) A stream is a `void*`: a zeromini_stream, or NULL for the calling thread.
+ * (5) A stream is a `void*`: with ZEROMINI_HOST a zeromini_stream, or NULL for
+ *     the calling thread.
  * (6) "Collective" calls must be made by every rank of the group, in the same
  *     order. Threads: as the C++ type of the same name; grad_ready and
  *     wait_param may be called from any thread, group_abort at any time.
@@ -25,6 +28,14 @@
  *     are those of the others; a group is then broken, an optimizer is not.
  *     What returns no code returns 0, NULL, "" or, for a rank, -1 if its handle
  *     is NULL.
+ * (8) Not in C: Schedule and LossScale, values that a program can keep itself,
+ *     from zeromini_step_report.not_finite; safetensors.h, files; kernels.h;
+ *     communicators of one's own, and so CountingCommunicator; stream() and
+ *     control() of a group, and Exchange: exchanges of C have ended when they
+ *     return, and are fp32 where tensors are; GroupOptions::make_stream, for
+ *     tests; HostStream's Record(), WaitFor() and Poison(); FindPreset(),
+ *     PresetNames(), and names of enumerators, as AlgorithmName(); numbers of a
+ *     plan (PaddingFraction() and the rest), which its JSON has.
  */
 
 #ifndef ZEROMINI_C_H_
@@ -58,6 +69,11 @@ typedef enum zeromini_code {
   ZEROMINI_UNAUTHENTICATED = 16
 } zeromini_code;
 
+typedef enum zeromini_device { /* types.h */
+                               ZEROMINI_HOST = 0,
+                               ZEROMINI_CUDA = 1 /* Unimplemented so far. */
+} zeromini_device;
+
 typedef enum zeromini_dtype {
   ZEROMINI_FLOAT32 = 0,
   ZEROMINI_BFLOAT16 = 1,
@@ -75,10 +91,24 @@ typedef enum zeromini_reduce_op {
 typedef struct zeromini_stream zeromini_stream;
 typedef struct zeromini_group zeromini_group;
 typedef struct zeromini_mpi_session zeromini_mpi_session;
+typedef struct zeromini_plan zeromini_plan;
 typedef struct zeromini_optimizer zeromini_optimizer;
 
 const char* zeromini_version(void); /* "0.1.0" */
 void zeromini_free(void* memory);   /* Error messages and other strings. */
+
+/* ---- Warnings (log.h). ---- */
+
+typedef enum zeromini_log_level {
+  ZEROMINI_LOG_INFO = 0,
+  ZEROMINI_LOG_WARNING = 1
+} zeromini_log_level;
+
+/* Takes one message without a line end, which is gone after the call. Any
+ * thread may call it, also while another does. It and its context live as long
+ * as what they are given to. */
+typedef void (*zeromini_log_sink)(void* context, zeromini_log_level level,
+                                  const char* message);
 
 /* ---- Streams: in-order queues of work on a thread of their own. ---- */
 
@@ -99,37 +129,75 @@ zeromini_code zeromini_stream_wait(zeromini_stream* stream,
 
 /* ---- Groups of ranks (communicator.h, group.h, mpi.h). ---- */
 
+typedef struct zeromini_group_options {
+  size_t struct_size;
+  double timeout_seconds; /* Positive: of any wait inside an exchange. */
+  const int* hosts;       /* By rank: which host it is on. NULL: as they are. */
+  int num_hosts;
+  zeromini_log_sink log; /* Where warnings go; NULL: stderr. */
+  void* log_context;
+} zeromini_group_options;
+
+void zeromini_group_options_init(zeromini_group_options* options,
+                                 size_t struct_size);
+
 /* A group of one. */
 zeromini_group* zeromini_self(void);
 
 /* `size` ranks in this process: groups[r] is rank r's, for a thread of its own.
- * `timeout_seconds`, here and below, is the longest any wait inside an exchange
- * may take; 0 takes the default, ten minutes. */
-zeromini_code zeromini_thread_group(int size, double timeout_seconds,
+ * `options`, here and below, may be NULL: the defaults. */
+zeromini_code zeromini_thread_group(int size,
+                                    const zeromini_group_options* options,
                                     zeromini_group** groups, char** error);
 
 /* Collective over the trainer's own communicator, which is duplicated and never
- * freed or used itself: zeromini_wrap_mpi(&comm, sizeof comm, 0, &error). If
- * ranks of a host can share no memory, rank 0 says so on stderr, once in a
- * process; C has no sink for this warning. */
+ * freed or used itself: zeromini_wrap_mpi(&comm, sizeof comm, NULL, &error). */
 zeromini_group* zeromini_wrap_mpi(const void* mpi_comm, size_t bytes,
-                                  double timeout_seconds, char** error);
+                                  const zeromini_group_options* options,
+                                  char** error);
 
 /* For a program that does not initialise MPI itself. Destroying the session
  * finalises MPI; close its groups before. */
 zeromini_mpi_session* zeromini_mpi_session_start(char** error);
 int zeromini_mpi_session_rank(const zeromini_mpi_session* session);
 int zeromini_mpi_session_size(const zeromini_mpi_session* session);
-zeromini_group* zeromini_mpi_session_world(zeromini_mpi_session* session,
-                                           double timeout_seconds,
-                                           char** error); /* Collective. */
+zeromini_group* zeromini_mpi_session_world(
+    zeromini_mpi_session* session, const zeromini_group_options* options,
+    char** error); /* Collective. */
 void zeromini_mpi_session_destroy(zeromini_mpi_session* session);
+
+/* "Open MPI 4.1.4", or why it is absent; zeromini_free() releases it.
+ * `available`, which may be NULL, becomes 0 or 1. */
+char* zeromini_mpi_description(int* available);
+char* zeromini_nccl_description(int* available);
 
 int zeromini_group_rank(const zeromini_group* group);
 int zeromini_group_size(const zeromini_group* group);
 const char* zeromini_group_backend(const zeromini_group* group);
 int zeromini_group_overlaps(const zeromini_group* group); /* 0 or 1. */
 double zeromini_group_timeout(const zeromini_group* group);
+
+/* The exchange that this rank is in, for a last message; zeromini_free()
+ * releases it. Any thread. */
+char* zeromini_group_in_flight(const zeromini_group* group);
+
+/* Purposes of bytes: 0 gradients, 1 weights, 2 scalars, 3 state, 4 control. */
+#define ZEROMINI_PURPOSES 5
+
+/* What the backend has really sent, by purpose and level. */
+typedef struct zeromini_level_traffic {
+  size_t struct_size;
+  int64_t inside_host_bytes[ZEROMINI_PURPOSES];
+  int64_t between_hosts_bytes[ZEROMINI_PURPOSES];
+} zeromini_level_traffic;
+
+void zeromini_level_traffic_init(zeromini_level_traffic* traffic,
+                                 size_t struct_size);
+
+/* Of this group alone, since it was made. Any thread. Fails for NULL and for a
+ * struct without struct_size only. */
+zeromini_code zeromini_group_level_traffic(const zeromini_group* group,
+                                           zeromini_level_traffic* traffic);
 
 /* Collective. Each returns once this rank's part is done. all_reduce works in
  * place; reduce_scatter takes size*count elements to `count`, all_gather
@@ -145,7 +213,17 @@ zeromini_code zeromini_all_gather(zeromini_group* group, const void* in,
                                   zeromini_dtype dtype, char** error);
 zeromini_code zeromini_broadcast(zeromini_group* group, void* data,
                                  int64_t bytes, int root, char** error);
+/* Both arrays of counts have a number for each rank, this one included. */
+zeromini_code zeromini_all_to_all_v(zeromini_group* group, const void* in,
+                                    const int64_t* send_counts, void* out,
+                                    const int64_t* receive_counts,
+                                    zeromini_dtype dtype, char** error);
 zeromini_code zeromini_barrier(zeromini_group* group, char** error);
+
+/* Local: waits until what an optimizer has given this rank's group to exchange
+ * has run; its first error, or ZEROMINI_DEADLINE_EXCEEDED. */
+zeromini_code zeromini_group_finish(zeromini_group* group,
+                                    double timeout_seconds, char** error);
 
 /* Collective. Ranks of equal `color`, ordered by (key, rank). A negative color
  * gives OK and a NULL group. */
@@ -169,10 +247,23 @@ typedef enum zeromini_rule_kind {
   ZEROMINI_RULE_FUSED = 5    /* By `segments`, repeated; none elsewhere. */
 } zeromini_rule_kind;
 
+typedef enum zeromini_block_kind { /* BlockSegment::kind, which may be none. */
+                                   ZEROMINI_BLOCK_AUTO = 0,
+                                   ZEROMINI_BLOCK_HEAD = 1,
+                                   ZEROMINI_BLOCK_ROW = 2,
+                                   ZEROMINI_BLOCK_WHOLE = 3
+} zeromini_block_kind;
+
 typedef struct zeromini_segment {
   int64_t rows;
   int64_t rows_per_block;
+  zeromini_block_kind kind; /* For people: it changes no number. */
 } zeromini_segment;
+
+/* Of zeromini_param.layer_set alone: the set of its layer, or the next. */
+#define ZEROMINI_LAYER_SET_OF_LAYER (-1)
+/* The set of what belongs to no layer, in a parameter and in gather alike. */
+#define ZEROMINI_NO_LAYER_SET (-2)
 
 typedef struct zeromini_param {
   size_t struct_size;
@@ -188,8 +279,8 @@ typedef struct zeromini_param {
   const zeromini_segment* segments;
   int num_segments;
   int layer;
-  int layer_set;
-  int hyper_group;     /* -1: the first whose pattern matches, else 0. */
+  int layer_set;       /* At least 0, or one of the two above. */
+  int hyper_group;     /* -1: the first that matches, else 0. */
   int frozen;          /* 0 or 1. */
   const char* tied_to; /* NULL: not tied. */
   /* The full tensor, equal on all ranks, or broadcast_params (stages 1 and 2)
@@ -201,7 +292,7 @@ typedef struct zeromini_param {
 
 void zeromini_param_init(zeromini_param* param, size_t struct_size);
 
-/* ---- Options (options.h, plan.h). ---- */
+/* ---- Options (options.h). ---- */
 
 typedef enum zeromini_algorithm {
   ZEROMINI_ADAMW = 0,
@@ -230,8 +321,13 @@ typedef enum zeromini_reduction {
 } zeromini_reduction;
 typedef enum zeromini_on_bad_gradient { /* Absent, or not finite. */
                                         ZEROMINI_FAIL = 0,
-                                        ZEROMINI_SKIP = 1
+                                        ZEROMINI_SKIP = 1,
+                                        ZEROMINI_IGNORE = 2 /* Not finite. */
 } zeromini_on_bad_gradient;
+typedef enum zeromini_kernels {
+  ZEROMINI_KERNELS_NATIVE = 0, /* The device's own. */
+  ZEROMINI_KERNELS_REFERENCE = 1
+} zeromini_kernels;
 typedef enum zeromini_memory_form {
   ZEROMINI_MEMORY_EXTERNAL = 0,
   ZEROMINI_MEMORY_FLAT = 1
@@ -245,16 +341,6 @@ typedef enum zeromini_value_blocks {
   ZEROMINI_VALUE_WHOLE = 1
 } zeromini_value_blocks;
 
-typedef enum zeromini_log_level { /* log.h */
-                                  ZEROMINI_LOG_INFO = 0,
-                                  ZEROMINI_LOG_WARNING = 1
-} zeromini_log_level;
-
-/* Takes one message without a line end, which is gone after the call. Any
- * thread may call it, also while another does. */
-typedef void (*zeromini_log_sink)(void* context, zeromini_log_level level,
-                                  const char* message);
-
 typedef struct zeromini_hyper_group { /* HyperGroup */
   size_t struct_size;
   const char* name;
@@ -267,6 +353,11 @@ typedef struct zeromini_hyper_group { /* HyperGroup */
   int own_algorithm; /* A zeromini_algorithm; -1: that of the options. */
   const char* const* patterns; /* Of names: see zeromini_param.hyper_group. */
   int num_patterns;
+  /* Beside the patterns: whether `param` joins, 0 or not. NULL: by them alone.
+   * Called inside optimizer_create only, on its thread, maybe several times for
+   * a parameter; what it is given is gone after the call. */
+  int (*matches)(void* context, const zeromini_param* param);
+  void* matches_context;
 } zeromini_hyper_group;
 
 void zeromini_hyper_group_init(zeromini_hyper_group* hyper, size_t struct_size);
@@ -279,9 +370,8 @@ typedef struct zeromini_options {
   int num_hyper_groups;
   zeromini_reduction reduction;
   double max_grad_norm;
-  int check_finite; /* 0 or 1. */
-  zeromini_on_bad_gradient non_finite;
-  zeromini_on_bad_gradient absent_gradients;
+  zeromini_on_bad_gradient non_finite; /* IGNORE: with no limit on norms. */
+  zeromini_on_bad_gradient absent_gradients; /* Not IGNORE. */
   int micro_steps;
   zeromini_memory_form memory;
   int64_t hidden; /* ModelShape; 0: unknown. */
@@ -291,12 +381,13 @@ typedef struct zeromini_options {
   zeromini_naming naming;
   zeromini_value_blocks value_blocks;
   int64_t bucket_bytes;
-  const char* kernels;          /* "cpu" or "reference". */
+  zeromini_device device;
+  zeromini_kernels kernels;
   zeromini_dtype gradient_wire; /* ZEROMINI_FLOAT32 or ZEROMINI_BFLOAT16. */
-  zeromini_dtype weight_wire;
+  zeromini_dtype weight_wire;   /* Of fp32 weights alone; */
   double skip_above_grad_norm;
   double max_grad_value;
-  zeromini_master_format master;
+  zeromini_master_format master; /* of 16-bit ones alone. */
   zeromini_state_format state;
   int64_t gather_budget_bytes;
   int prefetch;
@@ -308,26 +399,66 @@ typedef struct zeromini_options {
 
 void zeromini_options_init(zeromini_options* options, size_t struct_size);
 
+/* ---- Plans (plan.h, plan_map.h). ---- */
+
+typedef struct zeromini_plan_options {
+  size_t struct_size;
+  zeromini_algorithm algorithm;
+  const int* group_algorithms; /* By hyper_group: as own_algorithm there. */
+  int num_group_algorithms;
+  int ranks;
+  int replicas;
+  int stage;
+  int64_t hidden; /* ModelShape; 0: unknown. */
+  int64_t heads;
+  int64_t kv_heads;
+  int64_t head_dim;
+  zeromini_naming naming;
+  zeromini_value_blocks value_blocks;
+  int64_t bucket_bytes;
+  double max_in_place_padding;
+} zeromini_plan_options;
+
+void zeromini_plan_options_init(zeromini_plan_options* options,
+                                size_t struct_size);
+
+/* Needs no group. Reads no `data`, and of hyper groups the index alone. */
+zeromini_plan* zeromini_make_plan(const zeromini_plan_options* options,
+                                  const zeromini_param* params, int num_params,
+                                  char** error);
+void zeromini_plan_destroy(zeromini_plan* plan);
+
+/* For people and for machines; zeromini_free() releases them. */
+char* zeromini_plan_table(const zeromini_plan* plan);
+char* zeromini_plan_json(const zeromini_plan* plan);
+uint64_t zeromini_plan_hash(const zeromini_plan* plan);
+
+typedef struct zeromini_move { /* Move, and its MoveTotals. */
+  int from_param;
+  int to_param;
+  int from_rank;
+  int to_rank;
+  int64_t first_row;
+  int64_t rows;
+  int64_t first_block;
+  int64_t blocks;
+  int64_t momentum; /* Elements. */
+  int64_t second_moments;
+} zeromini_move;
+
+/* PlanMap::moves; zeromini_free() releases them. */
+zeromini_code zeromini_make_map(const zeromini_plan* from,
+                                const zeromini_plan* to, int expert_slices,
+                                zeromini_move** moves, int64_t* num_moves,
+                                char** error);
+
 /* ---- The optimizer (optimizer.h). ---- */
 
-/* Bytes and calls by purpose: 0 gradients, 1 weights, 2 scalars, 3 state,
- * 4 control. */
-#define ZEROMINI_PURPOSES 5
-typedef struct zeromini_traffic {
+typedef struct zeromini_traffic { /* By purpose. */
   int64_t calls[ZEROMINI_PURPOSES];
   int64_t bytes[ZEROMINI_PURPOSES];
   int64_t padding_bytes[ZEROMINI_PURPOSES];
 } zeromini_traffic;
-
-/* What the backend has really sent, by purpose and level. */
-typedef struct zeromini_level_traffic {
-  size_t struct_size;
-  int64_t inside_host_bytes[ZEROMINI_PURPOSES];
-  int64_t between_hosts_bytes[ZEROMINI_PURPOSES];
-} zeromini_level_traffic;
-
-void zeromini_level_traffic_init(zeromini_level_traffic* traffic,
-                                 size_t struct_size);
 
 typedef struct zeromini_step_options {
   size_t struct_size;
@@ -356,6 +487,7 @@ typedef struct zeromini_step_report {
   int64_t inside_host_bytes[ZEROMINI_PURPOSES]; /* As in level_traffic. */
   int64_t between_hosts_bytes[ZEROMINI_PURPOSES];
   int not_finite; /* 1: skipped because a gradient was not finite. */
+  int pending;    /* 1: not decided yet: wait_all, then last_report. */
 } zeromini_step_report;
 
 void zeromini_step_report_init(zeromini_step_report* report,
@@ -372,6 +504,8 @@ typedef struct zeromini_memory_report {
   int64_t buckets;
   int64_t peak;
   int64_t gathered;
+  int64_t method_state;
+  int64_t tables;
 } zeromini_memory_report;
 
 void zeromini_memory_report_init(zeromini_memory_report* report,
@@ -398,10 +532,10 @@ zeromini_code zeromini_grad_ready(zeromini_optimizer* optimizer, int param,
 zeromini_code zeromini_set_param(zeromini_optimizer* optimizer, int param,
                                  const void* data, char** error);
 
-/* Stage 3: brings the full weights of a layer set together, and lets them
- * go. Collective; gather returns before they are there: wait_param. A pass that
- * is none breaks the group; what optimizer.h refuses is refused on this rank
- * only. */
+/* Stage 3: brings the full weights of a layer set together, and lets them go;
+ * ZEROMINI_NO_LAYER_SET is one. Collective; gather returns before they are
+ * there: wait_param. A pass that is none breaks the group; what optimizer.h
+ * refuses is refused on this rank only. */
 zeromini_code zeromini_gather(zeromini_optimizer* optimizer, int layer_set,
                               zeromini_gather_pass pass, char** error);
 zeromini_code zeromini_release(zeromini_optimizer* optimizer, int layer_set,
@@ -412,13 +546,19 @@ zeromini_code zeromini_step(zeromini_optimizer* optimizer,
                             const zeromini_step_options* options,
                             zeromini_step_report* report, char** error);
 
+/* Of the last step that gave one. Fails for NULL and for a report without
+ * struct_size only. */
+zeromini_code zeromini_last_report(const zeromini_optimizer* optimizer,
+                                   zeromini_step_report* report);
+
 zeromini_code zeromini_wait_param(zeromini_optimizer* optimizer, int param,
                                   void* stream, char** error);
 zeromini_code zeromini_wait_all(zeromini_optimizer* optimizer, char** error);
 zeromini_code zeromini_broadcast_params(zeromini_optimizer* optimizer,
                                         char** error); /* Collective. */
 
-/* How many floats consolidated_state writes; 0 for a bad index. */
+/* How many floats consolidated_state writes; 0 for a bad index and for what has
+ * no state, being frozen or tied. */
 int64_t zeromini_momentum_count(const zeromini_optimizer* optimizer, int param);
 int64_t zeromini_second_moment_count(const zeromini_optimizer* optimizer,
                                      int param);
@@ -434,10 +574,9 @@ zeromini_code zeromini_set_hyper_group(zeromini_optimizer* optimizer, int group,
                                        const zeromini_hyper_group* hyper,
                                        char** error);
 
-/* The plan, for people and for machines; zeromini_free() releases them. */
-char* zeromini_plan_table(const zeromini_optimizer* optimizer);
-char* zeromini_plan_json(const zeromini_optimizer* optimizer);
-uint64_t zeromini_plan_hash(const zeromini_optimizer* optimizer);
+/* The optimizer's own, which lives as long. */
+const zeromini_plan* zeromini_optimizer_plan(
+    const zeromini_optimizer* optimizer);
 
 /* These fail for NULL and for a report without struct_size only. */
 zeromini_code zeromini_memory(const zeromini_optimizer* optimizer,

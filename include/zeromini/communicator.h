@@ -52,8 +52,9 @@ using LevelTraffic = std::array<LevelBytes, kPurposes>;  // By int(Purpose).
 // will not come. Every wait has a deadline, given when the group was made.
 //
 // Buffers must stay valid until the stream has passed the call. Sums add the
-// ranks' contributions in rank order in the given dtype, on every backend that
-// says deterministic().
+// ranks' contributions in the given dtype, in rank order, and over several
+// hosts in rank order inside each and then in that of the hosts: the same ranks
+// on the same hosts get the same bits in every run.
 class Communicator {
  public:
   virtual ~Communicator() = default;  // Never communicates.

@@ -5,14 +5,16 @@
 //   // loss * scale.value(), backward, GradReady as ever; then
 //   options.loss_scale = scale.value();  // StepOptions
 //   auto report = optimizer->Step(options);
-//   scale.Update(report->not_finite);
+//   status = scale.Update(*report);
 
 #ifndef ZEROMINI_LOSS_SCALE_H_
 #define ZEROMINI_LOSS_SCALE_H_
 
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "zeromini/optimizer.h"
 
 namespace zeromini {
 
@@ -41,9 +43,10 @@ class LossScale {
   double value() const { return value_; }
   int64_t steps_since_change() const { return steady_; }
 
-  // After each step, with StepReport::not_finite. A step that was skipped for
-  // its norm says nothing against the scale.
-  void Update(bool not_finite);
+  // After each step that gave a report. A step that was skipped for its norm
+  // says nothing against the scale. FailedPrecondition, and the scale stays, if
+  // the report is pending: it cannot tell yet whether the gradient was finite.
+  absl::Status Update(const StepReport& report);
 
  private:
   LossScaleOptions options_;

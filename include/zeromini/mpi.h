@@ -5,6 +5,7 @@
 
 #include <mpi.h>
 
+#include <cstddef>
 #include <memory>
 
 #include "absl/status/statusor.h"

@@ -4,7 +4,9 @@
 //   // In the backward hook of parameter i, in any order:
 //   status = (*optimizer)->GradReady(i, grad);
 //   // After backward:
-//   auto report = (*optimizer)->Step({.learning_rate = 3e-4});
+//   StepOptions step;
+//   step.learning_rate = 3e-4;
+//   auto report = (*optimizer)->Step(step);
 
 #ifndef ZEROMINI_OPTIMIZER_H_
 #define ZEROMINI_OPTIMIZER_H_
@@ -34,8 +36,14 @@ struct StepOptions {
   // is 0, said explicitly.
   double learning_rate = std::numeric_limits<double>::quiet_NaN();
 
-  // False: return once everything is enqueued; WaitParam() or WaitAll() before
-  // reading weights, and before the next GradReady().
+  // False: return once everything is enqueued. Before a parameter's weights are
+  // read, its GradData() is touched or its next gradient is given, WaitParam()
+  // of it or WaitAll().
+  //
+  // Whether Step() still waits for the decision (is there an update, of what
+  // norm) is up to the policies: one that is kError must be told here. Where
+  // neither absent_gradients nor non_finite is, nothing is waited for, and the
+  // report is pending. Only a step that takes masters is told at once even so.
   bool wait = true;
 
   // What the loss was multiplied by: the update and grad_norm see gradients
@@ -44,11 +52,12 @@ struct StepOptions {
 };
 
 struct StepReport {
-  // True if the host has not read yet what the devices decided: see
-  // Optimizer::LastReport(). Then only traffic and seconds_total are of this
-  // step.
+  // The host has not read yet what was decided: nothing else here is of this
+  // step but `traffic` and `seconds_total`, and neither `skipped` nor
+  // `not_finite` can be true. WaitAll(), then Optimizer::LastReport(), tell.
   bool pending = false;
-  int64_t step = 0;             // Optimizer steps taken, skipped ones left out.
+  // Optimizer steps taken, skipped ones left out; pending: as far as is known.
+  int64_t step = 0;
   bool skipped = false;         // Nothing changed, on any rank.
   std::string skipped_because;  // Empty unless skipped.
   // Older steps that were pending until now and turn out to have been skipped;
@@ -58,15 +67,18 @@ struct StepReport {
   // Skipped, and because a gradient was not finite: skipped_because names it.
   bool not_finite = false;
 
-  // Global L2 norm of the reduced gradient, before clipping; NaN if neither
-  // clipping nor the finite check is on, since then nothing computes it.
+  // Global L2 norm of the reduced gradient, before clipping; NaN under kIgnore,
+  // since then nothing computes it, and if `not_finite`.
   double grad_norm = 0;
   double clip_scale = 1;  // What the gradient was multiplied by.
   int64_t absent_params = 0;
-  Traffic traffic;  // Since the last report: what this rank sent.
+  // What this rank has sent since the report before it. A Step() that failed
+  // gave none: its bytes are in the next one's.
+  Traffic traffic = {};
 
   // Of this rank, in this step. Exchanges that ran under backward or under a
-  // kernel cost nothing here; `exposed` is what Step() waited for.
+  // kernel cost nothing here; `exposed` is what Step() waited for. All but the
+  // first stay 0 in the report of a step that was pending.
   double seconds_total = 0;
   double seconds_exposed_gradients = 0;
   double seconds_scalars = 0;
@@ -77,14 +89,20 @@ struct StepReport {
 // Where a Gather() belongs, which says what is worth prefetching.
 enum class GatherPass { kForward, kBackward, kNone };
 
-// Not thread-safe, except GradReady() and WaitParam(), which any thread may
-// call between steps. Where exchanges run on one thread only (see mpi.h), so do
-// waits for them: WaitParam() with a null stream, and all other calls.
+// Threads. Between two Step()s any number of threads may call GradReady(),
+// WaitParam(), and, in an order that all ranks share, Gather() and Release(),
+// at the same time. plan(), traffic() and Memory() may be called at any time.
+// All other calls are for one thread at a time, while no other runs; it need
+// not be the same one always. Where exchanges run on one thread only (see
+// mpi.h), so do waits for them: WaitParam() with a null stream, and all that is
+// collective.
 //
 // A failure of one rank alone, such as no memory for a gradient, is every
 // rank's: it breaks the caller's group, and each later call on each rank
 // returns it, with the rank named, instead of waiting. What is only refused
-// breaks nothing.
+// breaks nothing. traffic(), Memory(), plan() and LastReport() go on to tell
+// what was there: bytes of exchanges that a failed step or a broken group has
+// begun are counted as sent.
 class Optimizer {
  public:
   // Starts no exchange. Waits for those that have left, and so for the streams
@@ -107,7 +125,10 @@ class Optimizer {
   // Release(), and what is written there is lost; see SetParam().
   virtual void* ParamData(int param) = 0;
   // Flat memory, stage 1 and fp32 only; null otherwise, and for parameters that
-  // are tied: their gradients are given by pointer.
+  // are tied: their gradients are given by pointer. The optimizer's from the
+  // step's last GradReady() of it until Step() has returned; where that did not
+  // wait, until WaitParam() of it or WaitAll() has. The caller's otherwise, to
+  // write to: what is left there after a step is of no use.
   virtual float* GradData(int param) = 0;
 
   // Collective. Rank 0's `data`, the full tensor in the parameter's dtype,
@@ -120,8 +141,9 @@ class Optimizer {
   virtual absl::Status SetParam(int param, const void* data) = 0;
 
   // Stage 3 (else FailedPrecondition). Gather() starts to bring together the
-  // full weights of all parameters of a ParamSpec::layer_set (-1: those of
-  // none) and returns; WaitParam() before reading them. Release() ends that;
+  // full weights of all parameters of a layer set (PlannedParam::layer_set;
+  // kNoLayerSet: those of none; kLayerSetOfLayer is InvalidArgument) and
+  // returns; WaitParam() before reading them. Release() ends that;
   // `stream` is the one that last read them. Gathering what is gathered and
   // releasing what is not are no errors. Step() releases everything.
   //
@@ -169,14 +191,22 @@ class Optimizer {
   // its report.
   virtual absl::StatusOr<StepReport> Step(const StepOptions& options) = 0;
 
-  // The last Step()'s, and complete once WaitAll() has returned.
+  // Of the last Step() that gave a report or Aborted; no more pending once
+  // WaitAll() has returned. Earlier ones that were pending are only counted, in
+  // skipped_late and not_finite_late: who needs each (a LossScale does) calls
+  // WaitAll() between steps.
   virtual StepReport LastReport() const = 0;
 
-  // Blocks until the last Step() or, at stage 3, Gather() has put the weights
-  // of `param` in place.
+  // Returns once the last Step() or, at stage 3, the last Gather() has put the
+  // weights of `param` in place and left its GradData(); with a stream it
+  // returns at once, and what is given to that stream later runs after that. At
+  // stage 3 FailedPrecondition, naming the layer set, for what is not gathered,
+  // as nothing is after a Step(): there WaitAll() waits for the update. Of a
+  // parameter that is frozen it has nothing to wait for.
   virtual absl::Status WaitParam(int param, Stream stream = {}) = 0;
-  // WaitAll() also reads what is pending of steps before: their errors are its
-  // own, once.
+  // For all that has been asked for. Its error may be that of a step that was
+  // pending: what some rank refused there, which left weights and state as they
+  // were.
   virtual absl::Status WaitAll() = 0;
 
   // Collective. Makes every rank's weights equal to rank 0's, an expert's to

@@ -43,7 +43,17 @@ struct HyperGroup {
 
 enum class Reduction { kMean, kSum };  // Over ranks and micro-steps.
 enum class AbsentGradients { kError, kSkip };
-enum class NonFiniteGradients { kError, kSkip };
+enum class NonFiniteGradients {
+  kError,   // Step() refuses, nothing has changed, and training may go on.
+  kSkip,    // The step is skipped, on every rank: StepReport::not_finite.
+  kIgnore,  // Nobody looks.
+};
+
+// Whose update kernels run, on OptimizerOptions::device.
+enum class KernelChoice {
+  kNative,     // The device's own; on the host SIMD, chosen at run time.
+  kReference,  // The formula in doubles, on the host: slow, to compare with.
+};
 
 enum class MemoryForm {
   kExternal,  // Weights live where ParamSpec::data says.
@@ -62,8 +72,8 @@ struct OptimizerOptions {
   std::vector<HyperGroup> hyper_groups = {HyperGroup()};
   Reduction reduction = Reduction::kMean;
 
-  // Clips the global L2 norm; 0 is off. Clipping sees what is not finite, too:
-  // only with both off does the update read the gradient once.
+  // Clips the global L2 norm; 0 is off. The norm needs a pass over the gradient
+  // before the update; `non_finite` says what leaves it out.
   double max_grad_norm = 0;
 
   // Clips each element of the gradient that the update uses (the mean or sum,
@@ -71,12 +81,12 @@ struct OptimizerOptions {
   // it on, sums of squares are taken in Step(), not under backward.
   double max_grad_value = 0;
 
-  // Refuses or skips (`non_finite`) a step with a gradient that is not finite.
-  // Clipping and skip_above_grad_norm do so with it off, too, since they need
-  // the norm. With all off NaN and infinity are numbers like others, and go
-  // where the method's arithmetic takes them: into their block, on any number
-  // of ranks and in any format.
-  bool check_finite = true;
+  // What becomes of a step with a gradient that is not finite. With kIgnore NaN
+  // and infinity are numbers like others, and go where the method's arithmetic
+  // takes them: into their block, on any number of ranks and in any format; the
+  // update reads the gradient once, and there is no norm to report. So kIgnore
+  // is refused beside max_grad_norm, max_grad_value and skip_above_grad_norm,
+  // which a NaN would leave without a meaning.
   NonFiniteGradients non_finite = NonFiniteGradients::kError;
 
   // Skips a step whose global L2 norm, before clipping, is above it: on every
@@ -98,25 +108,26 @@ struct OptimizerOptions {
 
   MemoryForm memory = MemoryForm::kExternal;
 
-  // What gradients and weights travel as: kFloat32, or kBFloat16, which halves
-  // their bytes. Each direction by itself.
-  //
-  // Gradients: sums stay fp32; Exchange::wire states the error. Weights: after
-  // every Step() each weight that is not frozen is a bf16 number, equal on all
-  // ranks, one rank included, also where a gradient was absent. Each rank keeps
-  // an fp32 master of the elements it owns (4 bytes each,
-  // MemoryReport::master), which all updates go to, so no update is too small.
-  // The master is taken from the weights at the first Step() after Create(),
+  // What gradients travel as: kFloat32, or kBFloat16, which halves their bytes.
+  // Sums stay fp32; Exchange::wire states the error.
+  DType gradient_wire = DType::kFloat32;
+
+  // The next two both make masters, of different tensors: no tensor has two,
+  // and neither option wins. A master lives on the rank that owns the elements
+  // and is counted in MemoryReport::master; all updates go to it, so none is
+  // too small. It is taken from the weights at the first Step() after Create(),
   // BroadcastParams() or SetParam(); weights that are changed by hand later are
   // not seen without one of the latter.
-  DType gradient_wire = DType::kFloat32;
-  // At stage 3 the shards themselves are the masters and cost nothing more.
-  // 16-bit weights always travel as they are.
+  //
+  // fp32 weights alone: what they travel as. With kBFloat16, which halves their
+  // bytes, each weight that is not frozen is a bf16 number after every Step(),
+  // equal on all ranks, one rank included, also where a gradient was absent;
+  // its master is fp32, whatever `master` is, and takes 4 bytes, or none at
+  // stage 3, where the shards themselves are the masters.
   DType weight_wire = DType::kFloat32;
 
-  // Of 16-bit weights; fp32 ones need none. See types.h. Taken from the weights
-  // at the first Step() after Create(), BroadcastParams() or SetParam();
-  // weights that are changed by hand later are not seen.
+  // bf16 and fp16 weights alone, which travel as they are, whatever
+  // `weight_wire` is. See types.h.
   MasterFormat master = MasterFormat::kFloat32;
 
   // Of the momentum, and of AdamW's second moments. Tensors whose rows are
@@ -150,8 +161,10 @@ struct OptimizerOptions {
   ValueBlocks value_blocks = ValueBlocks::kRows;
   int64_t bucket_bytes = 0;
 
-  // "cpu" or "reference": which kernel table updates the shard.
-  std::string kernels = "cpu";
+  // Whose memory weights and gradients lie in, and who updates them. Create()
+  // is Unimplemented on every rank for what the library was built without.
+  DeviceKind device = DeviceKind::kHost;
+  KernelChoice kernels = KernelChoice::kNative;
 
   // Where warnings go; null: stderr. Rank 0 alone warns of the plan and groups.
   LogSink log;

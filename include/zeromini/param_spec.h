@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "zeromini/types.h"
@@ -50,6 +51,13 @@ struct BlockRule {
   }
 };
 
+// Of ParamSpec::layer_set: the set of the parameter's layer, or kNoLayerSet if
+// it has none. No set of a plan: Optimizer::Gather() refuses it.
+inline constexpr int kLayerSetOfLayer = -1;
+// The set of what belongs to no layer, in a ParamSpec, a plan and Gather()
+// alike.
+inline constexpr int kNoLayerSet = -2;
+
 struct ParamSpec {
   std::string name;            // Unique, not empty.
   std::vector<int64_t> shape;  // Row-major, positive. [slices, out, in] if
@@ -76,9 +84,10 @@ struct ParamSpec {
   DType dtype = DType::kFloat32;
   BlockRule rule;
   int layer = -1;  // Transformer layer; -1: from the name, if it has one.
-  // ZeRO-3: gathered together. -1: as `layer`. What is tied is gathered with
-  // what it is tied to, and what is frozen is whole.
-  int layer_set = -1;
+  // ZeRO-3: gathered together; a number of at least 0, or one of the two above.
+  // What is tied is gathered with what it is tied to, and what is frozen is
+  // whole.
+  int layer_set = kLayerSetOfLayer;
   // Index into OptimizerOptions::hyper_groups; -1: the first group that has a
   // pattern or a predicate that matches, else group 0.
   int hyper_group = -1;

@@ -126,9 +126,9 @@ struct PlannedParam {
   std::vector<int> sharers;
   int hyper_group = 0;
   int layer = -1;
-  int layer_set = -1;
-  int bucket = -1;           // -1 if frozen or tied.
-  int64_t blocks_total = 0;  // Second moments; elements if element_state.
+  int layer_set = kNoLayerSet;  // At least 0, or that.
+  int bucket = -1;              // -1 if frozen or tied.
+  int64_t blocks_total = 0;     // Second moments; elements if element_state.
 
   // False for SGD: v is kept neither per element nor per block.
   bool keeps_second_moment() const { return algorithm != Algorithm::kSgd; }

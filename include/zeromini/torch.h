@@ -141,8 +141,8 @@ class TorchOptimizer {
   // backward is prepared. The group with the highest number is kept from a
   // forward with gradients to its backward. At other stages they do nothing.
   //
-  // What is in no group (-1) is for the caller: Gather(-1) before the first
-  // forward of a step; Step() releases it, or Release(-1) after an evaluation.
+  // What is in none is for the caller: Gather(kNoLayerSet) before the first
+  // forward of a step; Step() releases it, or Release() after an evaluation.
   //
   // An error is kept for status() and Step(); until then the block computes
   // with zeros in place of its weights, outside of any budget.

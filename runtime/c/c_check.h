@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -49,6 +50,16 @@ template <>
 struct Sized<zeromini_memory_report> {
   static constexpr char kName[] = "zeromini_memory_report";
   static constexpr size_t kFirst = offsetof(zeromini_memory_report, gathered);
+};
+template <>
+struct Sized<zeromini_group_options> {
+  static constexpr char kName[] = "zeromini_group_options";
+  static constexpr size_t kFirst = sizeof(zeromini_group_options);
+};
+template <>
+struct Sized<zeromini_plan_options> {
+  static constexpr char kName[] = "zeromini_plan_options";
+  static constexpr size_t kFirst = sizeof(zeromini_plan_options);
 };
 template <>
 struct Sized<zeromini_level_traffic> {

@@ -3,14 +3,46 @@
 #ifndef ZEROMINI_RUNTIME_C_C_CONVERT_H_
 #define ZEROMINI_RUNTIME_C_C_CONVERT_H_
 
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "runtime/c/c_check.h"
 #include "zeromini/c.h"
+#include "zeromini/group.h"
+#include "zeromini/log.h"
 #include "zeromini/optimizer.h"
 
 namespace zeromini::c_api {
+
+// Numbers of which the C++ API knows no bound, since it takes containers and
+// bools; the rest is checked there, under the same names.
+inline constexpr int64_t kUnbounded = std::numeric_limits<int64_t>::max();
+
+// The fields that zeromini_options and zeromini_plan_options share, and so do
+// OptimizerOptions and PlanOptions.
+template <typename T>
+void CheckPlanning(const T& options, Fields& fields) {
+  fields.OneOf("algorithm", options.algorithm, ZEROMINI_SGD)
+      .Range("hidden", options.hidden, 0, kUnbounded)
+      .Range("heads", options.heads, 0, kUnbounded)
+      .Range("kv_heads", options.kv_heads, 0, kUnbounded)
+      .Range("head_dim", options.head_dim, 0, kUnbounded)
+      .OneOf("naming", options.naming, ZEROMINI_NAMING_OFFICIAL)
+      .OneOf("value_blocks", options.value_blocks, ZEROMINI_VALUE_WHOLE)
+      .Range("bucket_bytes", options.bucket_bytes, 0, kUnbounded);
+}
+template <typename From, typename To>
+void CopyPlanning(const From& from, To* to) {
+  to->algorithm = static_cast<Algorithm>(from.algorithm);
+  to->stage = from.stage;
+  to->model = {from.hidden, from.heads, from.kv_heads, from.head_dim};
+  to->naming = static_cast<Naming>(from.naming);
+  to->value_blocks = static_cast<ValueBlocks>(from.value_blocks);
+  to->bucket_bytes = from.bucket_bytes;
+}
 
 // Of structs whose struct_size may be smaller or larger than ours.
 // InvalidArgument, naming C's fields, for what no C++ program could give: null
@@ -24,12 +56,19 @@ absl::StatusOr<std::vector<ParamSpec>> FromC(const zeromini_param* params,
 absl::StatusOr<HyperGroup> FromC(const zeromini_hyper_group* hyper,
                                  const std::string& where);
 
+// Null: the defaults.
+absl::StatusOr<GroupOptions> FromC(const zeromini_group_options* options);
+
+// Null: stderr.
+LogSink LogOf(zeromini_log_sink sink, void* context);
+
 zeromini_traffic ToC(const Traffic& traffic);
 
 // Write no more than report->struct_size bytes.
 void ToC(const StepReport& from, zeromini_step_report* report);
 void ToC(const MemoryReport& from, zeromini_memory_report* report);
 void ToC(const Traffic& from, zeromini_level_traffic* traffic);
+void ToC(const LevelTraffic& from, zeromini_level_traffic* traffic);
 
 }  // namespace zeromini::c_api
 

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "runtime/c/c_check.h"
+#include "runtime/c/c_convert.h"
 #include "runtime/c/c_handles.h"
 #include "runtime/c/c_message.h"
 #include "zeromini/c.h"
@@ -29,12 +30,16 @@ using zeromini::Communicator;
 using zeromini::WaitForExchanges;
 using zeromini::c_api::CheckEnum;
 using zeromini::c_api::CheckNotNull;
+using zeromini::c_api::CheckOut;
 using zeromini::c_api::CheckRange;
 using zeromini::c_api::CheckSeconds;
+using zeromini::c_api::CopyString;
 using zeromini::c_api::Fail;
+using zeromini::c_api::FromC;
 using zeromini::c_api::NumberOf;
 using zeromini::c_api::OnHandle;
 using zeromini::c_api::RefuseExchange;
+using zeromini::c_api::ToC;
 using zeromini::c_api::WithoutThrowing;
 
 constexpr int kMostThreadRanks = 1 << 16;
@@ -50,13 +55,6 @@ Handle* MakeHandle(char** error, Call call) {
   });
   Fail(status, error);
   return handle.release();
-}
-
-absl::StatusOr<zeromini::GroupOptions> GroupOptionsOf(double timeout_seconds) {
-  ZEROMINI_RETURN_IF_ERROR(CheckSeconds("timeout_seconds", timeout_seconds));
-  zeromini::GroupOptions options;
-  if (timeout_seconds > 0) options.timeout = absl::Seconds(timeout_seconds);
-  return options;
 }
 
 // `call` on the group, unless it is null.
@@ -75,6 +73,13 @@ zeromini_code Collective(zeromini_group* group, const char* name,
     return arguments.ok() ? call(ranks)
                           : RefuseExchange(ranks, name, arguments);
   });
+}
+
+char* Describe(std::string (*description)(bool*), int* available) {
+  bool is_there = false;
+  const std::string text = description(&is_there);
+  if (available != nullptr) *available = is_there ? 1 : 0;
+  return CopyString(text);
 }
 
 absl::Status CheckDType(const zeromini_dtype& dtype) {
@@ -125,14 +130,15 @@ zeromini_group* zeromini_self(void) {
   return new zeromini_group{zeromini::Self()};
 }
 
-zeromini_code zeromini_thread_group(int size, double timeout_seconds,
+zeromini_code zeromini_thread_group(int size,
+                                    const zeromini_group_options* options,
                                     zeromini_group** groups, char** error) {
   const auto make = [&]() -> absl::Status {
     ZEROMINI_RETURN_IF_ERROR(CheckRange("size", size, 1, kMostThreadRanks));
     ZEROMINI_RETURN_IF_ERROR(CheckNotNull("groups", groups));
-    ZEROMINI_ASSIGN_OR_RETURN(const zeromini::GroupOptions options,
-                              GroupOptionsOf(timeout_seconds));
-    ZEROMINI_ASSIGN_OR_RETURN(auto ranks, zeromini::ThreadGroup(size, options));
+    ZEROMINI_ASSIGN_OR_RETURN(const zeromini::GroupOptions chosen,
+                              FromC(options));
+    ZEROMINI_ASSIGN_OR_RETURN(auto ranks, zeromini::ThreadGroup(size, chosen));
     for (int r = 0; r < size; ++r) {
       groups[r] = new zeromini_group{std::move(ranks[r])};
     }
@@ -142,13 +148,14 @@ zeromini_code zeromini_thread_group(int size, double timeout_seconds,
 }
 
 zeromini_group* zeromini_wrap_mpi(const void* mpi_comm, size_t bytes,
-                                  double timeout_seconds, char** error) {
+                                  const zeromini_group_options* options,
+                                  char** error) {
   using Made = absl::StatusOr<std::unique_ptr<Communicator>>;
   return MakeHandle<zeromini_group>(error, [&]() -> Made {
     ZEROMINI_RETURN_IF_ERROR(CheckNotNull("mpi_comm", mpi_comm));
-    ZEROMINI_ASSIGN_OR_RETURN(const zeromini::GroupOptions options,
-                              GroupOptionsOf(timeout_seconds));
-    return zeromini::internal::WrapMpiHandle(mpi_comm, bytes, options);
+    ZEROMINI_ASSIGN_OR_RETURN(const zeromini::GroupOptions chosen,
+                              FromC(options));
+    return zeromini::internal::WrapMpiHandle(mpi_comm, bytes, chosen);
   });
 }
 
@@ -164,20 +171,27 @@ int zeromini_mpi_session_size(const zeromini_mpi_session* session) {
   return session == nullptr ? 0 : session->impl->size();
 }
 
-zeromini_group* zeromini_mpi_session_world(zeromini_mpi_session* session,
-                                           double timeout_seconds,
-                                           char** error) {
+zeromini_group* zeromini_mpi_session_world(
+    zeromini_mpi_session* session, const zeromini_group_options* options,
+    char** error) {
   using Made = absl::StatusOr<std::unique_ptr<Communicator>>;
   return MakeHandle<zeromini_group>(error, [&]() -> Made {
     ZEROMINI_RETURN_IF_ERROR(CheckNotNull("session", session));
-    ZEROMINI_ASSIGN_OR_RETURN(const zeromini::GroupOptions options,
-                              GroupOptionsOf(timeout_seconds));
-    return session->impl->World(options);
+    ZEROMINI_ASSIGN_OR_RETURN(const zeromini::GroupOptions chosen,
+                              FromC(options));
+    return session->impl->World(chosen);
   });
 }
 
 void zeromini_mpi_session_destroy(zeromini_mpi_session* session) {
   delete session;
+}
+
+char* zeromini_mpi_description(int* available) {
+  return Describe(zeromini::MpiDescription, available);
+}
+char* zeromini_nccl_description(int* available) {
+  return Describe(zeromini::NcclDescription, available);
 }
 
 int zeromini_group_rank(const zeromini_group* group) {
@@ -194,6 +208,18 @@ int zeromini_group_overlaps(const zeromini_group* group) {
 }
 double zeromini_group_timeout(const zeromini_group* group) {
   return group == nullptr ? 0 : absl::ToDoubleSeconds(group->impl->timeout());
+}
+
+char* zeromini_group_in_flight(const zeromini_group* group) {
+  return group == nullptr ? nullptr : CopyString(group->impl->in_flight());
+}
+zeromini_code zeromini_group_level_traffic(const zeromini_group* group,
+                                           zeromini_level_traffic* traffic) {
+  if (group == nullptr || !CheckOut("traffic", traffic).ok()) {
+    return ZEROMINI_INVALID_ARGUMENT;
+  }
+  ToC(group->impl->level_traffic(), traffic);
+  return ZEROMINI_OK;
 }
 
 zeromini_code zeromini_all_reduce(zeromini_group* group, void* data,
@@ -238,6 +264,30 @@ zeromini_code zeromini_broadcast(zeromini_group* group, void* data,
   return OnGroup(group, error, [&](Communicator& to) {
     const absl::Status enqueued = to.Broadcast(data, bytes, root, {});
     return enqueued.ok() ? WaitForExchanges(to) : enqueued;
+  });
+}
+
+zeromini_code zeromini_all_to_all_v(zeromini_group* group, const void* in,
+                                    const int64_t* send_counts, void* out,
+                                    const int64_t* receive_counts,
+                                    zeromini_dtype dtype, char** error) {
+  absl::Status given = CheckDType(dtype);
+  if (given.ok()) given = CheckNotNull("send_counts", send_counts);
+  if (given.ok()) given = CheckNotNull("receive_counts", receive_counts);
+  return Collective(group, "all_to_all_v", given, error, [&](Communicator& to) {
+    const size_t ranks = static_cast<size_t>(to.size());
+    const absl::Status enqueued =
+        to.AllToAllV(in, {send_counts, ranks}, out, {receive_counts, ranks},
+                     static_cast<zeromini::DType>(dtype), {});
+    return enqueued.ok() ? WaitForExchanges(to) : enqueued;
+  });
+}
+
+zeromini_code zeromini_group_finish(zeromini_group* group,
+                                    double timeout_seconds, char** error) {
+  return OnGroup(group, error, [&](Communicator& to) -> absl::Status {
+    ZEROMINI_RETURN_IF_ERROR(CheckSeconds("timeout_seconds", timeout_seconds));
+    return to.Finish(absl::Now() + absl::Seconds(timeout_seconds));
   });
 }
 

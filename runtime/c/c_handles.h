@@ -14,6 +14,7 @@
 #include "zeromini/c.h"
 #include "zeromini/group.h"
 #include "zeromini/optimizer.h"
+#include "zeromini/plan.h"
 #include "zeromini/stream.h"
 
 struct zeromini_stream {
@@ -25,9 +26,14 @@ struct zeromini_group {
 struct zeromini_mpi_session {
   std::unique_ptr<zeromini::MpiSession> impl;
 };
+struct zeromini_plan {
+  const zeromini::Plan* impl = nullptr;
+  std::unique_ptr<const zeromini::Plan> own;  // Null: an optimizer's.
+};
 struct zeromini_optimizer {
   std::unique_ptr<zeromini::Optimizer> impl;
   zeromini::Communicator* group;  // What it was created with.
+  zeromini_plan plan;
 };
 
 namespace zeromini::c_api {

@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "absl/time/time.h"
 #include "runtime/c/c_check.h"
 #include "zeromini/c.h"
+#include "zeromini/group.h"
 #include "zeromini/optimizer.h"
+#include "zeromini/plan.h"
 
 namespace {
 
@@ -58,7 +61,6 @@ void zeromini_options_init(zeromini_options* options, size_t struct_size) {
   defaults.stage = from.stage;
   defaults.reduction = static_cast<zeromini_reduction>(from.reduction);
   defaults.max_grad_norm = from.max_grad_norm;
-  defaults.check_finite = from.check_finite ? 1 : 0;
   defaults.non_finite = static_cast<zeromini_on_bad_gradient>(from.non_finite);
   defaults.absent_gradients =
       static_cast<zeromini_on_bad_gradient>(from.absent_gradients);
@@ -67,7 +69,8 @@ void zeromini_options_init(zeromini_options* options, size_t struct_size) {
   defaults.naming = static_cast<zeromini_naming>(from.naming);
   defaults.value_blocks = static_cast<zeromini_value_blocks>(from.value_blocks);
   defaults.bucket_bytes = from.bucket_bytes;
-  defaults.kernels = "cpu";
+  defaults.device = static_cast<zeromini_device>(from.device);
+  defaults.kernels = static_cast<zeromini_kernels>(from.kernels);
   defaults.gradient_wire = static_cast<zeromini_dtype>(from.gradient_wire);
   defaults.weight_wire = static_cast<zeromini_dtype>(from.weight_wire);
   defaults.skip_above_grad_norm = from.skip_above_grad_norm;
@@ -78,6 +81,29 @@ void zeromini_options_init(zeromini_options* options, size_t struct_size) {
   defaults.prefetch = from.prefetch;
   defaults.shard_ranks = from.shard_ranks;
   defaults.expert_slices = from.expert_slices;
+  Init(defaults, options, struct_size);
+}
+
+void zeromini_group_options_init(zeromini_group_options* options,
+                                 size_t struct_size) {
+  zeromini_group_options defaults = {};
+  defaults.timeout_seconds =
+      absl::ToDoubleSeconds(zeromini::GroupOptions().timeout);
+  Init(defaults, options, struct_size);
+}
+
+void zeromini_plan_options_init(zeromini_plan_options* options,
+                                size_t struct_size) {
+  const zeromini::PlanOptions from;
+  zeromini_plan_options defaults = {};
+  defaults.algorithm = static_cast<zeromini_algorithm>(from.algorithm);
+  defaults.ranks = from.ranks;
+  defaults.replicas = from.replicas;
+  defaults.stage = from.stage;
+  defaults.naming = static_cast<zeromini_naming>(from.naming);
+  defaults.value_blocks = static_cast<zeromini_value_blocks>(from.value_blocks);
+  defaults.bucket_bytes = from.bucket_bytes;
+  defaults.max_in_place_padding = from.max_in_place_padding;
   Init(defaults, options, struct_size);
 }
 

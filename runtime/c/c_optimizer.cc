@@ -26,7 +26,6 @@ using zeromini::Optimizer;
 using zeromini::c_api::CheckEnum;
 using zeromini::c_api::CheckNotNull;
 using zeromini::c_api::CheckOut;
-using zeromini::c_api::CopyString;
 using zeromini::c_api::Fail;
 using zeromini::c_api::FromC;
 using zeromini::c_api::NumberOf;
@@ -58,6 +57,11 @@ zeromini_code Report(const zeromini_optimizer* optimizer,
 bool HasParam(const zeromini_optimizer* optimizer, int param) {
   return optimizer != nullptr && param >= 0 &&
          param < static_cast<int>(optimizer->impl->plan().params.size());
+}
+
+bool HasState(const zeromini_optimizer* optimizer, int param) {
+  return HasParam(optimizer, param) &&
+         optimizer->impl->plan().params[param].bucket >= 0;
 }
 
 // Takes part in the agreement that Optimizer::Create() begins with, so that no
@@ -107,7 +111,9 @@ zeromini_optimizer* zeromini_optimizer_create(const zeromini_options* options,
     return absl::OkStatus();
   });
   if (Fail(status, error) != ZEROMINI_OK) return nullptr;
-  return new zeromini_optimizer{std::move(made), group->impl.get()};
+  const zeromini::Plan* const plan = &made->plan();
+  return new zeromini_optimizer{
+      std::move(made), group->impl.get(), {plan, nullptr}};
 }
 
 void* zeromini_param_data(zeromini_optimizer* optimizer, int param) {
@@ -158,6 +164,12 @@ zeromini_code zeromini_step(zeromini_optimizer* optimizer,
             [&](Optimizer& on) { return Step(on, options, report); });
 }
 
+zeromini_code zeromini_last_report(const zeromini_optimizer* optimizer,
+                                   zeromini_step_report* report) {
+  return Report(optimizer, CheckOut("report", report),
+                [&](const Optimizer& on) { ToC(on.LastReport(), report); });
+}
+
 zeromini_code zeromini_wait_param(zeromini_optimizer* optimizer, int param,
                                   void* stream, char** error) {
   return On(optimizer, error, [&](Optimizer& on) {
@@ -177,14 +189,14 @@ zeromini_code zeromini_broadcast_params(zeromini_optimizer* optimizer,
 
 int64_t zeromini_momentum_count(const zeromini_optimizer* optimizer,
                                 int param) {
-  if (!HasParam(optimizer, param)) return 0;
+  if (!HasState(optimizer, param)) return 0;
   const auto& planned = optimizer->impl->plan().params[param];
   return planned.rows * planned.row_elements;
 }
 
 int64_t zeromini_second_moment_count(const zeromini_optimizer* optimizer,
                                      int param) {
-  if (!HasParam(optimizer, param)) return 0;
+  if (!HasState(optimizer, param)) return 0;
   return optimizer->impl->plan().params[param].blocks_total;
 }
 
@@ -215,16 +227,9 @@ zeromini_code zeromini_set_hyper_group(zeromini_optimizer* optimizer, int group,
   });
 }
 
-char* zeromini_plan_table(const zeromini_optimizer* optimizer) {
-  return optimizer == nullptr ? nullptr
-                              : CopyString(optimizer->impl->plan().ToTable());
-}
-char* zeromini_plan_json(const zeromini_optimizer* optimizer) {
-  return optimizer == nullptr ? nullptr
-                              : CopyString(optimizer->impl->plan().ToJson());
-}
-uint64_t zeromini_plan_hash(const zeromini_optimizer* optimizer) {
-  return optimizer == nullptr ? 0 : optimizer->impl->plan().hash;
+const zeromini_plan* zeromini_optimizer_plan(
+    const zeromini_optimizer* optimizer) {
+  return optimizer == nullptr ? nullptr : &optimizer->plan;
 }
 
 zeromini_code zeromini_memory(const zeromini_optimizer* optimizer,

@@ -29,15 +29,22 @@ absl::StatusOr<LossScale> LossScale::Create(const LossScaleOptions& options) {
   return scale;
 }
 
-void LossScale::Update(bool not_finite) {
-  if (not_finite) {
+absl::Status LossScale::Update(const StepReport& report) {
+  if (report.pending) {
+    return absl::FailedPreconditionError(
+        "loss scale: the report is pending, so it does not say whether the "
+        "gradient was finite; call WaitAll() and give LastReport(), or set "
+        "StepOptions::wait");
+  }
+  if (report.not_finite) {
     value_ = std::max(options_.least, value_ * options_.backoff);
     steady_ = 0;
-    return;
+    return absl::OkStatus();
   }
-  if (++steady_ < options_.growth_interval) return;
+  if (++steady_ < options_.growth_interval) return absl::OkStatus();
   value_ = std::min(options_.most, value_ * options_.growth);
   steady_ = 0;
+  return absl::OkStatus();
 }
 
 }  // namespace zeromini

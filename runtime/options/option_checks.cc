@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "zeromini/internal/status_macros.h"
@@ -37,6 +38,35 @@ absl::Status CheckWire(const char* name, DType wire) {
       absl::StrCat(name, " must be fp32 or bf16, got ", DTypeName(wire)));
 }
 
+// A limit that NaN is neither below nor above would decide nothing.
+absl::Status CheckIgnore(const OptimizerOptions& options) {
+  if (options.non_finite != NonFiniteGradients::kIgnore) {
+    return absl::OkStatus();
+  }
+  const std::pair<const char*, double> limits[] = {
+      {"max_grad_norm", options.max_grad_norm},
+      {"max_grad_value", options.max_grad_value},
+      {"skip_above_grad_norm", options.skip_above_grad_norm}};
+  for (const auto& [name, limit] : limits) {
+    if (limit == 0) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "non_finite is kIgnore, but ", name, " is ", limit,
+        ", which needs to know that gradients are finite: set non_finite to "
+        "kError or kSkip, or ",
+        name, " to 0"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckDevice(DeviceKind device) {
+  if (device == DeviceKind::kHost) return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat(
+      "device is ", DeviceKindName(device),
+      ", for which this library has no update kernels: set "
+      "OptimizerOptions::device to kHost, and keep weights and gradients in "
+      "host memory"));
+}
+
 // Enumerators are 0 to `last`; a program may cast any number.
 template <typename Enum>
 absl::Status CheckEnum(absl::string_view name, Enum value, Enum last) {
@@ -52,13 +82,21 @@ absl::Status CheckEnums(const OptimizerOptions& options) {
   ZEROMINI_RETURN_IF_ERROR(
       CheckEnum("reduction", options.reduction, Reduction::kSum));
   ZEROMINI_RETURN_IF_ERROR(
-      CheckEnum("non_finite", options.non_finite, NonFiniteGradients::kSkip));
+      CheckEnum("non_finite", options.non_finite, NonFiniteGradients::kIgnore));
   ZEROMINI_RETURN_IF_ERROR(CheckEnum(
       "absent_gradients", options.absent_gradients, AbsentGradients::kSkip));
   ZEROMINI_RETURN_IF_ERROR(
       CheckEnum("memory", options.memory, MemoryForm::kFlat));
   ZEROMINI_RETURN_IF_ERROR(
       CheckEnum("naming", options.naming, Naming::kOfficial));
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckEnum("device", options.device, DeviceKind::kCuda));
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckEnum("kernels", options.kernels, KernelChoice::kReference));
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckEnum("master", options.master, MasterFormat::kRemainder8));
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckEnum("state", options.state, StateFormat::kInt8));
   return CheckEnum("value_blocks", options.value_blocks, ValueBlocks::kWhole);
 }
 
@@ -109,6 +147,7 @@ absl::Status CheckGroup(const HyperGroup& group) {
 
 absl::Status CheckOptions(const OptimizerOptions& options) {
   ZEROMINI_RETURN_IF_ERROR(CheckEnums(options));
+  ZEROMINI_RETURN_IF_ERROR(CheckDevice(options.device));
   if (options.stage < 1 || options.stage > 3) {
     return absl::InvalidArgumentError(
         absl::StrCat("stage must be 1, 2 or 3, got ", options.stage));
@@ -137,22 +176,9 @@ absl::Status CheckOptions(const OptimizerOptions& options) {
       CheckLimit("max_grad_value", options.max_grad_value));
   ZEROMINI_RETURN_IF_ERROR(
       CheckLimit("skip_above_grad_norm", options.skip_above_grad_norm));
-  // A C caller may give any number.
-  if (options.master < MasterFormat::kNone ||
-      options.master > MasterFormat::kRemainder8 ||
-      options.state < StateFormat::kFloat32 ||
-      options.state > StateFormat::kInt8) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "there is no master format ", static_cast<int>(options.master),
-        " or no state format ", static_cast<int>(options.state)));
-  }
+  ZEROMINI_RETURN_IF_ERROR(CheckIgnore(options));
   ZEROMINI_RETURN_IF_ERROR(CheckWire("gradient_wire", options.gradient_wire));
-  ZEROMINI_RETURN_IF_ERROR(CheckWire("weight_wire", options.weight_wire));
-  if (options.kernels != "cpu" && options.kernels != "reference") {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "unknown kernels '", options.kernels, "'; there are cpu, reference"));
-  }
-  return absl::OkStatus();
+  return CheckWire("weight_wire", options.weight_wire);
 }
 
 absl::Status CheckSpecs(absl::Span<const ParamSpec> params,

@@ -30,6 +30,18 @@ class FieldList {
   std::vector<OptionField> fields_;
 };
 
+const char* NameOf(NonFiniteGradients choice) {
+  switch (choice) {
+    case NonFiniteGradients::kError:
+      return "error";
+    case NonFiniteGradients::kSkip:
+      return "skip";
+    case NonFiniteGradients::kIgnore:
+      return "ignore";
+  }
+  return "unknown";
+}
+
 void AddPlanFields(const OptimizerOptions& options, FieldList* list) {
   list->Add("algorithm", AlgorithmName(options.algorithm));
   list->Add("stage", int64_t{options.stage});
@@ -50,9 +62,7 @@ void AddStepFields(const OptimizerOptions& options, FieldList* list) {
   list->Add("reduction", options.reduction == Reduction::kSum ? "sum" : "mean");
   list->Add("max_grad_norm", options.max_grad_norm);
   list->Add("max_grad_value", options.max_grad_value);
-  list->Add("check_finite", int64_t{options.check_finite});
-  list->Add("non_finite",
-            options.non_finite == NonFiniteGradients::kSkip ? "skip" : "error");
+  list->Add("non_finite", NameOf(options.non_finite));
   list->Add("skip_above_grad_norm", options.skip_above_grad_norm);
   list->Add(
       "absent_gradients",
@@ -60,7 +70,9 @@ void AddStepFields(const OptimizerOptions& options, FieldList* list) {
   list->Add("micro_steps", int64_t{options.micro_steps});
   list->Add("gradient_wire", DTypeName(options.gradient_wire));
   list->Add("weight_wire", DTypeName(options.weight_wire));
-  list->Add("kernels", options.kernels);
+  list->Add("device", DeviceKindName(options.device));
+  list->Add("kernels", options.kernels == KernelChoice::kReference ? "reference"
+                                                                   : "native");
 }
 
 void AddMemoryFields(const OptimizerOptions& options, FieldList* list) {

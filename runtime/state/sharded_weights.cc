@@ -89,6 +89,13 @@ absl::Status ShardedWeights::Adopt(int param, const void* tensor) {
 absl::StatusOr<ShardedWeights::LayerSet*> ShardedWeights::Find(int layer_set) {
   const auto found = by_id_.find(layer_set);
   if (found != by_id_.end()) return &found->second;
+  if (layer_set == kLayerSetOfLayer) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "layer set ", layer_set, " is kLayerSetOfLayer, which only a ",
+        "ParamSpec::layer_set can be: give the layer's number, or kNoLayerSet "
+        "(",
+        kNoLayerSet, ") for what is in no layer"));
+  }
   return absl::InvalidArgumentError(
       absl::StrCat("no parameter is in layer set ", layer_set,
                    " that is gathered: frozen ones are whole, and tied ones "

@@ -12,8 +12,9 @@
 namespace zeromini {
 
 bool NeedsStatistics(const OptimizerOptions& options) {
-  return options.check_finite || options.max_grad_norm > 0 ||
-         options.skip_above_grad_norm > 0 || options.max_grad_value > 0;
+  return options.non_finite != NonFiniteGradients::kIgnore ||
+         options.max_grad_norm > 0 || options.skip_above_grad_norm > 0 ||
+         options.max_grad_value > 0;
 }
 
 // A tile of a coded shard is no whole block, so the sums of all must be there

@@ -30,7 +30,8 @@ const OddOption kOddOptions[] = {
     {"reduction is mean", [](auto* o) { o->reduction = Reduction::kMean; }},
     {"max_grad_norm is 3", [](auto* o) { o->max_grad_norm = 3; }},
     {"max_grad_value is 3", [](auto* o) { o->max_grad_value = 3; }},
-    {"check_finite is 0", [](auto* o) { o->check_finite = false; }},
+    {"non_finite is ignore",
+     [](auto* o) { o->non_finite = NonFiniteGradients::kIgnore; }},
     {"non_finite is skip",
      [](auto* o) { o->non_finite = NonFiniteGradients::kSkip; }},
     {"skip_above_grad_norm is 3", [](auto* o) { o->skip_above_grad_norm = 3; }},
@@ -55,7 +56,8 @@ const OddOption kOddOptions[] = {
     {"value_blocks is whole",
      [](auto* o) { o->value_blocks = ValueBlocks::kWhole; }},
     {"bucket_bytes is 4096", [](auto* o) { o->bucket_bytes = 4096; }},
-    {"kernels is reference", [](auto* o) { o->kernels = "reference"; }},
+    {"kernels is reference",
+     [](auto* o) { o->kernels = KernelChoice::kReference; }},
     {"hyper group 1: algorithm is sgd",
      [](auto* o) { o->hyper_groups[1].algorithm = Algorithm::kSgd; }},
     {"hyper group 1: learning_rate_scale is 2",
@@ -130,7 +132,7 @@ TEST(AgreementTest, BlockRulesThatDifferAreNamedAsSuch) {
         MakeOptimizer(ExactOptions(), replica.specs(), group),
         StatusIs(kInvalid,
                  HasSubstr("parameter 0 is 'weight' [12,8] fp32, other, "
-                           "group 0, layer -1, layer set -1, 1 "
+                           "group 0, layer -1, layer set -2, 1 "
                            "blocks on rank 1 but ")));
   });
 }

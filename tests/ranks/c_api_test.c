@@ -57,18 +57,35 @@ static zeromini_options Options(zeromini_hyper_group* hyper) {
   return options;
 }
 
+static zeromini_group_options Patience(double timeout_seconds) {
+  zeromini_group_options options;
+  zeromini_group_options_init(&options, sizeof options);
+  options.timeout_seconds = timeout_seconds;
+  return options;
+}
+
 static void InitFunctionsGiveTheDefaults(void) {
   zeromini_hyper_group hyper;
   zeromini_options options = Options(&hyper);
   zeromini_param param = MatrixParam(NULL);
+  zeromini_group_options group;
+  zeromini_plan_options plan;
   EXPECT(hyper.beta1 == 0.9 && hyper.beta2 == 0.95);
   EXPECT(hyper.learning_rate_scale == 1 && hyper.epsilon == 1e-8);
   EXPECT(options.algorithm == ZEROMINI_ADAM_MINI && options.stage == 1);
-  EXPECT(options.check_finite == 1 && options.micro_steps == 1);
+  EXPECT(options.non_finite == ZEROMINI_FAIL && options.micro_steps == 1);
   EXPECT(options.gradient_wire == ZEROMINI_FLOAT32);
   EXPECT(options.weight_wire == ZEROMINI_FLOAT32);
-  EXPECT(strcmp(options.kernels, "cpu") == 0);
-  EXPECT(param.slices == 1 && param.layer == -1 && param.layer_set == -1);
+  EXPECT(options.device == ZEROMINI_HOST);
+  EXPECT(options.kernels == ZEROMINI_KERNELS_NATIVE);
+  EXPECT(param.slices == 1 && param.layer == -1);
+  EXPECT(param.layer_set == ZEROMINI_LAYER_SET_OF_LAYER);
+  zeromini_group_options_init(&group, sizeof group);
+  EXPECT(group.timeout_seconds == 600 && group.num_hosts == 0);
+  zeromini_plan_options_init(&plan, sizeof plan);
+  EXPECT(plan.algorithm == ZEROMINI_ADAM_MINI && plan.stage == 1);
+  EXPECT(plan.ranks == 1 && plan.replicas == 1);
+  EXPECT(plan.max_in_place_padding == 0.005);
   EXPECT(strlen(zeromini_version()) >= 5);
 }
 
@@ -123,7 +140,7 @@ static void FailuresGiveCodeAndMessage(void) {
   error = NULL;
   /* NULL for `error` is allowed. */
   EXPECT(zeromini_optimizer_create(&options, params, 2, group, NULL) == NULL);
-  EXPECT(zeromini_thread_group(0, 0, none, &error) ==
+  EXPECT(zeromini_thread_group(0, NULL, none, &error) ==
          ZEROMINI_INVALID_ARGUMENT);
   zeromini_free(error);
   error = NULL;
@@ -188,13 +205,37 @@ static void CheckReports(zeromini_optimizer* optimizer,
   zeromini_memory_report_init(&memory, sizeof memory);
   zeromini_memory(optimizer, &memory);
   EXPECT(memory.momentum >= kElements / kRanks * 4 && memory.master == 0);
-  text = zeromini_plan_json(optimizer);
+  EXPECT(memory.tables > 0 && memory.method_state == 0);
+  text = zeromini_plan_json(zeromini_optimizer_plan(optimizer));
   EXPECT(text[0] == '{' && strstr(text, "matrix") != NULL);
   zeromini_free(text);
-  text = zeromini_plan_table(optimizer);
+  text = zeromini_plan_table(zeromini_optimizer_plan(optimizer));
   EXPECT(strlen(text) > 0);
   zeromini_free(text);
-  EXPECT(zeromini_plan_hash(optimizer) != 0);
+  EXPECT(zeromini_plan_hash(zeromini_optimizer_plan(optimizer)) != 0);
+}
+
+/* Rank r sends r + 1 elements, its rank, to each rank. */
+static void CheckAllToAll(zeromini_group* group, int rank) {
+  float in[kRanks * kRanks];
+  float out[1 + 2 + 3];
+  int64_t sent[kRanks];
+  const int64_t received[kRanks] = {1, 2, 3};
+  zeromini_level_traffic levels;
+  char* text;
+  int i;
+  for (i = 0; i < kRanks; ++i) sent[i] = rank + 1;
+  for (i = 0; i < kRanks * kRanks; ++i) in[i] = (float)rank;
+  EXPECT_OK(zeromini_all_to_all_v(group, in, sent, out, received,
+                                  ZEROMINI_FLOAT32, &error));
+  EXPECT(out[0] == 0 && out[1] == 1 && out[2] == 1 && out[5] == 2);
+  EXPECT_OK(zeromini_group_finish(group, 30, &error));
+  zeromini_level_traffic_init(&levels, sizeof levels);
+  EXPECT(zeromini_group_level_traffic(group, &levels) == ZEROMINI_OK);
+  EXPECT(levels.inside_host_bytes[4] >= 2 * (rank + 1) * 4);
+  text = zeromini_group_in_flight(group);
+  EXPECT(strstr(text, "in no exchange") != NULL);
+  zeromini_free(text);
 }
 
 static void CheckCollectives(zeromini_group* group) {
@@ -219,6 +260,7 @@ static void CheckCollectives(zeromini_group* group) {
   EXPECT_OK(
       zeromini_reduce_scatter(group, part, &mine, 1, ZEROMINI_FLOAT32, &error));
   EXPECT(mine == (float)(kRanks * (rank + 1)));
+  CheckAllToAll(group, rank);
   EXPECT_OK(zeromini_broadcast(group, sum, sizeof sum, 1, &error));
   EXPECT_OK(zeromini_barrier(group, &error));
   EXPECT_OK(zeromini_group_split(group, rank == 1 ? -1 : 0, 0, &even, &error));
@@ -270,8 +312,9 @@ static void* TrainOnRank(void* context) {
 static void RanksAsThreadsTrainTogether(void) {
   zeromini_group* groups[kRanks];
   pthread_t threads[kRanks];
+  const zeromini_group_options patience = Patience(30);
   int r;
-  EXPECT_OK(zeromini_thread_group(kRanks, 30, groups, &error));
+  EXPECT_OK(zeromini_thread_group(kRanks, &patience, groups, &error));
   for (r = 0; r < kRanks; ++r) {
     EXPECT(pthread_create(&threads[r], NULL, TrainOnRank, groups[r]) == 0);
   }
@@ -410,6 +453,152 @@ static void WireFormatsAndLevelsPassThrough(void) {
   zeromini_group_destroy(group);
 }
 
+/* Both policies are SKIP, so that nothing need be told at once. */
+static void AStepThatIsNotWaitedForIsReportedLater(void) {
+  float weights[kElements] = {0};
+  float gradient[kElements];
+  zeromini_hyper_group hyper;
+  zeromini_options options = Options(&hyper);
+  zeromini_param param = MatrixParam(weights);
+  zeromini_step_options step_options;
+  zeromini_step_report report;
+  zeromini_group* group = zeromini_self();
+  zeromini_optimizer* optimizer;
+  int i;
+  options.absent_gradients = ZEROMINI_SKIP;
+  options.non_finite = ZEROMINI_SKIP;
+  optimizer = zeromini_optimizer_create(&options, &param, 1, group, NULL);
+  for (i = 0; i < kElements; ++i) gradient[i] = i == 3 ? (float)NAN : 1;
+  EXPECT_OK(zeromini_grad_ready(optimizer, 0, gradient, NULL, &error));
+  zeromini_step_options_init(&step_options, sizeof step_options);
+  zeromini_step_report_init(&report, sizeof report);
+  step_options.learning_rate = 0.1;
+  step_options.wait = 0;
+  EXPECT_OK(zeromini_step(optimizer, &step_options, &report, &error));
+  EXPECT(report.pending == 1 && report.skipped == 0);
+  EXPECT_OK(zeromini_wait_all(optimizer, &error));
+  EXPECT(zeromini_last_report(optimizer, &report) == ZEROMINI_OK);
+  EXPECT(report.pending == 0 && report.skipped == 1 && report.not_finite == 1);
+  EXPECT(report.traffic.calls[0] > 0);
+  EXPECT(strstr(report.skipped_because, "matrix") != NULL);
+  zeromini_optimizer_destroy(optimizer);
+  zeromini_group_destroy(group);
+}
+
+static void WhatIsFrozenOrTiedHasNoState(void) {
+  float weights[2][kElements] = {{0}};
+  zeromini_hyper_group hyper;
+  zeromini_options options = Options(&hyper);
+  zeromini_param params[3];
+  zeromini_group* group = zeromini_self();
+  zeromini_optimizer* optimizer;
+  params[0] = MatrixParam(weights[0]);
+  params[1] = MatrixParam(weights[1]);
+  params[1].name = "frozen";
+  params[1].frozen = 1;
+  params[2] = MatrixParam(weights[0]);
+  params[2].name = "tied";
+  params[2].tied_to = "matrix";
+  optimizer = zeromini_optimizer_create(&options, params, 3, group, NULL);
+  EXPECT(optimizer != NULL);
+  EXPECT(zeromini_momentum_count(optimizer, 0) == kElements);
+  EXPECT(zeromini_second_moment_count(optimizer, 0) == kRows);
+  EXPECT(zeromini_momentum_count(optimizer, 1) == 0);
+  EXPECT(zeromini_second_moment_count(optimizer, 1) == 0);
+  EXPECT(zeromini_momentum_count(optimizer, 2) == 0);
+  EXPECT(zeromini_second_moment_count(optimizer, 2) == 0);
+  EXPECT(zeromini_consolidated_state(optimizer, 1, NULL, NULL, NULL, NULL) ==
+         ZEROMINI_INVALID_ARGUMENT);
+  zeromini_optimizer_destroy(optimizer);
+  zeromini_group_destroy(group);
+}
+
+/* Fused: those of six rows, in segments that it was given with. */
+static int HasSixRows(void* context, const zeromini_param* param) {
+  ++*(int*)context;
+  return param->struct_size == sizeof *param && param->dims == 2 &&
+         param->shape[0] == kRows && param->num_segments == 1 &&
+         param->segments[0].rows == kRows &&
+         param->segments[0].kind == ZEROMINI_BLOCK_HEAD && param->data != NULL;
+}
+
+static void APredicateSaysWhoJoinsAGroup(void) {
+  static const zeromini_segment whole[] = {{kRows, kRows, ZEROMINI_BLOCK_HEAD}};
+  static const int64_t flat[] = {kElements};
+  float weights[2][kElements] = {{0}};
+  int calls = 0;
+  char* json;
+  zeromini_hyper_group groups[2];
+  zeromini_options options = Options(&groups[0]);
+  zeromini_param params[2];
+  zeromini_group* group = zeromini_self();
+  zeromini_optimizer* optimizer;
+  zeromini_hyper_group_init(&groups[1], sizeof groups[1]);
+  groups[1].own_algorithm = ZEROMINI_SGD;
+  groups[1].matches = HasSixRows;
+  groups[1].matches_context = &calls;
+  options.num_hyper_groups = 2;
+  params[0] = MatrixParam(weights[0]);
+  params[0].rule = ZEROMINI_RULE_FUSED;
+  params[0].segments = whole;
+  params[0].num_segments = 1;
+  params[1] = MatrixParam(weights[1]);
+  params[1].name = "other";
+  params[1].shape = flat;
+  params[1].dims = 1;
+  params[1].rule = ZEROMINI_RULE_ELEMENT;
+  optimizer = zeromini_optimizer_create(&options, params, 2, group, NULL);
+  EXPECT(optimizer != NULL && calls >= 2);
+  EXPECT(zeromini_second_moment_count(optimizer, 0) == 0); /* SGD's. */
+  EXPECT(zeromini_second_moment_count(optimizer, 1) == kElements);
+  json = zeromini_plan_json(zeromini_optimizer_plan(optimizer));
+  EXPECT(strstr(json, "\"hyper_group\":1") != NULL);
+  zeromini_free(json);
+  zeromini_optimizer_destroy(optimizer);
+  zeromini_group_destroy(group);
+}
+
+static void PlansAreMadeWithoutAGroupAndMapped(void) {
+  zeromini_plan_options options;
+  zeromini_param param = MatrixParam(NULL);
+  zeromini_plan* one;
+  zeromini_plan* three;
+  zeromini_move* moves = NULL;
+  int64_t num_moves = 0, rows = 0, momentum = 0, i;
+  char* text;
+  zeromini_plan_options_init(&options, sizeof options);
+  one = zeromini_make_plan(&options, &param, 1, NULL);
+  options.ranks = kRanks;
+  three = zeromini_make_plan(&options, &param, 1, NULL);
+  EXPECT(one != NULL && three != NULL);
+  EXPECT(zeromini_plan_hash(one) != zeromini_plan_hash(three));
+  text = zeromini_plan_json(three);
+  EXPECT(strstr(text, "\"ranks\":3") != NULL);
+  zeromini_free(text);
+  EXPECT_OK(zeromini_make_map(one, three, 1, &moves, &num_moves, &error));
+  EXPECT(num_moves == kRanks);
+  for (i = 0; i < num_moves; ++i) {
+    EXPECT(moves[i].from_rank == 0 && moves[i].to_rank == i);
+    EXPECT(moves[i].second_moments == moves[i].blocks);
+    rows += moves[i].rows;
+    momentum += moves[i].momentum;
+  }
+  EXPECT(rows == kRows && momentum == kElements);
+  zeromini_free(moves);
+  zeromini_plan_destroy(one);
+  zeromini_plan_destroy(three);
+}
+
+static void WhatTheLibraryWasBuiltWithHasADescription(void) {
+  int available = -1;
+  char* text = zeromini_mpi_description(&available);
+  EXPECT(strlen(text) > 0 && (available == 0 || available == 1));
+  zeromini_free(text);
+  text = zeromini_nccl_description(&available);
+  EXPECT(strlen(text) > 0 && (available == 0 || available == 1));
+  zeromini_free(text);
+}
+
 static int Count(void* context) {
   ++*(int*)context;
   return 0;
@@ -438,7 +627,7 @@ static void StreamsRunTasksInOrderAndKeepTheFirstError(void) {
 static void AnAbortedGroupSaysWhy(void) {
   zeromini_group* groups[2];
   char* failure = NULL;
-  EXPECT_OK(zeromini_thread_group(2, 30, groups, &error));
+  EXPECT_OK(zeromini_thread_group(2, NULL, groups, &error));
   zeromini_group_abort(groups[0], "the data ran out");
   EXPECT(zeromini_barrier(groups[1], &failure) != ZEROMINI_OK);
   EXPECT(strstr(failure, "the data ran out") != NULL);
@@ -479,6 +668,11 @@ int main(void) {
   RUN(FlatMemoryIsOwnedByTheOptimizer);
   RUN(ShardedWeightsAreGatheredAndReleased);
   RUN(WireFormatsAndLevelsPassThrough);
+  RUN(AStepThatIsNotWaitedForIsReportedLater);
+  RUN(WhatIsFrozenOrTiedHasNoState);
+  RUN(APredicateSaysWhoJoinsAGroup);
+  RUN(PlansAreMadeWithoutAGroupAndMapped);
+  RUN(WhatTheLibraryWasBuiltWithHasADescription);
   RUN(StreamsRunTasksInOrderAndKeepTheFirstError);
   RUN(DestroyingAStreamRunsWhatIsQueued);
   RUN(AnAbortedGroupSaysWhy);

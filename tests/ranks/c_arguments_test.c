@@ -8,19 +8,18 @@ static zeromini_code AsCode(int refused) {
 }
 
 static void GroupsRefuseBadArguments(void) {
+  const zeromini_group_options none = GroupOptions(0);
   zeromini_group* groups[1];
   int comm = 0;
-  REFUSED(zeromini_thread_group(1, 0, NULL, &error), "groups is NULL");
-  REFUSED(zeromini_thread_group(0, 0, groups, &error), "size is 0");
-  REFUSED(zeromini_thread_group(-1, 0, groups, &error), "size is -1");
-  REFUSED(zeromini_thread_group(INT_MAX, 0, groups, &error), "size");
-  REFUSED(zeromini_thread_group(1, -1, groups, &error), "timeout_seconds");
-  REFUSED(zeromini_thread_group(1, NAN, groups, &error), "timeout_seconds");
-  REFUSED(AsCode(zeromini_wrap_mpi(NULL, sizeof comm, 0, &error) == NULL),
+  REFUSED(zeromini_thread_group(1, NULL, NULL, &error), "groups is NULL");
+  REFUSED(zeromini_thread_group(0, NULL, groups, &error), "size is 0");
+  REFUSED(zeromini_thread_group(-1, NULL, groups, &error), "size is -1");
+  REFUSED(zeromini_thread_group(INT_MAX, NULL, groups, &error), "size");
+  REFUSED(AsCode(zeromini_wrap_mpi(NULL, sizeof comm, NULL, &error) == NULL),
           "mpi_comm is NULL");
-  REFUSED(AsCode(zeromini_wrap_mpi(&comm, 8, NAN, &error) == NULL),
+  REFUSED(AsCode(zeromini_wrap_mpi(&comm, 8, &none, &error) == NULL),
           "timeout_seconds");
-  REFUSED(AsCode(zeromini_mpi_session_world(NULL, 0, &error) == NULL),
+  REFUSED(AsCode(zeromini_mpi_session_world(NULL, NULL, &error) == NULL),
           "session is NULL");
   EXPECT(zeromini_mpi_session_rank(NULL) == -1);
   EXPECT(zeromini_mpi_session_size(NULL) == 0);
@@ -30,8 +29,49 @@ static void GroupsRefuseBadArguments(void) {
   EXPECT(strcmp(zeromini_group_backend(NULL), "") == 0);
   EXPECT(zeromini_group_overlaps(NULL) == 0);
   EXPECT(zeromini_group_timeout(NULL) == 0);
+  EXPECT(zeromini_group_in_flight(NULL) == NULL);
+  zeromini_free(zeromini_mpi_description(NULL));
+  zeromini_free(zeromini_nccl_description(NULL));
   zeromini_group_abort(NULL, "nothing");
   zeromini_group_destroy(NULL);
+}
+
+static void LevelsOfAGroupRefuseBadArguments(void) {
+  zeromini_group* group = zeromini_self();
+  zeromini_level_traffic levels;
+  zeromini_level_traffic_init(&levels, sizeof levels);
+  EXPECT(zeromini_group_level_traffic(NULL, &levels) ==
+         ZEROMINI_INVALID_ARGUMENT);
+  EXPECT(zeromini_group_level_traffic(group, NULL) ==
+         ZEROMINI_INVALID_ARGUMENT);
+  EXPECT(zeromini_group_level_traffic(group, &levels) == ZEROMINI_OK);
+  levels.struct_size = 0;
+  EXPECT(zeromini_group_level_traffic(group, &levels) ==
+         ZEROMINI_INVALID_ARGUMENT);
+  zeromini_group_destroy(group);
+}
+
+#define GROUP_REFUSED(change, named)                                    \
+  do {                                                                  \
+    zeromini_group* groups[1];                                          \
+    zeromini_group_options options = GroupOptions(1);                   \
+    change;                                                             \
+    REFUSED(zeromini_thread_group(1, &options, groups, &error), named); \
+  } while (0)
+
+static void EveryFieldOfGroupOptionsIsChecked(void) {
+  static const int hosts[] = {0};
+  GROUP_REFUSED(options.struct_size = 0,
+                "zeromini_group_options.struct_size is 0: call "
+                "zeromini_group_options_init");
+  GROUP_REFUSED(options.timeout_seconds = 0,
+                "zeromini_group_options.timeout_seconds is 0");
+  GROUP_REFUSED(options.timeout_seconds = -1, "timeout_seconds is -1");
+  GROUP_REFUSED(options.timeout_seconds = NAN, "timeout_seconds is nan");
+  GROUP_REFUSED(options.num_hosts = 1,
+                "zeromini_group_options.hosts is NULL, but num_hosts is 1");
+  GROUP_REFUSED(options.hosts = hosts, "zeromini_group_options.num_hosts is 0");
+  zeromini_group_options_init(NULL, sizeof(zeromini_group_options));
 }
 
 /* A refused collective call breaks the group, so each has one of its own. */
@@ -46,9 +86,12 @@ static void GroupsRefuseBadArguments(void) {
 static void CollectiveCallsRefuseBadArguments(void) {
   float x[2] = {1, 2};
   float y[2] = {3, 4};
+  const int64_t one[1] = {1};
+  const int64_t fewer[1] = {-1};
   const zeromini_dtype fp32 = ZEROMINI_FLOAT32;
   const zeromini_dtype none = (zeromini_dtype)5;
   zeromini_group* part;
+  zeromini_group* unharmed = zeromini_self();
   COLLECTIVE_REFUSED(
       zeromini_all_reduce(group, x, 2, none, ZEROMINI_SUM, &error),
       "there is no zeromini_dtype 5");
@@ -76,6 +119,18 @@ static void CollectiveCallsRefuseBadArguments(void) {
                      "null");
   COLLECTIVE_REFUSED(zeromini_all_gather(group, x, NULL, 2, fp32, &error),
                      "null");
+  COLLECTIVE_REFUSED(zeromini_all_to_all_v(group, x, one, y, one, none, &error),
+                     "there is no zeromini_dtype 5");
+  COLLECTIVE_REFUSED(
+      zeromini_all_to_all_v(group, x, NULL, y, one, fp32, &error),
+      "send_counts is NULL");
+  COLLECTIVE_REFUSED(
+      zeromini_all_to_all_v(group, x, one, y, NULL, fp32, &error),
+      "receive_counts is NULL");
+  COLLECTIVE_REFUSED(
+      zeromini_all_to_all_v(group, NULL, one, y, one, fp32, &error), "null");
+  COLLECTIVE_REFUSED(
+      zeromini_all_to_all_v(group, x, fewer, y, one, fp32, &error), "-1");
   COLLECTIVE_REFUSED(zeromini_broadcast(group, NULL, 8, 0, &error), "null");
   COLLECTIVE_REFUSED(zeromini_broadcast(group, x, -1, 0, &error), "count");
   COLLECTIVE_REFUSED(zeromini_broadcast(group, x, 8, 1, &error), "1 rank");
@@ -87,6 +142,12 @@ static void CollectiveCallsRefuseBadArguments(void) {
   REFUSED(zeromini_reduce_scatter(NULL, x, y, 2, fp32, &error),
           "group is NULL");
   REFUSED(zeromini_all_gather(NULL, x, y, 2, fp32, &error), "group is NULL");
+  REFUSED(zeromini_all_to_all_v(NULL, x, one, y, one, fp32, &error),
+          "group is NULL");
+  REFUSED(zeromini_group_finish(NULL, 1, &error), "group is NULL");
+  REFUSED(zeromini_group_finish(unharmed, NAN, &error), "timeout_seconds");
+  ACCEPTED(zeromini_barrier(unharmed, &error));
+  zeromini_group_destroy(unharmed);
   REFUSED(zeromini_broadcast(NULL, x, 8, 0, &error), "group is NULL");
   REFUSED(zeromini_barrier(NULL, &error), "group is NULL");
   REFUSED(zeromini_group_split(NULL, 0, 0, &part, &error), "group is NULL");
@@ -129,6 +190,7 @@ static void NoOptimizerIsRefused(void) {
   zeromini_memory_report memory;
   zeromini_traffic traffic;
   zeromini_level_traffic levels;
+  zeromini_step_report report;
   const char* const named = "optimizer is NULL";
   REFUSED(zeromini_grad_ready(NULL, 0, gradient, NULL, &error), named);
   REFUSED(zeromini_set_param(NULL, 0, weights, &error), named);
@@ -146,9 +208,9 @@ static void NoOptimizerIsRefused(void) {
   EXPECT(zeromini_grad_data(NULL, 0) == NULL);
   EXPECT(zeromini_momentum_count(NULL, 0) == 0);
   EXPECT(zeromini_second_moment_count(NULL, 0) == 0);
-  EXPECT(zeromini_plan_table(NULL) == NULL);
-  EXPECT(zeromini_plan_json(NULL) == NULL);
-  EXPECT(zeromini_plan_hash(NULL) == 0);
+  EXPECT(zeromini_optimizer_plan(NULL) == NULL);
+  zeromini_step_report_init(&report, sizeof report);
+  EXPECT(zeromini_last_report(NULL, &report) == ZEROMINI_INVALID_ARGUMENT);
   zeromini_memory_report_init(&memory, sizeof memory);
   zeromini_level_traffic_init(&levels, sizeof levels);
   EXPECT(zeromini_memory(NULL, &memory) == ZEROMINI_INVALID_ARGUMENT);
@@ -187,6 +249,7 @@ static void TheOptimizerRefusesBadArguments(void) {
   REFUSED(zeromini_step(optimizer, NULL, NULL, &error), "options is NULL");
   REFUSED(zeromini_gather(optimizer, 0, (zeromini_gather_pass)3, &error),
           "there is no zeromini_gather_pass 3");
+  EXPECT(zeromini_last_report(optimizer, NULL) == ZEROMINI_INVALID_ARGUMENT);
   EXPECT(zeromini_memory(optimizer, NULL) == ZEROMINI_INVALID_ARGUMENT);
   EXPECT(zeromini_optimizer_traffic(optimizer, NULL) ==
          ZEROMINI_INVALID_ARGUMENT);
@@ -194,6 +257,71 @@ static void TheOptimizerRefusesBadArguments(void) {
          ZEROMINI_INVALID_ARGUMENT);
   zeromini_optimizer_destroy(optimizer);
   zeromini_group_destroy(group);
+}
+
+#define PLAN_REFUSED(change, named)                                          \
+  do {                                                                       \
+    zeromini_plan_options options = PlanOptions();                           \
+    zeromini_param param = Matrix();                                         \
+    change;                                                                  \
+    REFUSED(AsCode(zeromini_make_plan(&options, &param, 1, &error) == NULL), \
+            named);                                                          \
+  } while (0)
+
+static void PlansRefuseBadArguments(void) {
+  static const int algorithms[] = {3};
+  const zeromini_plan_options good = PlanOptions();
+  const zeromini_param param = Matrix();
+  REFUSED(AsCode(zeromini_make_plan(NULL, &param, 1, &error) == NULL),
+          "options is NULL");
+  REFUSED(AsCode(zeromini_make_plan(&good, NULL, 1, &error) == NULL),
+          "params is NULL");
+  REFUSED(AsCode(zeromini_make_plan(&good, &param, 0, &error) == NULL),
+          "num_params is 0");
+  PLAN_REFUSED(options.struct_size = 0,
+               "zeromini_plan_options.struct_size is 0: call "
+               "zeromini_plan_options_init");
+  PLAN_REFUSED(param.name = NULL, "params[0]: zeromini_param.name is NULL");
+  PLAN_REFUSED(options.algorithm = (zeromini_algorithm)3,
+               "zeromini_plan_options.algorithm is 3");
+  PLAN_REFUSED(options.naming = (zeromini_naming)2,
+               "zeromini_plan_options.naming is 2");
+  PLAN_REFUSED(options.num_group_algorithms = 1,
+               "zeromini_plan_options.group_algorithms is NULL");
+  PLAN_REFUSED(
+      (options.group_algorithms = algorithms, options.num_group_algorithms = 1),
+      "zeromini_plan_options.group_algorithms[0] is 3");
+  PLAN_REFUSED(options.ranks = 0, "ranks");
+  PLAN_REFUSED(options.replicas = -1, "replicas");
+  PLAN_REFUSED(options.stage = 4, "stage");
+  PLAN_REFUSED(options.hidden = -1, "zeromini_plan_options.hidden is -1");
+  EXPECT(zeromini_plan_table(NULL) == NULL);
+  EXPECT(zeromini_plan_json(NULL) == NULL);
+  EXPECT(zeromini_plan_hash(NULL) == 0);
+  zeromini_plan_options_init(NULL, 0);
+  zeromini_plan_destroy(NULL);
+}
+
+static void MapsRefuseBadArguments(void) {
+  zeromini_plan_options options = PlanOptions();
+  zeromini_param param = Matrix();
+  zeromini_plan* from = zeromini_make_plan(&options, &param, 1, NULL);
+  zeromini_plan* to;
+  zeromini_move* moves = NULL;
+  int64_t n = 0;
+  param.name = "other";
+  to = zeromini_make_plan(&options, &param, 1, NULL);
+  REFUSED(zeromini_make_map(NULL, to, 1, &moves, &n, &error), "from is NULL");
+  REFUSED(zeromini_make_map(from, NULL, 1, &moves, &n, &error), "to is NULL");
+  REFUSED(zeromini_make_map(from, from, 1, NULL, &n, &error), "moves is NULL");
+  REFUSED(zeromini_make_map(from, from, 1, &moves, NULL, &error),
+          "num_moves is NULL");
+  REFUSED(zeromini_make_map(from, from, 0, &moves, &n, &error),
+          "expert_slices is 0");
+  REFUSED(zeromini_make_map(from, to, 1, &moves, &n, &error), "matrix");
+  EXPECT(moves == NULL && n == 0);
+  zeromini_plan_destroy(from);
+  zeromini_plan_destroy(to);
 }
 
 static void ALayerSetThatIsNotThereIsRefused(void) {
@@ -207,7 +335,12 @@ static void ALayerSetThatIsNotThereIsRefused(void) {
   optimizer = zeromini_optimizer_create(&options, &param, 1, group, NULL);
   REFUSED(zeromini_gather(optimizer, INT_MAX, ZEROMINI_PASS_NONE, &error),
           "2147483647");
-  REFUSED(zeromini_gather(optimizer, -2, ZEROMINI_PASS_NONE, &error), "-2");
+  REFUSED(zeromini_gather(optimizer, ZEROMINI_LAYER_SET_OF_LAYER,
+                          ZEROMINI_PASS_NONE, &error),
+          "is ZEROMINI_LAYER_SET_OF_LAYER, which only a "
+          "zeromini_param.layer_set can be");
+  ACCEPTED(zeromini_gather(optimizer, ZEROMINI_NO_LAYER_SET, ZEROMINI_PASS_NONE,
+                           &error));
   REFUSED(zeromini_release(optimizer, INT_MIN, NULL, &error), "-2147483648");
   zeromini_optimizer_destroy(optimizer);
   zeromini_group_destroy(group);
@@ -255,8 +388,9 @@ static void AMistakeOfOneRankFailsOnAllAtOnce(void) {
   pthread_t threads[kRanks];
   Rank ranks[kRanks];
   const time_t start = time(NULL);
+  const zeromini_group_options patient = GroupOptions(600);
   int r;
-  ACCEPTED(zeromini_thread_group(kRanks, 600, groups, &error));
+  ACCEPTED(zeromini_thread_group(kRanks, &patient, groups, &error));
   memset(ranks, 0, sizeof ranks);
   for (r = 0; r < kRanks; ++r) {
     ranks[r].group = groups[r];
@@ -298,8 +432,9 @@ static void AGatherThatOneRankRefusesFailsOnAll(void) {
   zeromini_group* groups[kRanks];
   pthread_t threads[kRanks];
   Rank ranks[kRanks];
+  const zeromini_group_options options = GroupOptions(20);
   int r;
-  ACCEPTED(zeromini_thread_group(kRanks, 20, groups, &error));
+  ACCEPTED(zeromini_thread_group(kRanks, &options, groups, &error));
   memset(ranks, 0, sizeof ranks);
   for (r = 0; r < kRanks; ++r) {
     ranks[r].group = groups[r];
@@ -315,11 +450,15 @@ static void AGatherThatOneRankRefusesFailsOnAll(void) {
 
 static const NamedTest kTests[] = {
     TEST(GroupsRefuseBadArguments),
+    TEST(LevelsOfAGroupRefuseBadArguments),
+    TEST(EveryFieldOfGroupOptionsIsChecked),
     TEST(CollectiveCallsRefuseBadArguments),
     TEST(StreamsRefuseBadArguments),
     TEST(CreatingRefusesBadArguments),
     TEST(NoOptimizerIsRefused),
     TEST(TheOptimizerRefusesBadArguments),
+    TEST(PlansRefuseBadArguments),
+    TEST(MapsRefuseBadArguments),
     TEST(ALayerSetThatIsNotThereIsRefused),
     TEST(AMistakeOfOneRankFailsOnAllAtOnce),
     TEST(AGatherThatOneRankRefusesFailsOnAll),

@@ -46,6 +46,20 @@ static void AGatherBeyondTheBudgetIsResourceExhausted(void) {
   zeromini_group_destroy(group);
 }
 
+static void ADeviceThatTheLibraryLacksIsUnimplemented(void) {
+  char* failure = NULL;
+  zeromini_options options = Options();
+  const zeromini_param param = Matrix();
+  zeromini_group* group = zeromini_self();
+  options.device = ZEROMINI_CUDA;
+  EXPECT(zeromini_optimizer_create(&options, &param, 1, group, &failure) ==
+         NULL);
+  EXPECT(strstr(failure, "set zeromini_options.device to ZEROMINI_HOST") !=
+         NULL);
+  zeromini_free(failure);
+  zeromini_group_destroy(group);
+}
+
 typedef struct Warnings {
   int count;
   char last[512];
@@ -103,6 +117,7 @@ static void ErrorsNameFieldsAndValuesOfC(void) {
 static const NamedTest kTests[] = {
     TEST(EveryCodeHasAName),
     TEST(AGatherBeyondTheBudgetIsResourceExhausted),
+    TEST(ADeviceThatTheLibraryLacksIsUnimplemented),
     TEST(WarningsGoToTheSinkAndNameFieldsOfC),
     TEST(ErrorsNameFieldsAndValuesOfC),
 };

@@ -89,6 +89,19 @@ static inline zeromini_options Options(void) {
   return options;
 }
 
+static inline zeromini_group_options GroupOptions(double timeout_seconds) {
+  zeromini_group_options options;
+  zeromini_group_options_init(&options, sizeof options);
+  options.timeout_seconds = timeout_seconds;
+  return options;
+}
+
+static inline zeromini_plan_options PlanOptions(void) {
+  zeromini_plan_options options;
+  zeromini_plan_options_init(&options, sizeof options);
+  return options;
+}
+
 static inline zeromini_step_options StepOptions(void) {
   zeromini_step_options options;
   zeromini_step_options_init(&options, sizeof options);

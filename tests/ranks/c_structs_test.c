@@ -134,7 +134,8 @@ static void AFieldThatTheLibraryDoesNotKnowIsRefusedOnlyIfItIsSet(void) {
   zeromini_group_destroy(group);
 }
 
-static const zeromini_segment kSegments[] = {{2, 1}};
+static const zeromini_segment kSegments[] = {{2, 1, ZEROMINI_BLOCK_AUTO}};
+static const zeromini_segment kOddKind[] = {{6, 1, (zeromini_block_kind)4}};
 
 #define PARAM_REFUSED(change, named)                          \
   do {                                                        \
@@ -186,6 +187,8 @@ static void EveryFieldOfAParameterIsChecked(void) {
   PARAM_REFUSED((param.segments = kSegments, param.num_segments = 1),
                 "zeromini_param.segments is given, but the rule is not "
                 "ZEROMINI_RULE_FUSED");
+  PARAM_REFUSED((param.segments = kOddKind, param.num_segments = 1),
+                "zeromini_param.segments[0].kind is 4");
   PARAM_REFUSED(param.rows_per_head = 2,
                 "zeromini_param.rows_per_head is 2, but the rule is not "
                 "ZEROMINI_RULE_HEADS");
@@ -195,7 +198,7 @@ static void EveryFieldOfAParameterIsChecked(void) {
                 "ZEROMINI_RULE_FUSED needs zeromini_param.segments");
   PARAM_REFUSED(param.layer = -2, "zeromini_param.layer is -2");
   PARAM_REFUSED(param.layer = INT_MAX, "zeromini_param.layer");
-  PARAM_REFUSED(param.layer_set = -2, "zeromini_param.layer_set is -2");
+  PARAM_REFUSED(param.layer_set = -3, "zeromini_param.layer_set is -3");
   PARAM_REFUSED(param.hyper_group = -2, "zeromini_param.hyper_group is -2");
   PARAM_REFUSED(param.hyper_group = 1, "group 1");
   PARAM_REFUSED(param.frozen = -1, "zeromini_param.frozen is -1");
@@ -260,8 +263,17 @@ static void EveryEnumOfTheOptionsIsChecked(void) {
                   "zeromini_options.algorithm is 3");
   OPTIONS_REFUSED(options.reduction = (zeromini_reduction)2,
                   "zeromini_options.reduction is 2");
-  OPTIONS_REFUSED(options.non_finite = (zeromini_on_bad_gradient)2,
-                  "zeromini_options.non_finite is 2");
+  OPTIONS_REFUSED(options.non_finite = (zeromini_on_bad_gradient)3,
+                  "zeromini_options.non_finite is 3");
+  OPTIONS_REFUSED(options.absent_gradients = ZEROMINI_IGNORE,
+                  "zeromini_options.absent_gradients is 2");
+  OPTIONS_REFUSED(
+      (options.non_finite = ZEROMINI_IGNORE, options.max_grad_norm = 1),
+      "non_finite is ZEROMINI_IGNORE, but max_grad_norm is 1");
+  OPTIONS_REFUSED(options.device = (zeromini_device)2,
+                  "zeromini_options.device is 2");
+  OPTIONS_REFUSED(options.kernels = (zeromini_kernels)2,
+                  "zeromini_options.kernels is 2");
   OPTIONS_REFUSED(options.absent_gradients = (zeromini_on_bad_gradient)-1,
                   "zeromini_options.absent_gradients is -1");
   OPTIONS_REFUSED(options.memory = (zeromini_memory_form)2,
@@ -300,15 +312,12 @@ static void EveryNumberOfTheOptionsIsChecked(void) {
       "zeromini_options.num_hyper_groups");
   OPTIONS_REFUSED(options.max_grad_norm = -1, "max_grad_norm");
   OPTIONS_REFUSED(options.max_grad_norm = NAN, "max_grad_norm");
-  OPTIONS_REFUSED(options.check_finite = 2, "zeromini_options.check_finite");
   OPTIONS_REFUSED(options.micro_steps = 0, "micro_steps");
   OPTIONS_REFUSED(options.hidden = -1, "zeromini_options.hidden is -1");
   OPTIONS_REFUSED(options.heads = -1, "zeromini_options.heads is -1");
   OPTIONS_REFUSED(options.kv_heads = -1, "zeromini_options.kv_heads is -1");
   OPTIONS_REFUSED(options.head_dim = -1, "zeromini_options.head_dim is -1");
   OPTIONS_REFUSED(options.bucket_bytes = -1, "zeromini_options.bucket_bytes");
-  OPTIONS_REFUSED(options.kernels = NULL, "zeromini_options.kernels is NULL");
-  OPTIONS_REFUSED(options.kernels = "gpu", "unknown kernels 'gpu'");
   OPTIONS_REFUSED(options.skip_above_grad_norm = -1, "skip_above_grad_norm");
   OPTIONS_REFUSED(options.max_grad_value = NAN, "max_grad_value");
   OPTIONS_REFUSED(options.gather_budget_bytes = -1, "gather_budget_bytes");

@@ -53,7 +53,7 @@ TEST(InvarianceTest, TheFusedRoadGivesTheBitsOfTheCheckedOne) {
     TrainingCase checked = Case(algorithm, 3);
     checked.options.max_grad_norm = 0;
     TrainingCase fused = checked;
-    fused.options.check_finite = false;
+    fused.options.non_finite = NonFiniteGradients::kIgnore;
     ExpectSameTraining(checked, Train(fused), Train(checked));
   }
 }
@@ -64,7 +64,8 @@ TEST(InvarianceTest, ASplitBlockGivesTheBitsOfAWholeOne) {
                Spec("rows", {6, 8}, BlockRule::Rows(), 0)};
   for (double clip : {0.0, 0.5}) {
     one.options.max_grad_norm = clip;
-    one.options.check_finite = clip > 0;
+    one.options.non_finite =
+        clip > 0 ? NonFiniteGradients::kError : NonFiniteGradients::kIgnore;
     TrainingCase many = one;
     many.ranks = 5;
     PlanOptions plan_options;

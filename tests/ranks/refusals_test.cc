@@ -73,8 +73,10 @@ TEST(RefusalsTest, ANumberThatAnEnumDoesNotHaveIsRefusedByName) {
       {"value_blocks is 2", [](auto* o, auto*) { Cast(2, &o->value_blocks); }},
       {"gradient_wire", [](auto* o, auto*) { Cast(9, &o->gradient_wire); }},
       {"weight_wire", [](auto* o, auto*) { Cast(9, &o->weight_wire); }},
-      {"master format 4", [](auto* o, auto*) { Cast(4, &o->master); }},
-      {"state format 3", [](auto* o, auto*) { Cast(3, &o->state); }},
+      {"master is 4", [](auto* o, auto*) { Cast(4, &o->master); }},
+      {"state is 3", [](auto* o, auto*) { Cast(3, &o->state); }},
+      {"device is 2", [](auto* o, auto*) { Cast(2, &o->device); }},
+      {"kernels is 2", [](auto* o, auto*) { Cast(2, &o->kernels); }},
       {"group 'default': algorithm is 7",
        [](auto* o, auto*) {
          o->hyper_groups[0].algorithm = static_cast<Algorithm>(7);
@@ -89,6 +91,19 @@ TEST(RefusalsTest, ANumberThatAnEnumDoesNotHaveIsRefusedByName) {
       EXPECT_THAT(status, StatusIs(kInvalid, AllOf(HasSubstr("rank 1"),
                                                    HasSubstr(odd.named))));
     }
+  }
+}
+
+TEST(RefusalsTest, ADeviceThatTheLibraryLacksIsEveryRanksError) {
+  const auto cuda = [](auto* options, auto*) {
+    options->device = DeviceKind::kCuda;
+  };
+  for (const absl::Status& status : CreateWithOddRank(2, cuda)) {
+    EXPECT_THAT(
+        status,
+        StatusIs(absl::StatusCode::kUnimplemented,
+                 AllOf(HasSubstr("rank 1: device is cuda"),
+                       HasSubstr("OptimizerOptions::device to kHost"))));
   }
 }
 
@@ -150,7 +165,7 @@ TEST(RefusalsTest, HyperParametersOutOfRangeAreRefused) {
        CreateWithOddRank(2, [](auto*options, auto*) {
          options->state = static_cast<StateFormat>(9);
        })) {
-    EXPECT_THAT(status, StatusIs(kInvalid, HasSubstr("state format 9")));
+    EXPECT_THAT(status, StatusIs(kInvalid, HasSubstr("state is 9")));
   }
   for (const absl::Status& status : CreateWithOddRank(
            2, [](auto*, auto* specs) { (*specs)[0].hyper_group = 7; })) {

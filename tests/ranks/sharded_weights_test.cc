@@ -98,10 +98,10 @@ TEST(ShardedWeightsTest, OfTheNextLayersAreFetchedInTheDirectionOfThePass) {
     ASSERT_OK(optimizer.Gather(3, GatherPass::kBackward));
     EXPECT_THAT(there(), testing::ElementsAre(1, 2, 3));
     // What lies outside of the layers is no layer's next.
-    ASSERT_OK(optimizer.Gather(-1, GatherPass::kForward));
+    ASSERT_OK(optimizer.Gather(kNoLayerSet, GatherPass::kForward));
     EXPECT_THAT(there(), testing::ElementsAre(1, 2, 3));
     EXPECT_NE(optimizer.ParamData(0), nullptr);
-    ASSERT_OK(optimizer.Release(-1));
+    ASSERT_OK(optimizer.Release(kNoLayerSet));
     ASSERT_OK(optimizer.Gather(1, GatherPass::kBackward));
     EXPECT_THAT(there(), testing::ElementsAre(0, 1, 2, 3));
     EXPECT_EQ(optimizer.ParamData(0), nullptr);
@@ -114,8 +114,8 @@ TEST(ShardedWeightsTest, StayWithinTheBudget) {
   c.options.gather_budget_bytes = 2 * kLayerBytes + kLayerBytes / 2;
   OnOptimizers(c, [&](Optimizer& optimizer, Replica&) {
     // What is kept of this must make room for layers of another size.
-    ASSERT_OK(optimizer.Gather(-1));
-    ASSERT_OK(optimizer.Release(-1));
+    ASSERT_OK(optimizer.Gather(kNoLayerSet));
+    ASSERT_OK(optimizer.Release(kNoLayerSet));
     for (int layer = 0; layer < 4; ++layer) {
       ASSERT_OK(optimizer.Gather(layer, GatherPass::kForward));
       ASSERT_OK(optimizer.WaitParam(1 + layer));
@@ -145,7 +145,7 @@ TEST(ShardedWeightsTest, ATightBudgetChangesNoBit) {
 TEST(ShardedWeightsTest, AreLetGoByAStep) {
   TrainingCase c = FourLayers(2);
   OnOptimizers(c, [&](Optimizer& optimizer, Replica&) {
-    ASSERT_OK(optimizer.Gather(-1));
+    ASSERT_OK(optimizer.Gather(kNoLayerSet));
     for (size_t p = 0; p < c.specs.size(); ++p) {
       const std::vector<float> gradient(Elements(c.specs[p]), 0.5f);
       ASSERT_OK(optimizer.GradReady(int(p), gradient.data()));
@@ -160,13 +160,13 @@ TEST(ShardedWeightsTest, AreLetGoByAStepThatIsRefusedToo) {
   const TrainingCase c = FourLayers(2);
   OnOptimizers(c, [&](Optimizer& optimizer, Replica&) {
     const std::vector<float> ones(Elements(c.specs[0]), 1);
-    ASSERT_OK(optimizer.Gather(-1));
+    ASSERT_OK(optimizer.Gather(kNoLayerSet));
     ASSERT_OK(optimizer.SetParam(0, ones.data()));
     EXPECT_THAT(optimizer.Step({0.01}),
                 StatusIs(absl::StatusCode::kFailedPrecondition,
                          HasSubstr("gradient of 'embedding' is missing")));
     EXPECT_EQ(optimizer.ParamData(0), nullptr);
-    ASSERT_OK(optimizer.Gather(-1));
+    ASSERT_OK(optimizer.Gather(kNoLayerSet));
     ASSERT_OK(optimizer.WaitParam(0));
     EXPECT_EQ(FromBytes(optimizer.ParamData(0), Elements(c.specs[0]),
                         DType::kFloat32),
@@ -224,14 +224,14 @@ TEST(ShardedWeightsTest, ThatAreTiedAreNamedWithTheGroupThatBringsThem) {
     EXPECT_THAT(
         optimizer.WaitParam(5),
         StatusIs(absl::StatusCode::kFailedPrecondition,
-                 HasSubstr("'head' is not gathered (layer set -1, that of "
+                 HasSubstr("'head' is not gathered (layer set -2, that of "
                            "'embedding', which it is tied to)")));
     EXPECT_THAT(optimizer.Gather(7),
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          HasSubstr("no parameter is in layer set 7 that is "
                                    "gathered: frozen ones are whole, and tied "
                                    "ones come with what they are tied to")));
-    ASSERT_OK(optimizer.Gather(-1));
+    ASSERT_OK(optimizer.Gather(kNoLayerSet));
     ASSERT_OK(optimizer.WaitParam(5));
   });
 }

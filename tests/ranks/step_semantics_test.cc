@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
 #include <thread>
 
@@ -217,9 +218,10 @@ TEST(StepSemanticsTest, ALossScaleThatIsAPowerOfTwoChangesNoBit) {
 TEST(StepSemanticsTest, ABatchWithTooLargeANormLeavesNoTraceOnAnyRank) {
   const auto no_scale = [](int) { return 1.0; };
   TrainingCase c = Skipping(3);
-  c.options.check_finite = false;
+  c.options.non_finite = NonFiniteGradients::kIgnore;
   const Weights without =
       TrainOn(c, {1, 3, 4}, no_scale, [](const StepReport&, int) {});
+  c.options.non_finite = NonFiniteGradients::kError;
   c.edit = [](int, int step, int, std::vector<float>* gradient) {
     for (float& g : *gradient) g *= step == 2 ? 4 : 1;
     return true;
@@ -304,6 +306,64 @@ TEST(StepSemanticsTest, AStepThatDoesNotWaitIsFinishedByWaitParam) {
       }
     });
   }
+}
+
+// Of step 1, of which rank 1's gradients are NaN, without waiting.
+void ExpectPending(const TrainingCase& c, bool pending) {
+  RunRanks(c.ranks, [&](int rank, Communicator& group) {
+    Replica replica(c.specs);
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         Optimizer::Create(c.options, replica.specs(), group));
+    ASSERT_OK(GiveGradients(c, *optimizer, 1, rank));
+    StepOptions options;
+    options.learning_rate = c.learning_rate;
+    options.wait = false;
+    ASSERT_OK_AND_ASSIGN(const StepReport report, optimizer->Step(options));
+    EXPECT_EQ(report.pending, pending);
+    EXPECT_GT(report.traffic[0].bytes, 0);
+    EXPECT_FALSE(pending && report.skipped);
+    ASSERT_OK(optimizer->WaitAll());
+    const StepReport last = optimizer->LastReport();
+    EXPECT_FALSE(last.pending);
+    const bool skips = c.options.non_finite == NonFiniteGradients::kSkip;
+    EXPECT_EQ(last.not_finite, skips);
+    EXPECT_EQ(last.step, skips ? 0 : 1);
+    EXPECT_EQ(last.traffic[0].bytes, report.traffic[0].bytes);
+  });
+}
+
+TEST(StepSemanticsTest, AReportIsPendingOnlyIfNoPolicyIsToTellAtOnce) {
+  TrainingCase c = Skipping(2);
+  c.edit = [](int, int, int rank, std::vector<float>* gradient) {
+    if (rank == 1) (*gradient)[0] = std::numeric_limits<float>::quiet_NaN();
+    return true;
+  };
+  c.options.non_finite = NonFiniteGradients::kSkip;
+  ExpectPending(c, true);
+  c.options.non_finite = NonFiniteGradients::kIgnore;
+  ExpectPending(c, true);
+  c.options.absent_gradients = AbsentGradients::kError;
+  ExpectPending(c, false);
+}
+
+TEST(StepSemanticsTest, ARefusedStepsTrafficIsInTheNextReport) {
+  TrainingCase c = Skipping(2);
+  RunRanks(c.ranks, [&](int rank, Communicator& group) {
+    Replica replica(c.specs);
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         Optimizer::Create(c.options, replica.specs(), group));
+    StepOptions options;
+    options.learning_rate = c.learning_rate;
+    ASSERT_OK(GiveGradients(c, *optimizer, 1, rank));
+    ASSERT_OK_AND_ASSIGN(const StepReport first, optimizer->Step(options));
+    ASSERT_OK(GiveGradients(c, *optimizer, 2, rank));
+    ASSERT_FALSE(optimizer->Step(StepOptions()).ok());
+    EXPECT_EQ(optimizer->LastReport().step, 1);
+    ASSERT_OK(GiveGradients(c, *optimizer, 2, rank));
+    ASSERT_OK_AND_ASSIGN(const StepReport next, optimizer->Step(options));
+    EXPECT_EQ(next.traffic[0].bytes, 2 * first.traffic[0].bytes);
+    EXPECT_EQ(next.traffic[1].bytes, first.traffic[1].bytes);
+  });
 }
 
 TEST(StepSemanticsTest, StateBytesAreCountedAndHalvedByAdamMini) {

@@ -1,5 +1,5 @@
-// check_finite = false: NaN and infinity go where the arithmetic takes them, on
-// any number of ranks and in any format, and refuse no step.
+// NonFiniteGradients::kIgnore: NaN and infinity go where the arithmetic takes
+// them, on any number of ranks and in any format, and refuse no step.
 
 #include <cmath>
 #include <limits>
@@ -38,7 +38,7 @@ TrainingCase Unchecked(Algorithm algorithm, const Format& format, int ranks) {
   TrainingCase c;
   c.options = ExactOptions();
   c.options.algorithm = algorithm;
-  c.options.check_finite = false;
+  c.options.non_finite = NonFiniteGradients::kIgnore;
   c.options.master = format.master;
   c.options.state = format.state;
   c.coarse = true;
@@ -175,8 +175,12 @@ TEST(UncheckedGradientsTest, FillTheSameStateWhateverWeightsAre) {
   }
 }
 
-// What needs the norm overrules it, on any number of ranks.
-TEST(UncheckedGradientsTest, AreRefusedAllTheSameWhereTheNormDecides) {
+// Checked ones beside a limit are refused by name, on any number of ranks, and
+// ignoring them there is refused before any step.
+TEST(UncheckedGradientsTest, AreRefusedBesideALimit) {
+  const char* const kLimits[] = {"max_grad_norm is 1",
+                                 "skip_above_grad_norm is 1e+09",
+                                 "max_grad_value is 1"};
   for (int ranks : {1, 2, 5}) {
     for (int what : {0, 1, 2}) {
       TrainingCase c = Unchecked(Algorithm::kAdamMini, kPlain, ranks);
@@ -184,6 +188,15 @@ TEST(UncheckedGradientsTest, AreRefusedAllTheSameWhereTheNormDecides) {
       c.options.skip_above_grad_norm = what == 1 ? 1e9 : 0;
       c.options.max_grad_value = what == 2 ? 1 : 0;
       Spoil(c, kNan);
+      RunRanks(ranks, [&](int, Communicator& group) {
+        Replica replica(c.specs);
+        EXPECT_THAT(
+            Optimizer::Create(c.options, replica.specs(), group),
+            StatusIs(absl::StatusCode::kInvalidArgument,
+                     testing::AllOf(testing::HasSubstr(kLimits[what]),
+                                    testing::HasSubstr("kError or kSkip"))));
+      });
+      c.options.non_finite = NonFiniteGradients::kError;
       RunRanks(ranks, [&](int rank, Communicator& group) {
         Replica replica(c.specs);
         ASSERT_OK_AND_ASSIGN(auto optimizer,

@@ -80,25 +80,46 @@ TEST(ScheduleTest, WhatDoesNotFitIsRefusedWithItsNumbers) {
                        HasSubstr("60 steps of warm-up and 50 of decay")));
 }
 
+StepReport Finite() { return {}; }
+StepReport NotFinite() {
+  StepReport report;
+  report.skipped = true;
+  report.not_finite = true;
+  return report;
+}
+
 TEST(LossScaleTest, HalvesWhenSkippedAndDoublesAfterTheInterval) {
   LossScaleOptions options;
   options.initial = 1024;
   options.growth_interval = 3;
   ASSERT_OK_AND_ASSIGN(LossScale scale, LossScale::Create(options));
-  scale.Update(true);
+  ASSERT_OK(scale.Update(NotFinite()));
   EXPECT_EQ(scale.value(), 512);
-  scale.Update(false);
-  scale.Update(false);
+  ASSERT_OK(scale.Update(Finite()));
+  ASSERT_OK(scale.Update(Finite()));
   EXPECT_EQ(scale.value(), 512);
   EXPECT_EQ(scale.steps_since_change(), 2);
-  scale.Update(false);
+  ASSERT_OK(scale.Update(Finite()));
   EXPECT_EQ(scale.value(), 1024);
-  scale.Update(false);
-  scale.Update(false);
-  scale.Update(true);  // The count begins anew.
-  scale.Update(false);
-  scale.Update(false);
+  ASSERT_OK(scale.Update(Finite()));
+  ASSERT_OK(scale.Update(Finite()));
+  ASSERT_OK(scale.Update(NotFinite()));  // The count begins anew.
+  ASSERT_OK(scale.Update(Finite()));
+  ASSERT_OK(scale.Update(Finite()));
   EXPECT_EQ(scale.value(), 512);
+}
+
+TEST(LossScaleTest, RefusesAPendingReportAndStays) {
+  LossScaleOptions options;
+  options.growth_interval = 1;
+  ASSERT_OK_AND_ASSIGN(LossScale scale, LossScale::Create(options));
+  StepReport pending;
+  pending.pending = true;
+  EXPECT_THAT(scale.Update(pending),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("call WaitAll() and give LastReport()")));
+  EXPECT_EQ(scale.value(), options.initial);
+  EXPECT_EQ(scale.steps_since_change(), 0);
 }
 
 TEST(LossScaleTest, StaysWithinItsLimits) {
@@ -107,9 +128,9 @@ TEST(LossScaleTest, StaysWithinItsLimits) {
   options.growth_interval = 1;
   options.most = 8;
   ASSERT_OK_AND_ASSIGN(LossScale scale, LossScale::Create(options));
-  for (int i = 0; i < 5; ++i) scale.Update(false);
+  for (int i = 0; i < 5; ++i) ASSERT_OK(scale.Update(Finite()));
   EXPECT_EQ(scale.value(), 8);
-  for (int i = 0; i < 9; ++i) scale.Update(true);
+  for (int i = 0; i < 9; ++i) ASSERT_OK(scale.Update(NotFinite()));
   EXPECT_EQ(scale.value(), 1);
 }
 

@@ -89,6 +89,12 @@ TEST(PlanRefusalsTest, RefusesTiesToUnknownLaterOrDifferentTensors) {
   ExpectRefused({Spec("wte", {9, 4}), head}, "another shape");
 }
 
+TEST(PlanRefusalsTest, RefusesALayerSetThatIsNeitherANumberNorNamed) {
+  ParamSpec spec = Spec("w", {8, 4});
+  spec.layer_set = kNoLayerSet - 1;
+  ExpectRefused({spec}, "layer_set is -3, but must be a number of at least 0");
+}
+
 TEST(PlanRefusalsTest, RefusesGroupsAndStagesThatDoNotExist) {
   PlanOptions options;
   options.ranks = 0;

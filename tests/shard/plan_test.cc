@@ -323,5 +323,19 @@ TEST(SpansTest, MergesBlocksOfOneSizeAndLeavesPaddingOut) {
   EXPECT_EQ(spans[1].block_elements, 2 * 2);
 }
 
+TEST(PlanTest, ALayerSetIsThatOfTheLayerUnlessOneIsNamed) {
+  std::vector<ParamSpec> specs = {
+      Spec("layers.3.a", {8, 4}), Spec("layers.3.b", {8, 4}),
+      Spec("layers.3.c", {8, 4}), Spec("d", {8, 4})};
+  specs[1].layer_set = kNoLayerSet;
+  specs[2].layer_set = 7;
+  ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(specs, PlanOptions()));
+  EXPECT_EQ(plan.params[0].layer_set, 3);
+  EXPECT_EQ(plan.params[1].layer_set, kNoLayerSet);
+  EXPECT_EQ(plan.params[1].layer, 3);
+  EXPECT_EQ(plan.params[2].layer_set, 7);
+  EXPECT_EQ(plan.params[3].layer_set, kNoLayerSet);
+}
+
 }  // namespace
 }  // namespace zeromini

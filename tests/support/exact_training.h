@@ -207,7 +207,7 @@ using OptimizerMaker = std::function<absl::StatusOr<std::unique_ptr<Optimizer>>(
 
 // Gathers the layers one after another, as forward would, and lets each go.
 inline absl::Status WalkForward(Optimizer& optimizer) {
-  int last = -2;
+  int last = kLayerSetOfLayer;  // None yet.
   for (const PlannedParam& param : optimizer.plan().params) {
     if (param.bucket < 0 || param.layer_set == last) continue;
     if (last >= 0) ZEROMINI_RETURN_IF_ERROR(optimizer.Release(last));

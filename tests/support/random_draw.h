@@ -214,10 +214,13 @@ inline void DrawOptions(Dice& dice, RandomCase* c) {
   o.micro_steps = dice.Of({1, 1, 2, 3});
   o.max_grad_norm = dice.Of({0.0, 0.0, 0.05, 1e6});
   o.max_grad_value = dice.Of({0.0, 0.0, 0.0, 0.01});
-  o.check_finite = !dice.OneIn(4);
+  const bool unchecked = dice.OneIn(4);
   o.non_finite =
       dice.Of({NonFiniteGradients::kError, NonFiniteGradients::kSkip});
   o.skip_above_grad_norm = dice.Of({0.0, 0.0, 0.0, 0.2});
+  const bool limited =
+      o.max_grad_norm > 0 || o.max_grad_value > 0 || o.skip_above_grad_norm > 0;
+  if (unchecked && !limited) o.non_finite = NonFiniteGradients::kIgnore;
   o.absent_gradients =
       dice.Of({AbsentGradients::kError, AbsentGradients::kSkip});
   o.prefetch = dice.Int(0, 2);

@@ -319,7 +319,7 @@ TEST(AttachTorchSpecTest, TiesTensorsThatShareMemory) {
     options.hyper_groups[0].weight_decay = 0;
     ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(net, options, *group));
     if (form.stage == 3) {
-      ASSERT_OK(sharded->Gather(-1));
+      ASSERT_OK(sharded->Gather(kNoLayerSet));
     }
     (net.a.sum() - 0.5 * net.b.sum()).backward();
     ASSERT_OK(sharded->Step({0.25}));

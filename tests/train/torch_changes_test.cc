@@ -55,7 +55,7 @@ class TorchChangesTest : public testing::TestWithParam<Form> {
   }
   void Gather() {
     if (GetParam().stage == 3) {
-      ASSERT_OK(sharded_->Gather(-1));
+      ASSERT_OK(sharded_->Gather(kNoLayerSet));
     }
   }
   void Train() {
@@ -159,7 +159,7 @@ TEST_P(TorchChangesTest, UnfreezingIsToldByStep) {
   ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(*net, options, *group));
   net->first->weight.requires_grad_(true);
   if (options.stage == 3) {
-    ASSERT_OK(sharded->Gather(-1));
+    ASSERT_OK(sharded->Gather(kNoLayerSet));
   }
   net->Loss().backward();
   EXPECT_THAT(sharded->Step({1}),
@@ -319,7 +319,7 @@ TEST(TorchChangesInPlaceTest, OfGatheredWeightsAreTold) {
   options.memory = MemoryForm::kFlat;
   options.stage = 3;
   ASSERT_OK_AND_ASSIGN(auto sharded, AttachTorch(*net, options, *group));
-  ASSERT_OK(sharded->Gather(-1));
+  ASSERT_OK(sharded->Gather(kNoLayerSet));
   {
     torch::NoGradGuard no_grad;
     net->second->bias.fill_(64);
@@ -328,7 +328,7 @@ TEST(TorchChangesInPlaceTest, OfGatheredWeightsAreTold) {
   EXPECT_THAT(sharded->Step({0.5}).status().message(),
               AllOf(HasSubstr("'second.bias'"), HasSubstr("SetParam()")));
   EXPECT_FALSE(sharded->BroadcastWeights().ok());
-  ASSERT_OK(sharded->Gather(-1));
+  ASSERT_OK(sharded->Gather(kNoLayerSet));
   EXPECT_EQ(net->second->bias[0].item<float>(), 0.5f);
 }
 

@@ -74,7 +74,7 @@ TEST(TorchModulesTest, FrozenTensorsThatAreOfNoUseAreLeftAlone) {
                          AttachTorch(net, Sgd(form), *group, Listing(&names)));
     EXPECT_THAT(names, ElementsAre("known", "down", "up"));
     if (form.stage == 3) {
-      ASSERT_OK(sharded->Gather(-1));
+      ASSERT_OK(sharded->Gather(kNoLayerSet));
     }
     (net.down.sum() + 2 * net.up.sum()).backward();
     ASSERT_OK(sharded->Step({1}));
@@ -131,7 +131,7 @@ TEST(TorchModulesTest, WhatIsNotIncludedIsLeftAlone) {
       ASSERT_OK_AND_ASSIGN(auto sharded,
                            AttachTorch(net, Sgd(form), group, attach));
       if (form.stage == 3) {
-        ASSERT_OK(sharded->Gather(-1));
+        ASSERT_OK(sharded->Gather(kNoLayerSet));
       }
       (net.ours.sum() + 5 * net.theirs.sum()).backward();
       torch::nn::utils::clip_grad_norm_(net.theirs, 1.0);
@@ -172,7 +172,7 @@ TEST(TorchModulesTest, AFrozenSparseTensorIsLeftAloneIncludedOrNot) {
                              AttachTorch(net, Sgd(form), *group, attach));
         EXPECT_THAT(names, ElementsAre("weight"));
         if (form.stage == 3) {
-          ASSERT_OK(sharded->Gather(-1));
+          ASSERT_OK(sharded->Gather(kNoLayerSet));
         }
         net.weight.sum().backward();
         EXPECT_OK(sharded->Step({1}));

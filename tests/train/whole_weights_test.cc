@@ -103,7 +103,7 @@ TEST(WholeWeightsTest, AWeightIsReadableBetweenGatherAndRelease) {
   EXPECT_THROW(net->layers[2].sum(), c10::Error);
   ASSERT_OK(sharded->Release(1));
   EXPECT_THROW(net->layers[1].sum(), c10::Error);
-  ASSERT_OK(sharded->Gather(-1));
+  ASSERT_OK(sharded->Gather(kNoLayerSet));
   EXPECT_EQ(net->head.sum().item<float>(), 276);
   EXPECT_EQ(net->head.data_ptr(), net->embedding.data_ptr());
 }

@@ -30,12 +30,12 @@ class Sharded : public TrainOptimizer, public BlockGate {
   }
 
   absl::Status BeginForward() override {
-    return gathers_ ? attached_->Gather(kOutsideOfBlocks) : absl::OkStatus();
+    return gathers_ ? attached_->Gather(kNoLayerSet) : absl::OkStatus();
   }
 
   absl::Status EndEvaluation() override {
     ZEROMINI_RETURN_IF_ERROR(attached_->status());
-    return gathers_ ? attached_->Release(kOutsideOfBlocks) : absl::OkStatus();
+    return gathers_ ? attached_->Release(kNoLayerSet) : absl::OkStatus();
   }
 
   absl::Status Backward(const torch::Tensor& loss) override {
@@ -50,7 +50,7 @@ class Sharded : public TrainOptimizer, public BlockGate {
     options.learning_rate = learning_rate;
     options.loss_scale = loss_scale();
     ZEROMINI_ASSIGN_OR_RETURN(StepReport report, attached_->Step(options));
-    if (scales_) scale_.Update(report.not_finite);
+    if (scales_) ZEROMINI_RETURN_IF_ERROR(scale_.Update(report));
     return report;
   }
 
@@ -63,8 +63,6 @@ class Sharded : public TrainOptimizer, public BlockGate {
   absl::Status Close() override { return attached_->optimizer().Close(); }
 
  private:
-  static constexpr int kOutsideOfBlocks = -1;
-
   LanguageModel& model_;
   std::unique_ptr<TorchOptimizer> attached_;
   const bool gathers_;

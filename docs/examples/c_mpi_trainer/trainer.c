@@ -197,7 +197,7 @@ int main(int argc, char** argv) {
   }
   Create(&network);
 
-  group = zeromini_wrap_mpi(&comm, sizeof comm, 0, &error); /* PLUG 5 */
+  group = zeromini_wrap_mpi(&comm, sizeof comm, NULL, &error); /* PLUG 5 */
   if (group == NULL) Check(ZEROMINI_UNKNOWN, error);
   optimizer = Attach(&network, group);
 
