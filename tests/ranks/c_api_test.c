@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "zeromini/c.h"
 
@@ -453,177 +452,6 @@ static void WireFormatsAndLevelsPassThrough(void) {
   zeromini_group_destroy(group);
 }
 
-/* Both policies are SKIP, so that nothing need be told at once. */
-static void AStepThatIsNotWaitedForIsReportedLater(void) {
-  float weights[kElements] = {0};
-  float gradient[kElements];
-  zeromini_hyper_group hyper;
-  zeromini_options options = Options(&hyper);
-  zeromini_param param = MatrixParam(weights);
-  zeromini_step_options step_options;
-  zeromini_step_report report;
-  zeromini_group* group = zeromini_self();
-  zeromini_optimizer* optimizer;
-  int i;
-  options.absent_gradients = ZEROMINI_SKIP;
-  options.non_finite = ZEROMINI_SKIP;
-  optimizer = zeromini_optimizer_create(&options, &param, 1, group, NULL);
-  for (i = 0; i < kElements; ++i) gradient[i] = i == 3 ? (float)NAN : 1;
-  EXPECT_OK(zeromini_grad_ready(optimizer, 0, gradient, NULL, &error));
-  zeromini_step_options_init(&step_options, sizeof step_options);
-  zeromini_step_report_init(&report, sizeof report);
-  step_options.learning_rate = 0.1;
-  step_options.wait = 0;
-  EXPECT_OK(zeromini_step(optimizer, &step_options, &report, &error));
-  EXPECT(report.pending == 1 && report.skipped == 0);
-  EXPECT_OK(zeromini_wait_all(optimizer, &error));
-  EXPECT(zeromini_last_report(optimizer, &report) == ZEROMINI_OK);
-  EXPECT(report.pending == 0 && report.skipped == 1 && report.not_finite == 1);
-  EXPECT(report.traffic.calls[0] > 0);
-  EXPECT(strstr(report.skipped_because, "matrix") != NULL);
-  zeromini_optimizer_destroy(optimizer);
-  zeromini_group_destroy(group);
-}
-
-static void WhatIsFrozenOrTiedHasNoState(void) {
-  float weights[2][kElements] = {{0}};
-  zeromini_hyper_group hyper;
-  zeromini_options options = Options(&hyper);
-  zeromini_param params[3];
-  zeromini_group* group = zeromini_self();
-  zeromini_optimizer* optimizer;
-  params[0] = MatrixParam(weights[0]);
-  params[1] = MatrixParam(weights[1]);
-  params[1].name = "frozen";
-  params[1].frozen = 1;
-  params[2] = MatrixParam(weights[0]);
-  params[2].name = "tied";
-  params[2].tied_to = "matrix";
-  optimizer = zeromini_optimizer_create(&options, params, 3, group, NULL);
-  EXPECT(optimizer != NULL);
-  EXPECT(zeromini_momentum_count(optimizer, 0) == kElements);
-  EXPECT(zeromini_second_moment_count(optimizer, 0) == kRows);
-  EXPECT(zeromini_momentum_count(optimizer, 1) == 0);
-  EXPECT(zeromini_second_moment_count(optimizer, 1) == 0);
-  EXPECT(zeromini_momentum_count(optimizer, 2) == 0);
-  EXPECT(zeromini_second_moment_count(optimizer, 2) == 0);
-  EXPECT(zeromini_consolidated_state(optimizer, 1, NULL, NULL, NULL, NULL) ==
-         ZEROMINI_INVALID_ARGUMENT);
-  zeromini_optimizer_destroy(optimizer);
-  zeromini_group_destroy(group);
-}
-
-/* Fused: those of six rows, in segments that it was given with. */
-static int HasSixRows(void* context, const zeromini_param* param) {
-  ++*(int*)context;
-  return param->struct_size == sizeof *param && param->dims == 2 &&
-         param->shape[0] == kRows && param->num_segments == 1 &&
-         param->segments[0].rows == kRows &&
-         param->segments[0].kind == ZEROMINI_BLOCK_HEAD && param->data != NULL;
-}
-
-static void APredicateSaysWhoJoinsAGroup(void) {
-  static const zeromini_segment whole[] = {{kRows, kRows, ZEROMINI_BLOCK_HEAD}};
-  static const int64_t flat[] = {kElements};
-  float weights[2][kElements] = {{0}};
-  int calls = 0;
-  char* json;
-  zeromini_hyper_group groups[2];
-  zeromini_options options = Options(&groups[0]);
-  zeromini_param params[2];
-  zeromini_group* group = zeromini_self();
-  zeromini_optimizer* optimizer;
-  zeromini_hyper_group_init(&groups[1], sizeof groups[1]);
-  groups[1].own_algorithm = ZEROMINI_SGD;
-  groups[1].matches = HasSixRows;
-  groups[1].matches_context = &calls;
-  options.num_hyper_groups = 2;
-  params[0] = MatrixParam(weights[0]);
-  params[0].rule = ZEROMINI_RULE_FUSED;
-  params[0].segments = whole;
-  params[0].num_segments = 1;
-  params[1] = MatrixParam(weights[1]);
-  params[1].name = "other";
-  params[1].shape = flat;
-  params[1].dims = 1;
-  params[1].rule = ZEROMINI_RULE_ELEMENT;
-  optimizer = zeromini_optimizer_create(&options, params, 2, group, NULL);
-  EXPECT(optimizer != NULL && calls >= 2);
-  EXPECT(zeromini_second_moment_count(optimizer, 0) == 0); /* SGD's. */
-  EXPECT(zeromini_second_moment_count(optimizer, 1) == kElements);
-  json = zeromini_plan_json(zeromini_optimizer_plan(optimizer));
-  EXPECT(strstr(json, "\"hyper_group\":1") != NULL);
-  zeromini_free(json);
-  zeromini_optimizer_destroy(optimizer);
-  zeromini_group_destroy(group);
-}
-
-static void PlansAreMadeWithoutAGroupAndMapped(void) {
-  zeromini_plan_options options;
-  zeromini_param param = MatrixParam(NULL);
-  zeromini_plan* one;
-  zeromini_plan* three;
-  zeromini_move* moves = NULL;
-  int64_t num_moves = 0, rows = 0, momentum = 0, i;
-  char* text;
-  zeromini_plan_options_init(&options, sizeof options);
-  one = zeromini_make_plan(&options, &param, 1, NULL);
-  options.ranks = kRanks;
-  three = zeromini_make_plan(&options, &param, 1, NULL);
-  EXPECT(one != NULL && three != NULL);
-  EXPECT(zeromini_plan_hash(one) != zeromini_plan_hash(three));
-  text = zeromini_plan_json(three);
-  EXPECT(strstr(text, "\"ranks\":3") != NULL);
-  zeromini_free(text);
-  EXPECT_OK(zeromini_make_map(one, three, 1, &moves, &num_moves, &error));
-  EXPECT(num_moves == kRanks);
-  for (i = 0; i < num_moves; ++i) {
-    EXPECT(moves[i].from_rank == 0 && moves[i].to_rank == i);
-    EXPECT(moves[i].second_moments == moves[i].blocks);
-    rows += moves[i].rows;
-    momentum += moves[i].momentum;
-  }
-  EXPECT(rows == kRows && momentum == kElements);
-  zeromini_free(moves);
-  zeromini_plan_destroy(one);
-  zeromini_plan_destroy(three);
-}
-
-static void WhatTheLibraryWasBuiltWithHasADescription(void) {
-  int available = -1;
-  char* text = zeromini_mpi_description(&available);
-  EXPECT(strlen(text) > 0 && (available == 0 || available == 1));
-  zeromini_free(text);
-  text = zeromini_nccl_description(&available);
-  EXPECT(strlen(text) > 0 && (available == 0 || available == 1));
-  zeromini_free(text);
-}
-
-static int Count(void* context) {
-  ++*(int*)context;
-  return 0;
-}
-static int Refuse(void* context) {
-  (void)context;
-  return 5;
-}
-
-static void StreamsRunTasksInOrderAndKeepTheFirstError(void) {
-  zeromini_stream* stream = zeromini_stream_create("test");
-  char* failure = NULL;
-  int count = 0;
-  zeromini_stream_enqueue(stream, Count, &count);
-  zeromini_stream_enqueue(stream, Count, &count);
-  EXPECT_OK(zeromini_stream_wait(stream, 30, &error));
-  EXPECT(count == 2);
-  zeromini_stream_enqueue(stream, Refuse, NULL);
-  zeromini_stream_enqueue(stream, Count, &count);
-  EXPECT(zeromini_stream_wait(stream, 30, &failure) == ZEROMINI_UNKNOWN);
-  EXPECT(strstr(failure, "5") != NULL && count == 2);
-  zeromini_free(failure);
-  zeromini_stream_destroy(stream);
-}
-
 static void AnAbortedGroupSaysWhy(void) {
   zeromini_group* groups[2];
   char* failure = NULL;
@@ -634,23 +462,6 @@ static void AnAbortedGroupSaysWhy(void) {
   zeromini_free(failure);
   zeromini_group_destroy(groups[0]);
   zeromini_group_destroy(groups[1]);
-}
-
-/* Runs long enough for the others to be queued behind it. */
-static int CountLate(void* context) {
-  const struct timespec pause = {0, 50000000};
-  nanosleep(&pause, NULL);
-  return Count(context);
-}
-
-static void DestroyingAStreamRunsWhatIsQueued(void) {
-  zeromini_stream* stream = zeromini_stream_create("test");
-  int count = 0;
-  zeromini_stream_enqueue(stream, CountLate, &count);
-  zeromini_stream_enqueue(stream, Count, &count);
-  zeromini_stream_enqueue(stream, Count, &count);
-  zeromini_stream_destroy(stream);
-  EXPECT(count == 3);
 }
 
 #define RUN(test)                \
@@ -668,13 +479,6 @@ int main(void) {
   RUN(FlatMemoryIsOwnedByTheOptimizer);
   RUN(ShardedWeightsAreGatheredAndReleased);
   RUN(WireFormatsAndLevelsPassThrough);
-  RUN(AStepThatIsNotWaitedForIsReportedLater);
-  RUN(WhatIsFrozenOrTiedHasNoState);
-  RUN(APredicateSaysWhoJoinsAGroup);
-  RUN(PlansAreMadeWithoutAGroupAndMapped);
-  RUN(WhatTheLibraryWasBuiltWithHasADescription);
-  RUN(StreamsRunTasksInOrderAndKeepTheFirstError);
-  RUN(DestroyingAStreamRunsWhatIsQueued);
   RUN(AnAbortedGroupSaysWhy);
   return 0;
 }
