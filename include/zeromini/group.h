@@ -4,6 +4,7 @@
 #define ZEROMINI_GROUP_H_
 
 #include <array>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -14,6 +15,7 @@
 #include "absl/time/time.h"
 #include "zeromini/communicator.h"
 #include "zeromini/log.h"
+#include "zeromini/types.h"
 
 namespace zeromini {
 

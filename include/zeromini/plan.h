@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "zeromini/param_spec.h"
+#include "zeromini/types.h"
 
 namespace zeromini {
 

@@ -4,15 +4,20 @@
 #include <cstdio>
 
 #include "zeromini/c.h"
+#include "zeromini/c_group.h"
 #include "zeromini/communicator.h"
 #include "zeromini/group.h"
 #include "zeromini/kernels.h"
+#include "zeromini/log.h"
+#include "zeromini/loss_scale.h"
 #include "zeromini/memory_report.h"
 #include "zeromini/optimizer.h"
 #include "zeromini/options.h"
 #include "zeromini/param_spec.h"
 #include "zeromini/plan.h"
+#include "zeromini/plan_map.h"
 #include "zeromini/safetensors.h"
+#include "zeromini/schedule.h"
 #include "zeromini/stream.h"
 #include "zeromini/types.h"
 
