@@ -114,7 +114,8 @@ class Optimizer {
 
   // Collective. `group` must outlive the optimizer. Plans, compares the plan
   // across ranks, allocates. Bad arguments on any rank, or ranks that disagree,
-  // give every rank the same InvalidArgument, which names rank and parameter.
+  // give every rank the same InvalidArgument, which names rank and parameter;
+  // a device that the library was built without gives them Unimplemented.
   static absl::StatusOr<std::unique_ptr<Optimizer>> Create(
       const OptimizerOptions& options, absl::Span<const ParamSpec> params,
       Communicator& group);
@@ -147,16 +148,16 @@ class Optimizer {
   // `stream` is the one that last read them. Gathering what is gathered and
   // releasing what is not are no errors. Step() releases everything.
   //
-  // Gather() also starts the next groups (OptimizerOptions::prefetch) upwards
-  // in kForward or downwards in kBackward. ResourceExhausted if the group alone
-  // does not fit the budget beside what is gathered, InvalidArgument if no
+  // Gather() also starts the next sets (OptimizerOptions::prefetch) upwards in
+  // kForward or downwards in kBackward. ResourceExhausted if the set alone does
+  // not fit the budget beside what is gathered, InvalidArgument if no
   // parameter is in it; neither breaks anything, so what only some ranks call
   // for keeps the others waiting until the deadline of the group.
   //
   // Both are collective, and gradients leave when a bucket's last one comes: so
   // all ranks must call Gather() and GradReady() in one order, and a gradient
   // that is absent on some ranks only breaks it, kSkip or not. Each gather
-  // sends what an all-gather of the group's weights costs: (ranks-1)/ranks of
+  // sends what an all-gather of the set's weights costs: (ranks-1)/ranks of
   // their bytes.
   virtual absl::Status Gather(int layer_set,
                               GatherPass pass = GatherPass::kNone) = 0;

@@ -135,8 +135,8 @@ struct OptimizerOptions {
   StateFormat state = StateFormat::kFloat32;
 
   // Stage 3: the most bytes that gathered weights may take at a time; beyond
-  // it Gather() refuses. 0: no limit. Buffers of released groups are kept for
-  // the next within it. `prefetch`: how many further groups a Gather() starts,
+  // it Gather() refuses. 0: no limit. Buffers of released sets are kept for
+  // the next within it. `prefetch`: how many further sets a Gather() starts,
   // in the direction of the pass, as far as the budget has room.
   int64_t gather_budget_bytes = 0;
   int prefetch = 1;

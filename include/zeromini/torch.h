@@ -109,12 +109,12 @@ class TorchOptimizer {
   // Stage 3 (else FailedPrecondition, and nothing to do). Collective in the
   // sense of Optimizer::Gather(), whose errors they have, and Step()'s where a
   // tensor has other memory, which breaks the group. Gather() waits and lets
-  // the tensors of the group be where its weights are. Release() takes their
+  // the tensors of the set be where its weights are. Release() takes their
   // memory away: what reads or writes such a tensor then throws ("Cannot access
   // data pointer" or "storage"). Views made before are not told: through one
   // that is kept for longer, untyped reads end the process.
-  absl::Status Gather(int group, GatherPass pass = GatherPass::kNone);
-  absl::Status Release(int group);
+  absl::Status Gather(int layer_set, GatherPass pass = GatherPass::kNone);
+  absl::Status Release(int layer_set);
 
   // Calls `body` while all weights are whole, for what wants a module as it is:
   //
@@ -123,13 +123,13 @@ class TorchOptimizer {
   // At stage 3 collective, from one layer set to the next, so a budget need
   // not have room for more than one: the whole copy is outside of it, only on
   // ranks whose `body` is not empty, and only there for as long as it runs.
-  // What is written to it is lost, and all groups are released before and
+  // What is written to it is lost, and all sets are released before and
   // after. The error is the body's own, or that of a Gather(). Ranks without a
   // `body` go on at once: in their next collective call they wait for a rank
   // whose `body` still runs, for as long as the group's timeout at most.
   absl::Status WithWholeWeights(const std::function<absl::Status()>& body);
 
-  // Gather() and Release() around a block whose parameters are `group`:
+  // Gather() and Release() around a block whose parameters are `layer_set`:
   //
   //   x = Before(i, x);
   //   x = block(x);
@@ -139,7 +139,7 @@ class TorchOptimizer {
   // node of After() gathers and that of Before(), which runs once all of the
   // block's gradients have been handed over, releases. All that leaves the
   // block must pass through After(). Without gradients (NoGradGuard) no
-  // backward is prepared. The group with the highest number is kept from a
+  // backward is prepared. The set with the highest number is kept from a
   // forward with gradients to its backward. At other stages they do nothing.
   //
   // What is in none is for the caller: Gather(kNoLayerSet) before the first
@@ -147,12 +147,12 @@ class TorchOptimizer {
   //
   // An error is kept for status() and Step(); until then the block computes
   // with zeros in place of its weights, outside of any budget.
-  torch::Tensor Before(int group, const torch::Tensor& x);
-  torch::Tensor After(int group, const torch::Tensor& x);
+  torch::Tensor Before(int layer_set, const torch::Tensor& x);
+  torch::Tensor After(int layer_set, const torch::Tensor& x);
 
   // Ends the optimizer's hold on the module: no hooks, no gradients, and in
   // flat memory weights of its own again (one copy). Collective at stage 3,
-  // where it releases all groups, then gathers one after the other. Step()
+  // where it releases all sets, then gathers one after the other. Step()
   // fails from then on. After an error, which breaks the group at stage 3, the
   // weights are as the destructor leaves them; a later call says it again.
   absl::Status Detach();
@@ -250,9 +250,9 @@ class TorchOptimizer {
   absl::Status HideAll();
   absl::Status ReleaseAll();
   absl::Status CopyWhole(bool keep, std::vector<torch::Tensor>* copies);
-  void GatherOrZero(int group, GatherPass pass);
-  void ReleaseOrKeep(int group);
-  bool Trains(int group) const;
+  void GatherOrZero(int layer_set, GatherPass pass);
+  void ReleaseOrKeep(int layer_set);
+  bool Trains(int layer_set) const;
   torch::Tensor InBackward(const torch::Tensor& x, std::function<void()> call);
 
   Communicator& group_;
@@ -276,7 +276,7 @@ class TorchOptimizer {
 
   bool sharded_ = false;           // Stage 3.
   std::map<int, GatherSet> sets_;  // By layer set.
-  int last_group_ = -1;            // Of those that are sharded.
+  int last_set_ = kNoLayerSet;     // Of those that are sharded.
   torch::Tensor anchor_;           // Of internal::CallInBackward.
   // A graph may outlive this object; its nodes must not call it then.
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);

@@ -26,7 +26,7 @@ inline absl::Status TorchOptimizer::MoveToShards() {
       entry.storage =
           internal::EmptyStorage(static_cast<int64_t>(entry.tensor.nbytes()));
       set.owners.push_back(index);
-      last_group_ = std::max(last_group_, plan.params[i].layer_set);
+      last_set_ = std::max(last_set_, plan.params[i].layer_set);
     }
     entry.storage = entries_[owner].storage;
     entry.whole = internal::Over(entry.storage, entry.tensor);
@@ -71,15 +71,15 @@ inline void TorchOptimizer::Hide(const GatherSet& set) {
   }
 }
 
-inline absl::Status TorchOptimizer::Gather(int group, GatherPass pass) {
-  const auto found = sets_.find(group);
+inline absl::Status TorchOptimizer::Gather(int layer_set, GatherPass pass) {
+  const auto found = sets_.find(layer_set);
   absl::Status status;
   if (found != sets_.end()) {
     if (found->second.owners.empty()) return status;  // Whole.
     status = RunOrBreak([&] { return CheckMembers(found->second); });
     if (!status.ok()) return status;
   }
-  status = optimizer_->Gather(group, pass);
+  status = optimizer_->Gather(layer_set, pass);
   if (!status.ok()) return status;
   GatherSet& set = found->second;
   for (size_t i = 0; status.ok() && i < set.owners.size(); ++i) {
@@ -96,8 +96,8 @@ inline absl::Status TorchOptimizer::Gather(int group, GatherPass pass) {
   });
 }
 
-inline absl::Status TorchOptimizer::Release(int group) {
-  const auto found = sets_.find(group);
+inline absl::Status TorchOptimizer::Release(int layer_set) {
+  const auto found = sets_.find(layer_set);
   if (found != sets_.end()) {
     GatherSet& set = found->second;
     if (set.owners.empty()) return absl::OkStatus();  // Whole.
@@ -110,7 +110,7 @@ inline absl::Status TorchOptimizer::Release(int group) {
     });
     if (!status.ok()) return status;
   }
-  return optimizer_->Release(group);
+  return optimizer_->Release(layer_set);
 }
 
 // All at once: memory that goes away is left even if torch throws later.
@@ -141,11 +141,11 @@ inline absl::Status TorchOptimizer::ReleaseAll() {
   return absl::OkStatus();
 }
 
-// One group after the other; `copies` by entry, if they are to be kept.
+// One layer set after the other; `copies` by entry, if they are to be kept.
 inline absl::Status TorchOptimizer::CopyWhole(
     bool keep, std::vector<torch::Tensor>* copies) {
   torch::NoGradGuard no_grad;
-  absl::Status status = ReleaseAll();  // Room for each group by itself.
+  absl::Status status = ReleaseAll();  // Room for each layer set by itself.
   if (!status.ok()) return status;
   for (const auto& item : sets_) {
     status = Gather(item.first);
@@ -185,14 +185,15 @@ inline absl::Status TorchOptimizer::WithWholeWeights(
   return status.ok() ? hidden : status;
 }
 
-inline void TorchOptimizer::GatherOrZero(int group, GatherPass pass) {
+inline void TorchOptimizer::GatherOrZero(int layer_set, GatherPass pass) {
   absl::Status now = status();
-  if (now.ok()) now = internal::Guarded([&] { return Gather(group, pass); });
+  if (now.ok())
+    now = internal::Guarded([&] { return Gather(layer_set, pass); });
   if (now.ok()) return;
   Keep(now);
   // The block runs whatever we say, and what it would throw says less.
   Keep(internal::Guarded([&] {
-    const auto found = sets_.find(group);
+    const auto found = sets_.find(layer_set);
     if (found == sets_.end()) return absl::OkStatus();
     GatherSet& set = found->second;
     set.zeros.clear();
@@ -207,12 +208,12 @@ inline void TorchOptimizer::GatherOrZero(int group, GatherPass pass) {
   }));
 }
 
-inline void TorchOptimizer::ReleaseOrKeep(int group) {
-  Keep(internal::Guarded([&] { return Release(group); }));
+inline void TorchOptimizer::ReleaseOrKeep(int layer_set) {
+  Keep(internal::Guarded([&] { return Release(layer_set); }));
 }
 
-inline bool TorchOptimizer::Trains(int group) const {
-  const auto found = sets_.find(group);
+inline bool TorchOptimizer::Trains(int layer_set) const {
+  const auto found = sets_.find(layer_set);
   return found != sets_.end() && !found->second.owners.empty();
 }
 
@@ -230,23 +231,25 @@ inline torch::Tensor TorchOptimizer::InBackward(const torch::Tensor& x,
   return marked;
 }
 
-inline torch::Tensor TorchOptimizer::Before(int group, const torch::Tensor& x) {
+inline torch::Tensor TorchOptimizer::Before(int layer_set,
+                                            const torch::Tensor& x) {
   if (!sharded_) return x;
-  GatherOrZero(group, GatherPass::kForward);
+  GatherOrZero(layer_set, GatherPass::kForward);
   const bool backward =
-      torch::GradMode::is_enabled() && (x.requires_grad() || Trains(group));
+      torch::GradMode::is_enabled() && (x.requires_grad() || Trains(layer_set));
   if (!backward) return x;
-  return InBackward(x, [this, group] { ReleaseOrKeep(group); });
+  return InBackward(x, [this, layer_set] { ReleaseOrKeep(layer_set); });
 }
 
-inline torch::Tensor TorchOptimizer::After(int group, const torch::Tensor& x) {
+inline torch::Tensor TorchOptimizer::After(int layer_set,
+                                           const torch::Tensor& x) {
   if (!sharded_) return x;
   const bool backward = torch::GradMode::is_enabled() && x.requires_grad();
-  // Backward begins with the last group.
-  if (!backward || group != last_group_) ReleaseOrKeep(group);
+  // Backward begins with the last layer set.
+  if (!backward || layer_set != last_set_) ReleaseOrKeep(layer_set);
   if (!backward) return x;
   return InBackward(
-      x, [this, group] { GatherOrZero(group, GatherPass::kBackward); });
+      x, [this, layer_set] { GatherOrZero(layer_set, GatherPass::kBackward); });
 }
 
 }  // namespace zeromini
