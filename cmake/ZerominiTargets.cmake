@@ -57,3 +57,13 @@ function(zeromini_api_test path)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS ranks TIMEOUT 300)
 endfunction()
+
+# zeromini_device_test(<path> [libraries]...): the same binary runs on the host
+# and, by ZEROMINI_TEST_DEVICE, on the fake device of tests/support.
+function(zeromini_device_test path)
+  string(REPLACE "/" "." name ${path})
+  zeromini_api_test(${path} ${ARGN})
+  add_test(NAME ${name}_on_the_fake_device COMMAND ${name})
+  set_tests_properties(${name}_on_the_fake_device PROPERTIES
+    LABELS ranks TIMEOUT 600 ENVIRONMENT "ZEROMINI_TEST_DEVICE=fake")
+endfunction()

@@ -38,9 +38,8 @@ void TrainUntil(Purpose purpose, absl::Duration timeout,
           strike(world);
         });
         Replica replica(c.specs);
-        ASSERT_OK_AND_ASSIGN(
-            auto optimizer,
-            Optimizer::Create(c.options, replica.specs(), group));
+        ASSERT_OK_AND_ASSIGN(auto optimizer,
+                             MakeOptimizer(c.options, replica.specs(), group));
         absl::Status status = GiveGradients(c, *optimizer, 1, rank);
         if (status.ok()) status = optimizer->Step({0.01}).status();
         if (rank == kVictim) return;
@@ -59,7 +58,7 @@ TEST(ThreadFaultsTest, AStalledRankIsNamedByAllOthersWithThePhase) {
     TrainUntil(
         purpose, absl::Milliseconds(300),
         [](Communicator& group) {
-          HostStream::From(group.stream())->Enqueue([] {
+          QueueOf(group.stream()).Enqueue([] {
             std::this_thread::sleep_for(std::chrono::milliseconds(1500));
             return absl::OkStatus();
           });

@@ -5,7 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "runtime/optimizer_parts.h"
+#include "support/device_parts.h"
 #include "support/device_wrapper.h"
 #include "support/exact_training.h"
 
@@ -40,7 +40,7 @@ void WithoutRoomOnRankOne(const TrainingCase& c, const Body& body) {
         parts.device = std::make_unique<SmallDevice>(group.timeout(), full);
         Replica replica(c.specs);
         ASSERT_OK_AND_ASSIGN(auto optimizer,
-                             CreateOptimizer(c.options, replica.specs(), group,
+                             MakeOptimizerOf(c.options, replica.specs(), group,
                                              std::move(parts)));
         ASSERT_OK(FillWeights(c, replica, *optimizer));
         body(*optimizer, rank, *full);

@@ -1,4 +1,4 @@
-// Devices that a test puts between the optimizer and the host's: one that runs
+// Devices that a test puts between the optimizer and its own: one that runs
 // out of memory when told to, one that sees writes to memory that was freed.
 
 #ifndef ZEROMINI_TESTS_SUPPORT_DEVICE_WRAPPER_H_
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "runtime/device/device.h"
+#include "support/device_parts.h"
 
 namespace zeromini {
 
@@ -20,7 +21,7 @@ namespace zeromini {
 class DeviceWrapper : public Device {
  public:
   explicit DeviceWrapper(absl::Duration timeout)
-      : inner_(MakeHostDevice(CpuKernels(), timeout, nullptr)) {}
+      : inner_(MakeTestDevice(timeout)) {}
 
   const KernelTable& kernels() const override { return inner_->kernels(); }
   Stream compute() override { return inner_->compute(); }

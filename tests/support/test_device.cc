@@ -7,7 +7,7 @@
 
 #include "absl/strings/string_view.h"
 #include "runtime/group/agreement.h"
-#include "runtime/optimizer_parts.h"
+#include "tests/support/device_parts.h"
 #include "tests/support/fake_communicator.h"
 #include "tests/support/fake_device.h"
 #include "tests/support/fake_kernels.h"
@@ -151,20 +151,38 @@ void* DeviceAddress(void* seen) {
 
 int64_t HostWaitsSoFar() { return HostWaits(); }
 
+std::unique_ptr<Device> MakeTestDevice(absl::Duration timeout) {
+  if (OnFakeDevice()) return MakeFakeDevice(/*reference=*/false, timeout);
+  return MakeHostDevice(CpuKernels(), timeout, nullptr);
+}
+
+absl::StatusOr<std::unique_ptr<Optimizer>> MakeOptimizerOf(
+    const OptimizerOptions& options, absl::Span<const ParamSpec> specs,
+    Communicator& group, OptimizerParts parts) {
+  if (!OnFakeDevice()) {
+    return CreateOptimizer(options, specs, group, std::move(parts));
+  }
+  std::vector<ParamSpec> there(specs.begin(), specs.end());
+  for (ParamSpec& spec : there) spec.data = DeviceAddress(spec.data);
+  if (parts.device == nullptr) {
+    parts.device =
+        MakeFakeDevice(options.kernels == "reference", StreamPatience(group));
+  }
+  ZEROMINI_ASSIGN_OR_RETURN(
+      auto optimizer, CreateOptimizer(options, there, group, std::move(parts)));
+  return std::make_unique<SeenOptimizer>(std::move(optimizer));
+}
+
 absl::StatusOr<std::unique_ptr<Optimizer>> MakeOptimizer(
     const OptimizerOptions& options, absl::Span<const ParamSpec> specs,
     Communicator& group) {
   if (!OnFakeDevice()) return Optimizer::Create(options, specs, group);
-  std::vector<ParamSpec> there(specs.begin(), specs.end());
-  for (ParamSpec& spec : there) {
-    spec.data = DeviceAddress(spec.data);
-  }
-  OptimizerParts parts;
-  parts.device =
-      MakeFakeDevice(options.kernels == "reference", StreamPatience(group));
-  ZEROMINI_ASSIGN_OR_RETURN(
-      auto optimizer, CreateOptimizer(options, there, group, std::move(parts)));
-  return std::make_unique<SeenOptimizer>(std::move(optimizer));
+  return MakeOptimizerOf(options, specs, group, OptimizerParts());
+}
+
+HostStream& QueueOf(Stream stream) {
+  return OnFakeDevice() ? FakeStream::From(stream)->queue()
+                        : *HostStream::From(stream);
 }
 
 std::shared_ptr<void> TestTensor(int64_t bytes) {

@@ -57,6 +57,9 @@ absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeGroup(
     int size, const GroupOptions& options);
 std::unique_ptr<Communicator> MakeSelf();
 
+// What runs on a stream that is not null, of a group or of a caller.
+HostStream& QueueOf(Stream stream);
+
 // A stream of the caller's.
 class CallerStream {
  public:
