@@ -4,8 +4,8 @@
 #ifndef ZEROMINI_TESTS_SUPPORT_FAKE_KERNELS_H_
 #define ZEROMINI_TESTS_SUPPORT_FAKE_KERNELS_H_
 
-#include <functional>
 #include <memory>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "zeromini/kernels.h"
