@@ -72,12 +72,8 @@ absl::StatusOr<PlanOptions> OptionsOf(const zeromini_plan_options* given) {
 absl::StatusOr<Plan> Make(const zeromini_plan_options* given,
                           const zeromini_param* params, int num_params) {
   ZEROMINI_ASSIGN_OR_RETURN(const PlanOptions options, OptionsOf(given));
-  ZEROMINI_ASSIGN_OR_RETURN(std::vector<zeromini::ParamSpec> specs,
+  ZEROMINI_ASSIGN_OR_RETURN(const std::vector<zeromini::ParamSpec> specs,
                             FromC(params, num_params));
-  // No group matches anything here: the first is for what names none.
-  for (zeromini::ParamSpec& spec : specs) {
-    if (spec.hyper_group < 0) spec.hyper_group = 0;
-  }
   return zeromini::MakePlan(specs, options);
 }
 
