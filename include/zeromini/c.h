@@ -307,8 +307,10 @@ typedef struct zeromini_step_report {
   char skipped_because[256]; /* Cut to fit; empty unless skipped. */
   int64_t inside_host_bytes[ZEROMINI_PURPOSES]; /* As in level_traffic. */
   int64_t between_hosts_bytes[ZEROMINI_PURPOSES];
-  int not_finite; /* 1: skipped because a gradient was not finite. */
-  int pending;    /* 1: not decided yet: wait_all, then last_report. */
+  int not_finite;       /* 1: skipped because a gradient was not finite. */
+  int pending;          /* 1: not decided yet: wait_all, then last_report. */
+  int64_t skipped_late; /* Of earlier pending steps, told by this report. */
+  int64_t not_finite_late;
 } zeromini_step_report;
 
 void zeromini_step_report_init(zeromini_step_report* report,

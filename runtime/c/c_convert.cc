@@ -161,6 +161,8 @@ void ToC(const StepReport& from, zeromini_step_report* report) {
   result.skipped = from.skipped ? 1 : 0;
   result.not_finite = from.not_finite ? 1 : 0;
   result.pending = from.pending ? 1 : 0;
+  result.skipped_late = from.skipped_late;
+  result.not_finite_late = from.not_finite_late;
   result.grad_norm = from.grad_norm;
   result.clip_scale = from.clip_scale;
   result.absent_params = from.absent_params;

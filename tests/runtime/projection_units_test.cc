@@ -200,7 +200,7 @@ TEST(ProjectionUnitsTest, AStackOfMatricesHasTheBitsOfOneRankInEveryFormat) {
     one.options = ExactOptions();
     one.options.algorithm = Algorithm::kAdamW;
     one.options.state = state;
-    one.options.check_finite = true;
+    one.options.non_finite = NonFiniteGradients::kError;
     one.specs = {Spec("stack", {7, 12, 30}, BlockRule::Rows(), 0),
                  Spec("other", {36, 10}, BlockRule::Rows(), 0)};
     one.specs[0].slices = 7;

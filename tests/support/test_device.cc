@@ -165,8 +165,8 @@ absl::StatusOr<std::unique_ptr<Optimizer>> MakeOptimizerOf(
   std::vector<ParamSpec> there(specs.begin(), specs.end());
   for (ParamSpec& spec : there) spec.data = DeviceAddress(spec.data);
   if (parts.device == nullptr) {
-    parts.device =
-        MakeFakeDevice(options.kernels == "reference", StreamPatience(group));
+    parts.device = MakeFakeDevice(options.kernels == KernelChoice::kReference,
+                                  StreamPatience(group));
   }
   ZEROMINI_ASSIGN_OR_RETURN(
       auto optimizer, CreateOptimizer(options, there, group, std::move(parts)));
