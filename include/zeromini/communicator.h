@@ -74,9 +74,7 @@ class Communicator {
   virtual Communicator& control() { return *this; }
 
   // False when exchanges run on a thread of the caller's and thus hide nothing.
-  virtual bool overlaps() const {
-    return stream().native != nullptr || stream().device != DeviceKind::kHost;
-  }
+  virtual bool overlaps() const { return !stream().is_callers_thread(); }
 
   // How long a wait inside an exchange lasts before the group breaks.
   virtual absl::Duration timeout() const = 0;

@@ -165,7 +165,7 @@ class Optimizer {
 
   // Gradient of parameter `param` for this micro-step, full and unreduced,
   // shaped and typed like the parameter, on this rank. Any order, any thread;
-  // exchanges leave in one bucket order on all ranks. With a null `stream` the
+  // exchanges leave in one bucket order on all ranks. Without a `stream` the
   // gradient has been read when the call returns; otherwise in that stream's
   // order, at the latest when a Step() that is not pending returns. Null
   // `grad`: it is at GradData(), where the caller adds up its micro-steps;

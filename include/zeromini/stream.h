@@ -24,6 +24,11 @@ namespace zeromini {
 struct Stream {
   void* native = nullptr;  // A HostStream* or a cudaStream_t, by `device`.
   DeviceKind device = DeviceKind::kHost;
+
+  // The caller's own thread, not what another device means by a null native.
+  bool is_callers_thread() const {
+    return native == nullptr && device == DeviceKind::kHost;
+  }
 };
 
 // A point in a host stream's order. Done once every task enqueued before it has

@@ -121,7 +121,7 @@ absl::Status StepPipeline::WaitParam(int param, Stream stream) {
     if (home_->orders_calls()) lock.lock();
     ZEROMINI_ASSIGN_OR_RETURN(done, home_->Ready(owner, param));
   }
-  if (stream.native != nullptr) return device_.WaitFor(stream, done);
+  if (!stream.is_callers_thread()) return device_.WaitFor(stream, done);
   absl::Status passed = Await(done);
   return passed.ok() ? passed : BreakOrdered(std::move(passed));
 }

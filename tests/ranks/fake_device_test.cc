@@ -29,8 +29,10 @@ constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
 // them: nothing here waits for a device.
 class StreamedRank {
  public:
-  StreamedRank(const TrainingCase& c, int rank, Communicator& group)
+  StreamedRank(const TrainingCase& c, int rank, Communicator& group,
+               bool on_default_stream = false)
       : c_(c), rank_(rank), replica_(c.specs) {
+    if (on_default_stream) on_ = {nullptr, DeviceKind::kCuda};
     auto made = MakeOptimizer(c.options, replica_.specs(), group);
     EXPECT_OK(made);
     if (made.ok()) optimizer_ = *std::move(made);
@@ -45,16 +47,15 @@ class StreamedRank {
       const int set = optimizer_->plan().params[p].layer_set;
       if (c_.options.stage == 3) {
         if (open >= -1 && open != set) {
-          ZEROMINI_RETURN_IF_ERROR(
-              optimizer_->Release(open, stream_->handle()));
+          ZEROMINI_RETURN_IF_ERROR(optimizer_->Release(open, on_));
         }
         open = set;
         ZEROMINI_RETURN_IF_ERROR(
             optimizer_->Gather(set, GatherPass::kBackward));
-        ZEROMINI_RETURN_IF_ERROR(optimizer_->WaitParam(p, stream_->handle()));
+        ZEROMINI_RETURN_IF_ERROR(optimizer_->WaitParam(p, on_));
       }
       ZEROMINI_RETURN_IF_ERROR(
-          optimizer_->GradReady(p, Gradient(p, step), stream_->handle()));
+          optimizer_->GradReady(p, Gradient(p, step), on_));
     }
     return absl::OkStatus();
   }
@@ -87,6 +88,7 @@ class StreamedRank {
   Replica replica_;
   std::vector<std::shared_ptr<void>> gradients_;
   const std::unique_ptr<CallerStream> stream_ = CallerStream::Make();
+  Stream on_ = stream_->handle();
   std::unique_ptr<Optimizer> optimizer_;
 };
 
@@ -135,6 +137,15 @@ TEST_P(HostWaitsTest, AStepThatOnlySkipsHasNone) {
   const TrainingCase c = OnlySkips(stage(), ranks());
   RunRanks(ranks(), [&](int r, Communicator& group) {
     StreamedRank rank(c, r, group);
+    EXPECT_THAT(WaitsOf(c, rank, /*waits_after=*/true), Each(0));
+  });
+}
+
+// Which has a null native, as the caller's own thread has.
+TEST_P(HostWaitsTest, AStepOnTheDevicesDefaultStreamHasNone) {
+  const TrainingCase c = OnlySkips(stage(), ranks());
+  RunRanks(ranks(), [&](int r, Communicator& group) {
+    StreamedRank rank(c, r, group, /*on_default_stream=*/true);
     EXPECT_THAT(WaitsOf(c, rank, /*waits_after=*/true), Each(0));
   });
 }

@@ -42,7 +42,7 @@ class FakeDevice : public Device {
 
   absl::Status Launch(Stream stream,
                       std::function<absl::Status(Stream)> task) override {
-    if (stream.native != nullptr) return task(stream);
+    if (!stream.is_callers_thread()) return task(stream);
     absl::Status called = task(null_->handle());
     absl::Status done = FinishNull();
     return called.ok() ? done : called;
@@ -65,7 +65,7 @@ class FakeDevice : public Device {
   absl::Status Copy(const void* from, void* to, int64_t bytes,
                     Stream stream) override {
     if (bytes == 0) return absl::OkStatus();
-    const bool late = stream.native != nullptr;
+    const bool late = !stream.is_callers_thread();
     ZEROMINI_ASSIGN_OR_RETURN(const void* in, Side("from", from, bytes, late));
     ZEROMINI_ASSIGN_OR_RETURN(void* out, Side("to", to, bytes, late));
     return Launch(stream, [in, out, bytes](Stream on) {

@@ -211,6 +211,19 @@ class NowAndThenLate : public HostStream {
   std::mt19937 rng_;
 };
 
+// What a null native means on the fake device. Ranks that are threads share no
+// stream: one would wait for another that comes behind it.
+FakeStream& DefaultStream() {
+  struct Default {
+    ~Default() {
+      stream->queue().Record()->Wait(absl::InfiniteFuture()).IgnoreError();
+    }
+    std::unique_ptr<FakeStream> stream = FakeStream::Late();
+  };
+  static thread_local Default of_this_thread;
+  return *of_this_thread.stream;
+}
+
 }  // namespace
 
 std::unique_ptr<FakeStream> FakeStream::Late() {
@@ -220,8 +233,9 @@ std::unique_ptr<FakeStream> FakeStream::Late() {
 }
 
 FakeStream* FakeStream::From(Stream stream) {
-  if (stream.native == nullptr) return nullptr;
+  if (stream.is_callers_thread()) return nullptr;
   ZEROMINI_CHECK(stream.device == DeviceKind::kCuda);
+  if (stream.native == nullptr) return &DefaultStream();
   return static_cast<FakeStream*>(stream.native);
 }
 

@@ -25,7 +25,8 @@ class FakeStream {
   Stream handle() { return {this, DeviceKind::kCuda}; }
   HostStream& queue() { return *queue_; }
 
-  // Null for the null stream. Aborts if it is a stream of another device.
+  // Null for the caller's thread, and a stream of this thread's for a null
+  // native. Aborts if it is a stream of another device.
   static FakeStream* From(Stream stream);
 
  private:

@@ -64,7 +64,7 @@ class SeenOptimizer : public Optimizer {
     const void* const device = DeviceOf(grad);
     const bool copies = device == grad && grad != nullptr && Takes(param);
     if (!copies) return inner_->GradReady(param, device, stream);
-    if (stream.native != nullptr) {
+    if (!stream.is_callers_thread()) {
       return absl::InvalidArgumentError("the gradient is no TestTensor()");
     }
     const PlannedParam& planned = plan().params[param];
