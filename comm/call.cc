@@ -1,6 +1,8 @@
 #include "comm/call.h"
 
+#include <functional>
 #include <limits>
+#include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -108,7 +110,22 @@ absl::Status CheckAllToAll(const Call& call, size_t size,
       std::numeric_limits<int64_t>::max() / SizeOf(call.dtype());
   ZEROMINI_RETURN_IF_ERROR(
       CheckSegments("send", call.send_counts, call.in, most, who));
-  return CheckSegments("receive", call.receive_counts, call.out, most, who);
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckSegments("receive", call.receive_counts, call.out, most, who));
+  const auto bytes = [&call](absl::Span<const int64_t> counts) {
+    return std::accumulate(counts.begin(), counts.end(), int64_t{0}) *
+           SizeOf(call.dtype());
+  };
+  const auto* in = static_cast<const char*>(call.in);
+  const auto* out = static_cast<const char*>(call.out);
+  const std::less<> before;
+  const bool apart = bytes(call.send_counts) == 0 ||
+                     bytes(call.receive_counts) == 0 ||
+                     !before(in, out + bytes(call.receive_counts)) ||
+                     !before(out, in + bytes(call.send_counts));
+  if (apart) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      who, "the buffers overlap: what is received needs memory of its own"));
 }
 
 absl::Status CheckWire(const Call& call, const std::string& who) {

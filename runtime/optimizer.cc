@@ -95,16 +95,22 @@ class ShardedOptimizer : public Optimizer {
 
   absl::Status Gather(int layer_set, GatherPass pass) override {
     ZEROMINI_RETURN_IF_ERROR(CheckOpen());
+    if (pass < GatherPass::kForward || pass > GatherPass::kNone) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("there is no gather pass ", static_cast<int>(pass)));
+    }
     return pipeline_->Gather(layer_set, pass);
   }
 
   absl::Status Release(int layer_set, Stream stream) override {
     ZEROMINI_RETURN_IF_ERROR(CheckOpen());
+    ZEROMINI_RETURN_IF_ERROR(CheckStream(stream));
     return pipeline_->Release(layer_set, stream);
   }
 
   absl::Status GradReady(int param, const void* grad, Stream stream) override {
     ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
+    ZEROMINI_RETURN_IF_ERROR(CheckStream(stream));
     const PlannedParam& planned = plan_.params[param];
     if (planned.frozen) {
       return absl::InvalidArgumentError(absl::StrCat(
@@ -135,6 +141,7 @@ class ShardedOptimizer : public Optimizer {
 
   absl::Status WaitParam(int param, Stream stream) override {
     ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
+    ZEROMINI_RETURN_IF_ERROR(CheckStream(stream));
     return pipeline_->WaitParam(param, stream);
   }
 
@@ -230,6 +237,16 @@ class ShardedOptimizer : public Optimizer {
   int OwnerOf(int param) const { return plan_.params[param].owner; }
 
   Communicator& control() { return group_->control(); }
+
+  absl::Status CheckStream(Stream stream) const {
+    const DeviceKind own = parts_.device->compute().device;
+    if (stream.is_callers_thread() || stream.device == own) {
+      return absl::OkStatus();
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat("the stream is of device ", DeviceKindName(stream.device),
+                     ", but the optimizer's device is ", DeviceKindName(own)));
+  }
 
   absl::StatusOr<StateGather> PrepareToGather(int param) {
     ZEROMINI_RETURN_IF_ERROR(CheckParam(param));

@@ -154,6 +154,10 @@ void AddMoves(const Move& of, const std::vector<Piece>& from,
 
 absl::StatusOr<PlanMap> MakeMap(const Plan& from, const Plan& to,
                                 int expert_slices) {
+  if (expert_slices < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("expert_slices must be at least 1, got ", expert_slices));
+  }
   ZEROMINI_ASSIGN_OR_RETURN(const std::vector<int> matches,
                             MatchParams(from, to));
   const std::vector<std::vector<Piece>> from_pieces = PiecesOf(from);

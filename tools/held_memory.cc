@@ -82,7 +82,7 @@ int64_t GatherBudget(const Plan& plan) {
     if (group >= 0) layers.push_back(bytes);
   }
   std::sort(layers.rbegin(), layers.rend());
-  int64_t budget = bytes_of.count(-1) > 0 ? bytes_of[-1] : 0;
+  int64_t budget = bytes_of.count(kNoLayerSet) > 0 ? bytes_of[kNoLayerSet] : 0;
   for (size_t i = 0; i < std::min<size_t>(2, layers.size()); ++i) {
     budget += layers[i];
   }

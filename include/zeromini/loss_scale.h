@@ -44,8 +44,10 @@ class LossScale {
   int64_t steps_since_change() const { return steady_; }
 
   // After each step that gave a report. A step that was skipped for its norm
-  // says nothing against the scale. FailedPrecondition, and the scale stays, if
-  // the report is pending: it cannot tell yet whether the gradient was finite.
+  // says nothing against the scale; older ones that turn out late to have been
+  // not finite (StepReport::not_finite_late) do, all of them once.
+  // FailedPrecondition, and the scale stays, if the report is pending: it
+  // cannot tell yet whether the gradient was finite.
   absl::Status Update(const StepReport& report);
 
  private:

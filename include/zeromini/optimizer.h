@@ -44,6 +44,10 @@ struct StepOptions {
   // norm) is up to the policies: one that is kError must be told here. Where
   // neither absent_gradients nor non_finite is, nothing is waited for, and the
   // report is pending. Only a step that takes masters is told at once even so.
+  // Gradients given on a stream must then live until WaitAll(), and numbers
+  // that one rank alone refuses (of a rate, say) are an error there at once but
+  // on the others later: in the Step() two calls on, or WaitAll(). A rank that
+  // stops at such an error leaves its peers waiting, as one that dies does.
   bool wait = true;
 
   // What the loss was multiplied by: the update and grad_norm see gradients
@@ -193,9 +197,10 @@ class Optimizer {
   virtual absl::StatusOr<StepReport> Step(const StepOptions& options) = 0;
 
   // Of the last Step() that gave a report or Aborted; no more pending once
-  // WaitAll() has returned. Earlier ones that were pending are only counted, in
-  // skipped_late and not_finite_late: who needs each (a LossScale does) calls
-  // WaitAll() between steps.
+  // WaitAll() has returned, unless with the error of a broken group. Earlier
+  // ones that were pending are only counted, in skipped_late and
+  // not_finite_late: who needs each (a LossScale does) calls WaitAll() between
+  // steps.
   virtual StepReport LastReport() const = 0;
 
   // Returns once the last Step() or, at stage 3, the last Gather() has put the

@@ -36,7 +36,7 @@ absl::Status LossScale::Update(const StepReport& report) {
         "gradient was finite; call WaitAll() and give LastReport(), or set "
         "StepOptions::wait");
   }
-  if (report.not_finite) {
+  if (report.not_finite || report.not_finite_late > 0) {
     value_ = std::max(options_.least, value_ * options_.backoff);
     steady_ = 0;
     return absl::OkStatus();

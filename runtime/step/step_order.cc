@@ -103,10 +103,10 @@ absl::Status StepPipeline::Judge(const StepQuestion& question,
       const absl::Status why = decision.verdict == Verdict::kRefused
                                    ? SayRefused(decided)
                                    : SayDisagreement(decided, together);
-      // What this rank refused itself it has told at once.
-      if (together || !question.refused) return why;
+      report->skipped = true;
       report->skipped_because = std::string(why.message());
-      break;
+      // What this rank refused itself it has told at once.
+      return together || !question.refused ? why : absl::OkStatus();
     }
     case Verdict::kAbsent:
       return SayAbsent(decided, *road_);
@@ -149,9 +149,13 @@ absl::Status StepPipeline::ReadOlder(int unread, StepReport* newest) {
   while (decider_->unread() > unread) {
     StepReport older;
     absl::Status judged;
-    ZEROMINI_RETURN_IF_ERROR(
-        ReadDecision(/*together=*/false, &older, &judged).status());
-    if (older.skipped) ++newest->skipped_late;
+    ZEROMINI_ASSIGN_OR_RETURN(
+        const StepAnswer answer,
+        ReadDecision(/*together=*/false, &older, &judged));
+    // What was refused is told as an error, on each rank in its own time.
+    const bool skipped =
+        older.not_finite || answer.decision.verdict == Verdict::kNormTooLarge;
+    if (skipped) ++newest->skipped_late;
     if (older.not_finite) ++newest->not_finite_late;
     if (judged.ok() || !late_error_.ok()) continue;
     late_error_ = absl::AbortedError(absl::StrCat(

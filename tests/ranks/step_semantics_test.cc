@@ -313,7 +313,7 @@ void ExpectPending(const TrainingCase& c, bool pending) {
   RunRanks(c.ranks, [&](int rank, Communicator& group) {
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     ASSERT_OK(GiveGradients(c, *optimizer, 1, rank));
     StepOptions options;
     options.learning_rate = c.learning_rate;
@@ -351,7 +351,7 @@ TEST(StepSemanticsTest, ARefusedStepsTrafficIsInTheNextReport) {
   RunRanks(c.ranks, [&](int rank, Communicator& group) {
     Replica replica(c.specs);
     ASSERT_OK_AND_ASSIGN(auto optimizer,
-                         Optimizer::Create(c.options, replica.specs(), group));
+                         MakeOptimizer(c.options, replica.specs(), group));
     StepOptions options;
     options.learning_rate = c.learning_rate;
     ASSERT_OK(GiveGradients(c, *optimizer, 1, rank));

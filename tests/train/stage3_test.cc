@@ -17,7 +17,7 @@ using testing::HasSubstr;
 
 constexpr int kRanks = 2;
 constexpr int kLayers = 4;
-constexpr int kOutside = -1;
+constexpr int kOutside = kNoLayerSet;
 
 std::shared_ptr<LanguageModel> SmallModel(const std::string& name) {
   ModelConfig config = *NamedConfig(name);

@@ -140,7 +140,7 @@ TEST(WholeWeightsTest, AModuleIsSavedWholeWithinABudgetForOneGroup) {
       torch::load(loaded, file);
       ExpectEqual(Copies(loaded), expected);
     }
-    for (int i = -1; i < 3; ++i) {
+    for (int i : {kNoLayerSet, 0, 1, 2}) {
       ASSERT_OK(sharded->Gather(i));
       for (const torch::Tensor& tensor : net->parameters()) {
         if (tensor.has_storage()) tensor.sum().backward();
