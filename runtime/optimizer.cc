@@ -90,7 +90,10 @@ class ShardedOptimizer : public Optimizer {
     Buffer whole;
     ZEROMINI_RETURN_IF_ERROR(
         AgreeOnCall(PrepareToSet(param, data, &whole), param, control()));
-    return SetOwner(OwnerOf(param), data, whole);
+    absl::Status set = SetOwner(OwnerOf(param), data, whole);
+    if (set.ok()) return set;
+    stranded_.push_back(whole);
+    return pipeline_->Fail(std::move(set));
   }
 
   absl::Status Gather(int layer_set, GatherPass pass) override {
@@ -125,11 +128,13 @@ class ShardedOptimizer : public Optimizer {
 
   absl::StatusOr<StepReport> Step(const StepOptions& options) override {
     ZEROMINI_RETURN_IF_ERROR(CheckOpen());
-    ZEROMINI_ASSIGN_OR_RETURN(StepReport report, pipeline_->Step(options));
+    absl::StatusOr<StepReport> report = pipeline_->Step(options);
+    // An aborted step was taken, and has a last report.
+    if (!report.ok() && !absl::IsAborted(report.status())) return report;
     const Traffic now = group_->traffic();
-    report.traffic = Difference(now, reported_);
+    last_traffic_ = Difference(now, reported_);
     reported_ = now;
-    last_traffic_ = report.traffic;
+    if (report.ok()) report->traffic = last_traffic_;
     return report;
   }
 
@@ -171,11 +176,16 @@ class ShardedOptimizer : public Optimizer {
     ZEROMINI_RETURN_IF_ERROR(AgreeOnCall(gather.status(), param, control()));
     ZEROMINI_RETURN_IF_ERROR(pipeline_->WaitWeights());
     const absl::Duration patience = StreamPatience(*group_);
-    absl::StatusOr<ParamState> run = gather->Run(pipeline_->state(), patience);
-    if (!run.ok()) return pipeline_->Fail(run.status());
-    ParamState state = *std::move(run);
-    ZEROMINI_ASSIGN_OR_RETURN(state.steps,
-                              pipeline_->state().ReadSteps(param, patience));
+    absl::StatusOr<ParamState> state =
+        gather->Run(pipeline_->state(), patience);
+    absl::StatusOr<int64_t> steps =
+        pipeline_->state().ReadSteps(param, patience);
+    const absl::Status ended = state.ok() ? steps.status() : state.status();
+    if (!ended.ok()) {
+      stranded_.push_back(std::make_shared<StateGather>(*std::move(gather)));
+      return pipeline_->Fail(ended);
+    }
+    state->steps = *steps;
     return state;
   }
 
@@ -370,6 +380,9 @@ class ShardedOptimizer : public Optimizer {
   OptimizerParts parts_;
   RankGroups groups_;
   zeromini::Plan plan_;
+  // What exchanges that failed may still write to, until the pipeline has
+  // ended.
+  std::vector<std::shared_ptr<void>> stranded_;
   std::unique_ptr<StepPipeline> pipeline_;
   Traffic reported_ = {};
   Traffic last_traffic_ = {};  // Of LastReport().

@@ -146,17 +146,23 @@ absl::Status ShardedWeights::Start(LayerSet& set) {
   return absl::OkStatus();
 }
 
+// What is leased belongs to the set before anything is enqueued that writes to
+// it: if a later allocation fails the group breaks, but what has left still
+// lands.
 absl::StatusOr<Event> ShardedWeights::GatherBucket(int bucket, LayerSet& set) {
   const BucketPlan& plan = layout(bucket);
   Device& device = context_.device;
   Communicator& group = ranks(bucket);
-  ZEROMINI_ASSIGN_OR_RETURN(LeasePool::Lease wire,
+  const size_t at = set.leases.size();
+  ZEROMINI_ASSIGN_OR_RETURN(LeasePool::Lease lease,
                             pool_.Take(FullBytes(bucket)));
-  ZEROMINI_RETURN_IF_ERROR(pool_.WaitFor(group.stream(), wire));
+  void* const all = lease.buffer.get();
+  set.leases.push_back(std::move(lease));
+  ZEROMINI_RETURN_IF_ERROR(pool_.WaitFor(group.stream(), set.leases[at]));
   ZEROMINI_RETURN_IF_ERROR(device.WaitFor(group.stream(), updated_[bucket]));
   const bool rounds = plan.dtype == DType::kFloat32;
   ZEROMINI_RETURN_IF_ERROR(group.AllGather(
-      segment(bucket), wire.buffer.get(), plan.segment, plan.dtype,
+      segment(bucket), all, plan.segment, plan.dtype,
       Exchange{Purpose::kWeights, bucket,
                plan.segment * group.size() - plan.elements,
                rounds ? context_.options.weight_wire : DType::kFloat32,
@@ -164,19 +170,17 @@ absl::StatusOr<Event> ShardedWeights::GatherBucket(int bucket, LayerSet& set) {
   Event landed = device.Record(group.stream());
   if (!plan.in_place) {
     ZEROMINI_RETURN_IF_ERROR(device.WaitFor(device.compute(), landed));
-    ZEROMINI_RETURN_IF_ERROR(UnpackBucket(bucket, std::move(wire), set));
+    ZEROMINI_RETURN_IF_ERROR(UnpackBucket(bucket, at, set));
     return landed;
   }
   for (size_t i = 0; i < plan.params.size(); ++i) {
-    store_.SetWeights(
-        plan.params[i],
-        ElementAt(wire.buffer.get(), plan.param_offset[i], plan.dtype));
+    store_.SetWeights(plan.params[i],
+                      ElementAt(all, plan.param_offset[i], plan.dtype));
   }
-  set.leases.push_back(std::move(wire));
   return landed;
 }
 
-absl::Status ShardedWeights::UnpackBucket(int bucket, LeasePool::Lease wire,
+absl::Status ShardedWeights::UnpackBucket(int bucket, size_t wire,
                                           LayerSet& set) {
   Device& device = context_.device;
   const Stream compute = device.compute();
@@ -187,18 +191,19 @@ absl::Status ShardedWeights::UnpackBucket(int bucket, LeasePool::Lease wire,
     ZEROMINI_ASSIGN_OR_RETURN(
         LeasePool::Lease tensor,
         pool_.Take(TensorBytes(context_.plan.params[param])));
-    ZEROMINI_RETURN_IF_ERROR(pool_.WaitFor(compute, tensor));
-    store_.SetWeights(param, tensor.buffer.get());
     tensors[param] = tensor.buffer.get();
     set.leases.push_back(std::move(tensor));
+    ZEROMINI_RETURN_IF_ERROR(pool_.WaitFor(compute, set.leases.back()));
+    store_.SetWeights(param, tensors[param]);
   }
   ZEROMINI_RETURN_IF_ERROR(
-      device.Launch(compute, [this, bucket, all = wire.buffer.get(),
+      device.Launch(compute, [this, bucket, all = set.leases[wire].buffer.get(),
                               tensors = std::move(tensors)](Stream on) {
         return UnpackRuns(bucket, all, tensors, on);
       }));
-  wire.ready = {device.Record(compute), nullptr};
-  pool_.Give(std::move(wire));
+  set.leases[wire].ready = {device.Record(compute), nullptr};
+  pool_.Give(std::move(set.leases[wire]));
+  set.leases.erase(set.leases.begin() + static_cast<std::ptrdiff_t>(wire));
   return absl::OkStatus();
 }
 

@@ -54,7 +54,8 @@ class ShardedWeights : public WeightHome {
   absl::StatusOr<LayerSet*> Find(int layer_set);
   absl::Status Start(LayerSet& set);
   absl::StatusOr<Event> GatherBucket(int bucket, LayerSet& set);
-  absl::Status UnpackBucket(int bucket, LeasePool::Lease wire, LayerSet& set);
+  // `wire`: where in set.leases the gathered bucket is; gives it back.
+  absl::Status UnpackBucket(int bucket, size_t wire, LayerSet& set);
   absl::Status UnpackRuns(int bucket, const void* all,
                           const std::vector<void*>& tensors, Stream on) const;
   absl::Status Prefetch(int layer_set, GatherPass pass);

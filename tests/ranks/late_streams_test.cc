@@ -97,6 +97,45 @@ TEST(LateStreamsTest, AGatherThatNobodyWaitedForSpoilsNoLaterOne) {
   }
 }
 
+// Has room for one buffer of gathered weights.
+class OneGatherDevice : public BuryingDevice {
+ public:
+  using BuryingDevice::BuryingDevice;
+
+  absl::StatusOr<Buffer> Allocate(int64_t bytes, MemoryKind kind) override {
+    if (kind == MemoryKind::kGathered && gathers_++ > 0) {
+      return absl::ResourceExhaustedError("the device is full");
+    }
+    return BuryingDevice::Allocate(bytes, kind);
+  }
+
+ private:
+  int gathers_ = 0;
+};
+
+TEST(LateStreamsTest, AGatherThatFailsFreesNothingThatIsStillWritten) {
+  for (uint32_t seed = 1; seed <= 10; ++seed) {
+    TrainingCase c = Layers(/*columns=*/true);
+    c.group.make_stream = DelayedStream::Factory(seed, kLongest);
+    RunRanks(
+        c.ranks,
+        [&](int, Communicator& group) {
+          Replica replica(c.specs);
+          const auto graveyard = std::make_shared<Graveyard>();
+          OptimizerParts parts;
+          parts.device =
+              std::make_unique<OneGatherDevice>(group.timeout(), graveyard);
+          ASSERT_OK_AND_ASSIGN(
+              auto optimizer, CreateOptimizer(c.options, replica.specs(), group,
+                                              std::move(parts)));
+          EXPECT_FALSE(optimizer->Gather(0).ok());
+          optimizer = nullptr;
+          EXPECT_EQ(graveyard->Disturbed(), 0);
+        },
+        c.group);
+  }
+}
+
 // What follows a step that did not wait sees its weights, not older ones.
 TEST(LateStreamsTest, ChangesOfWeightsComeAfterTheStepBeforeThem) {
   for (MemoryForm memory : {MemoryForm::kExternal, MemoryForm::kFlat}) {

@@ -1,11 +1,8 @@
 #include <cstdio>
-#include <filesystem>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "tools/files/apart.h"
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
@@ -26,20 +23,6 @@ struct ReportFlags {
 };
 
 constexpr char kProgram[] = "zeromini report";
-
-absl::Status CheckDifferent(const std::vector<std::string>& folders) {
-  std::map<std::filesystem::path, std::string> seen;
-  for (const std::string& folder : folders) {
-    std::error_code error;
-    const auto path = std::filesystem::weakly_canonical(folder, error);
-    const auto [first, is_first] = seen.emplace(path, folder);
-    if (is_first || error) continue;
-    return absl::InvalidArgumentError(absl::StrCat(
-        "'", ForTerminal(folder), "' and '", ForTerminal(first->second),
-        "' are one run; name it once"));
-  }
-  return absl::OkStatus();
-}
 
 absl::Status Report(const ReportFlags& flags) {
   ZEROMINI_RETURN_IF_ERROR(CheckDifferent(flags.runs));

@@ -5,11 +5,13 @@
 #include <filesystem>
 #include <initializer_list>
 #include <limits>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
 #include "tools/files/json_file.h"
+#include "tools/files/terminal.h"
 #include "tools/files/text_file.h"
 #include "tools/report/run_paths.h"
 #include "zeromini/internal/status_macros.h"
@@ -170,6 +172,20 @@ absl::Status ReadMetrics(const std::string& path, bool finished,
 }
 
 }  // namespace
+
+absl::Status CheckDifferent(const std::vector<std::string>& folders) {
+  std::map<std::filesystem::path, std::string> seen;
+  for (const std::string& folder : folders) {
+    std::error_code error;
+    const auto path = std::filesystem::weakly_canonical(folder, error);
+    const auto [first, is_first] = seen.emplace(path, folder);
+    if (is_first || error) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "'", ForTerminal(folder), "' and '", ForTerminal(first->second),
+        "' are one run; name it once"));
+  }
+  return absl::OkStatus();
+}
 
 std::vector<FlagFile> FilesOfRuns(const std::vector<std::string>& folders) {
   std::vector<FlagFile> files;

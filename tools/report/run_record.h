@@ -50,6 +50,9 @@ struct RunRecord {
 // the file and the line.
 absl::StatusOr<RunRecord> ReadRun(const std::string& folder);
 
+// InvalidArgument, with both, if two folders are one.
+absl::Status CheckDifferent(const std::vector<std::string>& folders);
+
 // What ReadRun() reads of each, under the folder's name.
 std::vector<FlagFile> FilesOfRuns(const std::vector<std::string>& folders);
 

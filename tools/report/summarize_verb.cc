@@ -43,6 +43,7 @@ void PrintBest(const std::vector<RunGroup>& groups) {
 }
 
 absl::Status Summarize(const SummarizeFlags& flags) {
+  ZEROMINI_RETURN_IF_ERROR(CheckDifferent(flags.runs));
   ZEROMINI_RETURN_IF_ERROR(
       CheckApart(FilesOfRuns(flags.runs), {{"--json", flags.json}}));
   ZEROMINI_RETURN_IF_ERROR(CheckWritable(flags.json));
