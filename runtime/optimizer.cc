@@ -30,23 +30,6 @@ Traffic Difference(const Traffic& now, const Traffic& before) {
   return result;
 }
 
-PlanOptions PlanOptionsOf(const OptimizerOptions& options, int shards,
-                          int ranks) {
-  PlanOptions plan;
-  plan.algorithm = options.algorithm;
-  for (const HyperGroup& group : options.hyper_groups) {
-    plan.group_algorithms.push_back(group.algorithm);
-  }
-  plan.ranks = shards;
-  plan.replicas = ranks / shards;
-  plan.stage = options.stage;
-  plan.model = options.model;
-  plan.naming = options.naming;
-  plan.value_blocks = options.value_blocks;
-  plan.bucket_bytes = options.bucket_bytes;
-  return plan;
-}
-
 class ShardedOptimizer : public Optimizer {
  public:
   ShardedOptimizer(const OptimizerOptions& options, Communicator& group,
@@ -195,23 +178,7 @@ class ShardedOptimizer : public Optimizer {
       return absl::InvalidArgumentError(absl::StrCat(
           "there is no group ", group, " of ", options_.hyper_groups.size()));
     }
-    ZEROMINI_RETURN_IF_ERROR(CheckGroup(hyper));
-    const Algorithm fixed =
-        options_.hyper_groups[group].algorithm.value_or(options_.algorithm);
-    if (hyper.algorithm.value_or(fixed) != fixed) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("group '", hyper.name,
-                       "': the algorithm cannot change once state exists"));
-    }
-    const bool joins_otherwise =
-        !hyper.patterns.empty() &&
-        hyper.patterns != options_.hyper_groups[group].patterns;
-    if (joins_otherwise) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("group '", hyper.name,
-                       "': its patterns cannot change: who is in a group is "
-                       "settled when the optimizer is made"));
-    }
+    ZEROMINI_RETURN_IF_ERROR(CheckReplacement(hyper, group, options_));
     const bool stood = pipeline_->group(group).learning_rate_scale == 0;
     if (group_->rank() == 0 && !stood) {
       WarnIfStill(hyper, group, plan_, options_.log);

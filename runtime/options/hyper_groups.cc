@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/options/option_checks.h"
 #include "zeromini/internal/status_macros.h"
 #include "zeromini/log.h"
 
@@ -94,6 +95,42 @@ void WarnIfStill(const HyperGroup& group, int index, const Plan& plan,
       absl::StrCat("group '", group.name,
                    "': learning_rate_scale is 0: its parameters keep their "
                    "weights"));
+}
+
+absl::Status CheckReplacement(const HyperGroup& hyper, int index,
+                              const OptimizerOptions& options) {
+  ZEROMINI_RETURN_IF_ERROR(CheckGroup(hyper));
+  const HyperGroup& old = options.hyper_groups[index];
+  const Algorithm fixed = old.algorithm.value_or(options.algorithm);
+  if (hyper.algorithm.value_or(fixed) != fixed) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("group '", hyper.name,
+                     "': the algorithm cannot change once state exists"));
+  }
+  if (!hyper.patterns.empty() && hyper.patterns != old.patterns) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("group '", hyper.name,
+                     "': its patterns cannot change: who is in a group is "
+                     "settled when the optimizer is made"));
+  }
+  return absl::OkStatus();
+}
+
+PlanOptions PlanOptionsOf(const OptimizerOptions& options, int shards,
+                          int ranks) {
+  PlanOptions plan;
+  plan.algorithm = options.algorithm;
+  for (const HyperGroup& group : options.hyper_groups) {
+    plan.group_algorithms.push_back(group.algorithm);
+  }
+  plan.ranks = shards;
+  plan.replicas = ranks / shards;
+  plan.stage = options.stage;
+  plan.model = options.model;
+  plan.naming = options.naming;
+  plan.value_blocks = options.value_blocks;
+  plan.bucket_bytes = options.bucket_bytes;
+  return plan;
 }
 
 }  // namespace zeromini

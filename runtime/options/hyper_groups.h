@@ -1,10 +1,12 @@
-// Which group of hyper-parameters a parameter joins.
+// Which group of hyper-parameters a parameter joins, and what follows for the
+// plan.
 
 #ifndef ZEROMINI_RUNTIME_OPTIONS_HYPER_GROUPS_H_
 #define ZEROMINI_RUNTIME_OPTIONS_HYPER_GROUPS_H_
 
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "zeromini/options.h"
@@ -21,6 +23,16 @@ namespace zeromini {
 // or earlier groups take all that a group matches.
 absl::StatusOr<std::vector<ParamSpec>> JoinGroups(
     absl::Span<const ParamSpec> specs, const OptimizerOptions& options);
+
+// InvalidArgument if `hyper` may not take the place of group `index` once state
+// exists: its numbers, or another algorithm or other patterns.
+absl::Status CheckReplacement(const HyperGroup& hyper, int index,
+                              const OptimizerOptions& options);
+
+// What the planner is told: of `ranks` ranks each `shards` share a copy of the
+// state.
+PlanOptions PlanOptionsOf(const OptimizerOptions& options, int shards,
+                          int ranks);
 
 // Warns `log` if no rate will move the parameters that `group`, which is number
 // `index`, has in the plan.
