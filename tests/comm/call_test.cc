@@ -149,12 +149,12 @@ TEST(TypesTest, FormatsAreNamedAsTheHeaderSays) {
 absl::Status CheckAllToAll(std::vector<int64_t> sends,
                            std::vector<int64_t> receives, bool in = true,
                            bool out = true) {
-  int64_t data = 0;
+  int64_t sent[4] = {}, received[4] = {};
   Call call;
   call.signature.collective = Collective::kAllToAllV;
   call.signature.dtype = static_cast<int32_t>(DType::kInt64);
-  call.in = in ? &data : nullptr;
-  call.out = out ? &data : nullptr;
+  call.in = in ? sent : nullptr;
+  call.out = out ? received : nullptr;
   call.send_counts = std::move(sends);
   call.receive_counts = std::move(receives);
   return CheckCall(call, 1, 2);
@@ -180,6 +180,23 @@ TEST(CheckCallTest, AnAllToAllNeedsACountForEachRankAndBuffersForElements) {
   EXPECT_THAT(CheckAllToAll({0, 0}, {0, 1}, true, false),
               refuses("null receive"));
   EXPECT_THAT(CheckAllToAll({kHuge, kHuge}, {0, 0}), refuses("63 bits"));
+}
+
+TEST(CheckCallTest, AnAllToAllIsRefusedIfItsBuffersShareAnElement) {
+  int64_t data[8] = {};
+  Call call;
+  call.signature.collective = Collective::kAllToAllV;
+  call.signature.dtype = static_cast<int32_t>(DType::kInt64);
+  call.send_counts = {1, 3};
+  call.receive_counts = {2, 0};
+  for (int at = 0; at <= 6; ++at) {
+    call.in = data + 2;  // To data + 6.
+    call.out = data + at;
+    EXPECT_EQ(CheckCall(call, 0, 2).ok(), at == 0 || at == 6) << at;
+  }
+  call.out = data + 3;
+  call.receive_counts = {0, 0};
+  EXPECT_OK(CheckCall(call, 0, 2));
 }
 
 }  // namespace
