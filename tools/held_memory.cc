@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "tools/rank_threads.h"
 #include "zeromini/group.h"
+#include "zeromini/internal/format_bytes.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
@@ -33,17 +34,15 @@ int64_t ElementsOf(const PlannedParam& param) {
   return param.rows * param.row_elements;
 }
 
-int64_t MasterBytesOf(MasterFormat format) {
-  constexpr int64_t kBytes[] = {0, 4, 2, 1};
-  return kBytes[static_cast<int>(format)];
-}
-
-// Of one row of state, scales included.
+// Of one row of state, scales included. Rows of single elements stay fp32 under
+// int8.
 int64_t StateRowBytes(StateFormat format, int64_t elements) {
-  if (format == StateFormat::kFloat32) return 4 * elements;
-  if (format == StateFormat::kBFloat16) return 2 * elements;
-  if (elements == 1) return 4;
-  return elements + 2 * ((elements + kStateGroup - 1) / kStateGroup);
+  constexpr int64_t kScaleBytes = 2;
+  if (format == StateFormat::kInt8 && elements == 1) {
+    format = StateFormat::kFloat32;
+  }
+  return elements * StateBytes(format) +
+         kScaleBytes * ScalesPerRow(format, elements);
 }
 
 // Weights and state of all ranks, from the plan and the formats alone.
@@ -57,7 +56,7 @@ int64_t ExpectedAtRest(const Plan& plan, const MemoryCase& choice) {
       bytes += param.element_state ? param.rows * row : 4 * param.blocks_total;
     }
     if (param.dtype != DType::kFloat32) {
-      bytes += ElementsOf(param) * MasterBytesOf(choice.master);
+      bytes += ElementsOf(param) * MasterBytes(choice.master);
     }
   }
   for (const BucketPlan& bucket : plan.buckets) {

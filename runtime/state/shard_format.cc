@@ -39,37 +39,6 @@ bool MasterIsSegment(const Plan& plan, int bucket,
   return FormatOf(plan.params[first], options).master_is_segment();
 }
 
-int64_t MasterBytes(MasterFormat format) {
-  switch (format) {
-    case MasterFormat::kNone:
-      return 0;
-    case MasterFormat::kFloat32:
-      return 4;
-    case MasterFormat::kRemainder16:
-      return 2;
-    case MasterFormat::kRemainder8:
-      return 1;
-  }
-  return 0;
-}
-
-int64_t StateBytes(StateFormat format) {
-  switch (format) {
-    case StateFormat::kFloat32:
-      return 4;
-    case StateFormat::kBFloat16:
-      return 2;
-    case StateFormat::kInt8:
-      return 1;
-  }
-  return 0;
-}
-
-int64_t ScalesPerRow(StateFormat format, int64_t row_elements) {
-  if (format != StateFormat::kInt8) return 0;
-  return (row_elements + kStateGroup - 1) / kStateGroup;
-}
-
 uint64_t RoundingSeed(Rounded what, absl::string_view param_name) {
   const char kind = static_cast<char>(what);
   return FnvHash().Add(param_name).Add(absl::string_view(&kind, 1)).value();

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "absl/strings/string_view.h"
+#include "zeromini/internal/format_bytes.h"
 #include "zeromini/options.h"
 #include "zeromini/plan.h"
 
@@ -38,13 +39,6 @@ bool HasCodedShards(const Plan& plan, const OptimizerOptions& options);
 // one dtype.
 bool MasterIsSegment(const Plan& plan, int bucket,
                      const OptimizerOptions& options);
-
-// Bytes per element, scales left out.
-int64_t MasterBytes(MasterFormat format);
-int64_t StateBytes(StateFormat format);
-
-// Scales of one row.
-int64_t ScalesPerRow(StateFormat format, int64_t row_elements);
 
 // The seed of a stochastic rounding: what is rounded, of which parameter. The
 // kernels add at which of its updates. It depends on nothing else, so no rank,

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tests/kernels/inputs.h"
+#include "zeromini/internal/format_bytes.h"
 #include "zeromini/internal/half.h"
 #include "zeromini/kernels.h"
 
@@ -90,20 +91,6 @@ inline constexpr WeightKind kWeightKinds[] = {
     {DType::kFloat16, MasterFormat::kNone},
     {DType::kFloat16, MasterFormat::kFloat32},
 };
-
-inline int64_t MasterBytes(MasterFormat format) {
-  switch (format) {
-    case MasterFormat::kNone:
-      return 0;
-    case MasterFormat::kFloat32:
-      return 4;
-    case MasterFormat::kRemainder16:
-      return 2;
-    case MasterFormat::kRemainder8:
-      return 1;
-  }
-  return 0;
-}
 
 struct Weights {
   Weights(WeightKind weight_kind, std::vector<float> values)
