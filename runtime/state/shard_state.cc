@@ -10,33 +10,6 @@ namespace {
 
 constexpr int64_t kScaleBytes = sizeof(uint16_t);
 
-// What momentum and second moments have in common.
-StateCodecArgs CodecOf(const RunState& state, RowRange rows) {
-  StateCodecArgs codec = {};
-  codec.row_elements = state.state_row_elements();
-  codec.format = state.format.state;
-  if (state.projected()) {
-    ZEROMINI_CHECK(rows.first == 0 && rows.count == state.run->rows);
-    codec.rows = state.state_rows();
-    codec.first_element = StateElements(*state.param, 0, state.run->first_row);
-    return codec;
-  }
-  codec.rows = rows.count;
-  codec.first_element =
-      (state.run->first_row + rows.first) * codec.row_elements;
-  return codec;
-}
-
-// In bytes from a run's first value or scale to those of `rows`.
-struct RowOffsets {
-  int64_t values;
-  int64_t scales;
-};
-RowOffsets OffsetsOf(StateFormat format, int64_t row_elements, int64_t rows) {
-  return {rows * row_elements * StateBytes(format),
-          rows * ScalesPerRow(format, row_elements) * kScaleBytes};
-}
-
 }  // namespace
 
 absl::StatusOr<ShardState> ShardState::Create(const Plan& plan,
@@ -78,31 +51,44 @@ float* ShardState::master_segment(int bucket) const {
   return part.layout.master_is_segment ? Floats(part.master) : nullptr;
 }
 
+StateCodecArgs ShardState::CodecOf(const RunState& run, RowRange rows,
+                                   const StateMemory& memory) {
+  const StateFormat format = run.format.state;
+  const int64_t row_elements = run.state_row_elements();
+  const int64_t values = rows.first * row_elements * StateBytes(format);
+  const int64_t scales =
+      rows.first * ScalesPerRow(format, row_elements) * kScaleBytes;
+  StateCodecArgs codec = {};
+  codec.packed = At(memory.buffer, memory.values_at + values);
+  codec.scales =
+      static_cast<uint16_t*>(At(memory.buffer, memory.scales_at + scales));
+  codec.row_elements = row_elements;
+  codec.format = format;
+  codec.squares = memory.what == Rounded::kSecondMoment;
+  codec.seed = RoundingSeed(memory.what, run.param->name);
+  if (run.projected()) {
+    ZEROMINI_CHECK(rows.first == 0 && rows.count == run.run->rows);
+    codec.rows = run.state_rows();
+    codec.first_element = StateElements(*run.param, 0, run.run->first_row);
+    return codec;
+  }
+  codec.rows = rows.count;
+  codec.first_element = (run.run->first_row + rows.first) * row_elements;
+  return codec;
+}
+
 StateCodecArgs ShardState::MomentumCodec(int bucket, const RunState& run,
                                          RowRange rows) const {
-  const auto at =
-      OffsetsOf(run.format.state, run.state_row_elements(), rows.first);
-  const Buffer& memory = parts_[bucket].momentum;
-  StateCodecArgs codec = CodecOf(run, rows);
-  codec.packed = At(memory, run.momentum_at + at.values);
-  codec.scales =
-      static_cast<uint16_t*>(At(memory, run.momentum_scales_at + at.scales));
-  codec.seed = RoundingSeed(Rounded::kMomentum, run.param->name);
-  return codec;
+  return CodecOf(run, rows,
+                 {parts_[bucket].momentum, run.momentum_at,
+                  run.momentum_scales_at, Rounded::kMomentum});
 }
 
 StateCodecArgs ShardState::SecondMomentCodec(int bucket, const RunState& run,
                                              RowRange rows) const {
-  const auto at =
-      OffsetsOf(run.format.state, run.state_row_elements(), rows.first);
-  const Buffer& memory = parts_[bucket].second_moment;
-  StateCodecArgs codec = CodecOf(run, rows);
-  codec.packed = At(memory, run.second_moment_at + at.values);
-  codec.scales = static_cast<uint16_t*>(
-      At(memory, run.second_moment_scales_at + at.scales));
-  codec.squares = true;
-  codec.seed = RoundingSeed(Rounded::kSecondMoment, run.param->name);
-  return codec;
+  return CodecOf(run, rows,
+                 {parts_[bucket].second_moment, run.second_moment_at,
+                  run.second_moment_scales_at, Rounded::kSecondMoment});
 }
 
 }  // namespace zeromini

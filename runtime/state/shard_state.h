@@ -140,6 +140,15 @@ class ShardState {
     return buffer == nullptr ? nullptr
                              : static_cast<char*>(buffer.get()) + bytes;
   }
+  // Momentum or second moments of a bucket, and where a run's begin in bytes.
+  struct StateMemory {
+    const Buffer& buffer;
+    int64_t values_at;
+    int64_t scales_at;
+    Rounded what;
+  };
+  static StateCodecArgs CodecOf(const RunState& run, RowRange rows,
+                                const StateMemory& memory);
   absl::StatusOr<Part> MakePart(int bucket, int rank,
                                 const OptimizerOptions& options) const;
   StateView ViewOf(int bucket, const RunState& run) const;
