@@ -6,6 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "support/delayed_stream.h"
 #include "support/exact_training.h"
 #include "support/watched_communicator.h"
 
@@ -82,22 +83,12 @@ TEST(ThreadFaultsTest, AnErrorOnOneRankIsTheErrorOfAll) {
 }
 
 // As FSDP2's tests do: 100 ms at each boundary of a stage.
-class SlowStream : public HostStream {
+class SlowStream : public StreamWrapper {
  public:
+  SlowStream() : StreamWrapper("slow") {}
   void Enqueue(std::function<absl::Status()> task) override {
-    inner_->Enqueue([task = std::move(task)] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(100));
-      return task();
-    });
+    EnqueueLate(std::chrono::milliseconds(100), std::move(task));
   }
-  std::shared_ptr<HostEvent> Record() override { return inner_->Record(); }
-  void WaitFor(std::shared_ptr<HostEvent> event) override {
-    inner_->WaitFor(std::move(event));
-  }
-  void Poison(absl::Status why) override { inner_->Poison(std::move(why)); }
-
- private:
-  const std::unique_ptr<HostStream> inner_ = HostStream::Create("slow");
 };
 
 TEST(ThreadFaultsTest, ATenthOfASecondBeforeEachExchangeChangesNoBit) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "tests/support/delayed_stream.h"
 #include "tests/support/fake_memory.h"
 #include "zeromini/internal/check.h"
 #include "zeromini/internal/status_macros.h"
@@ -181,24 +182,15 @@ KernelTable MakeTable() {
 
 // One task of 32 starts late, which costs a test little and still lets every
 // pair of streams run in any order that their events allow.
-class NowAndThenLate : public HostStream {
+class NowAndThenLate : public StreamWrapper {
  public:
-  explicit NowAndThenLate(uint32_t seed)
-      : inner_(HostStream::Create("fake")), rng_(seed) {}
+  explicit NowAndThenLate(uint32_t seed) : StreamWrapper("fake"), rng_(seed) {}
 
   void Enqueue(std::function<absl::Status()> task) override {
     const auto delay = NextDelay();
-    if (delay.count() == 0) return inner_->Enqueue(std::move(task));
-    inner_->Enqueue([delay, task = std::move(task)] {
-      std::this_thread::sleep_for(delay);
-      return task();
-    });
+    if (delay.count() == 0) return StreamWrapper::Enqueue(std::move(task));
+    EnqueueLate(delay, std::move(task));
   }
-  std::shared_ptr<HostEvent> Record() override { return inner_->Record(); }
-  void WaitFor(std::shared_ptr<HostEvent> event) override {
-    inner_->WaitFor(std::move(event));
-  }
-  void Poison(absl::Status why) override { inner_->Poison(std::move(why)); }
 
  private:
   std::chrono::microseconds NextDelay() {
@@ -206,7 +198,6 @@ class NowAndThenLate : public HostStream {
     return std::chrono::microseconds(rng_() % 32 == 0 ? rng_() % 200 : 0);
   }
 
-  const std::unique_ptr<HostStream> inner_;
   std::mutex mutex_;
   std::mt19937 rng_;
 };

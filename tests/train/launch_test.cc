@@ -10,6 +10,7 @@
 
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
+#include "support/delayed_stream.h"
 #include "support/run_ranks.h"
 #include "support/status_matchers.h"
 #include "tools/train/batch_share.h"
@@ -118,24 +119,16 @@ TEST(LaunchTest, OneLossThatIsNotFiniteMakesTheSumNaN) {
 }
 
 // Every task starts late, by as much on every rank.
-class LateStream : public HostStream {
+class LateStream : public StreamWrapper {
  public:
-  explicit LateStream(absl::Duration late) : late_(late) {}
+  explicit LateStream(absl::Duration late)
+      : StreamWrapper("late"), late_(late) {}
   void Enqueue(std::function<absl::Status()> task) override {
-    inner_->Enqueue([late = late_, task = std::move(task)] {
-      absl::SleepFor(late);
-      return task();
-    });
+    EnqueueLate(absl::ToChronoMicroseconds(late_), std::move(task));
   }
-  std::shared_ptr<HostEvent> Record() override { return inner_->Record(); }
-  void WaitFor(std::shared_ptr<HostEvent> event) override {
-    inner_->WaitFor(std::move(event));
-  }
-  void Poison(absl::Status why) override { inner_->Poison(std::move(why)); }
 
  private:
   const absl::Duration late_;
-  const std::unique_ptr<HostStream> inner_ = HostStream::Create("late");
 };
 
 GroupOptions LateGroup(absl::Duration late, absl::Duration timeout) {
