@@ -34,7 +34,7 @@ bool NeedsStatistics(const OptimizerOptions& options);
 class GradRoad {
  public:
   // `words`: of the step's scalars, in device memory, by ScalarWords() and
-  // SplitSlot(). All must outlive the road.
+  // SplitWordsOf(). All must outlive the road.
   static absl::StatusOr<std::unique_ptr<GradRoad>> Create(
       const BucketContext& context, const OptimizerOptions& options,
       const ShardState& state, int64_t* words);

@@ -121,16 +121,17 @@ void StepDecider::FillParams(const StepQuestion& question,
 }
 
 void StepDecider::Fill(const StepQuestion& question, void* in) const {
+  const uint64_t agreement = AgreementWord(question);
   auto* const words = static_cast<int64_t*>(in);
   std::memset(words, 0, static_cast<size_t>(input_at_));
-  words[kAgreementWord] = static_cast<int64_t>(AgreementWord(question));
+  words[kAgreementWord] = static_cast<int64_t>(agreement);
   for (size_t p = 0; p < plan_.params.size(); ++p) {
     words[ParamWord(static_cast<int64_t>(p))] = question.present[p];
   }
   char* const bytes = static_cast<char*>(in);
   DecisionInput input;
   input.ranks = groups_.world().size();
-  input.agreement = AgreementWord(question);
+  input.agreement = agreement;
   input.refused = question.refused ? 1 : 0;
   input.require_all = options_.absent_gradients == AbsentGradients::kError;
   input.has_statistics = NeedsStatistics(options_) ? 1 : 0;

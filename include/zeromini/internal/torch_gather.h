@@ -15,8 +15,7 @@ inline absl::Status TorchOptimizer::MoveToShards() {
   for (size_t i = 0; i < entries_.size(); ++i) {
     Entry& entry = entries_[i];
     const int index = static_cast<int>(i);
-    const int tied_to = plan.params[i].tied_to;
-    const int owner = tied_to >= 0 ? tied_to : index;
+    const int owner = plan.params[i].owner;
     GatherSet& set = sets_[plan.params[owner].layer_set];
     if (plan.params[owner].bucket < 0) continue;  // Frozen.
     if (owner == index) {
