@@ -204,5 +204,23 @@ TEST(CallerStreamTest, ReleasedWeightsLiveUntilItHasReadThem) {
   }
 }
 
+TEST(CallerStreamTest, AStreamOfAnotherDeviceIsRefusedAndNothingIsCounted) {
+  auto self = Self();
+  Replica replica(OneBucket());
+  ASSERT_OK_AND_ASSIGN(
+      auto optimizer,
+      Optimizer::Create(ExactOptions(), replica.specs(), *self));
+  std::vector<float> gradient(8 * 16, 1.0f);
+  int elsewhere = 0;
+  const Stream other = {&elsewhere, DeviceKind::kCuda};
+  const auto refused =
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               testing::HasSubstr("the optimizer's device is"));
+  EXPECT_THAT(optimizer->GradReady(0, gradient.data(), other), refused);
+  EXPECT_THAT(optimizer->WaitParam(0, other), refused);
+  for (int p : {0, 1}) ASSERT_OK(optimizer->GradReady(p, gradient.data()));
+  EXPECT_OK(optimizer->Step({0.01}));
+}
+
 }  // namespace
 }  // namespace zeromini

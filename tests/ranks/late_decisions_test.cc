@@ -207,6 +207,9 @@ TEST(LateDecisionsTest, ADisagreementIsAnErrorOfTheNextWaitAll) {
   OnRanks(c, [&](int rank, Optimizer& optimizer, Replica&) {
     ASSERT_OK(GiveAndStep(c, optimizer, 1, rank, 0.01 + rank).status());
     EXPECT_TRUE(absl::IsInvalidArgument(optimizer.WaitAll()));
+    EXPECT_TRUE(optimizer.LastReport().skipped);
+    EXPECT_THAT(optimizer.LastReport().skipped_because,
+                HasSubstr("ranks disagree"));
     EXPECT_OK(optimizer.WaitAll());
     ASSERT_OK(GiveAndStep(c, optimizer, 2, rank, 0.01).status());
     ASSERT_OK(optimizer.WaitAll());

@@ -109,6 +109,22 @@ TEST(LossScaleTest, HalvesWhenSkippedAndDoublesAfterTheInterval) {
   EXPECT_EQ(scale.value(), 512);
 }
 
+TEST(LossScaleTest, BacksOffOnceForWhatTurnsOutLateToHaveBeenNotFinite) {
+  LossScaleOptions options;
+  options.initial = 1024;
+  options.growth_interval = 1;
+  ASSERT_OK_AND_ASSIGN(LossScale scale, LossScale::Create(options));
+  StepReport late = Finite();
+  late.skipped_late = late.not_finite_late = 2;
+  ASSERT_OK(scale.Update(late));
+  EXPECT_EQ(scale.value(), 512);
+  EXPECT_EQ(scale.steps_since_change(), 0);
+  StepReport for_its_norm = Finite();
+  for_its_norm.skipped_late = 1;
+  ASSERT_OK(scale.Update(for_its_norm));
+  EXPECT_EQ(scale.value(), 1024);
+}
+
 TEST(LossScaleTest, RefusesAPendingReportAndStays) {
   LossScaleOptions options;
   options.growth_interval = 1;

@@ -251,6 +251,16 @@ TEST_F(RunFolderTest, NamesAFolderWithoutARun) {
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("/no/such/run")));
 }
 
+TEST_F(RunFolderTest, OneRunUnderTwoNamesIsRefused) {
+  std::filesystem::create_directories(folder_ + "/a");
+  std::filesystem::create_directories(folder_ + "/b");
+  EXPECT_OK(CheckDifferent({folder_ + "/a", folder_ + "/b"}));
+  EXPECT_THAT(
+      CheckDifferent({folder_ + "/a", folder_ + "/b", folder_ + "/b/../a"}),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               AllOf(HasSubstr("/b/../a"), HasSubstr("are one run"))));
+}
+
 TEST(RunTablesTest, GroupsSeedsAndComparesWithTheBestAdamw) {
   std::vector<RunRecord> runs(4, MakeRun("r"));
   runs[0].validation_loss = 2.0;
