@@ -228,7 +228,7 @@ class ShardedOptimizer : public Optimizer {
   absl::StatusOr<StateGather> PrepareToGather(int param) {
     ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
     const PlannedParam& planned = plan_.params[param];
-    if (planned.bucket < 0) {
+    if (!planned.has_state()) {
       return absl::InvalidArgumentError(absl::StrCat(
           "parameter '", planned.name, "' is ",
           planned.frozen ? "frozen" : "tied", ": it has no state"));
@@ -253,12 +253,17 @@ class ShardedOptimizer : public Optimizer {
         why, ": pass its pointer"));
   }
 
+  // What errors of an exchange that is of one tensor name.
+  static int BucketOf(const PlannedParam& param) {
+    return param.has_state() ? param.buckets.front() : -1;
+  }
+
   // From the first rank that holds it to all others that do.
   absl::Status BroadcastTensor(int param, void* tensor) {
     const PlannedParam& planned = plan_.params[param];
     const int64_t bytes = TensorBytes(planned);
     const RankGroups::Family& family = groups_.of(planned.expert);
-    const Exchange exchange = {Purpose::kWeights, planned.bucket, 0,
+    const Exchange exchange = {Purpose::kWeights, BucketOf(planned), 0,
                                DType::kFloat32, plan_.hash};
     if (family.replicas != nullptr) {
       ZEROMINI_RETURN_IF_ERROR(

@@ -14,24 +14,37 @@
 
 namespace zeromini {
 
-// A bucket's layout, with positions in the bucket for parameters. `plan.params`
-// is empty.
+// A bucket's layout, with positions among the slices for parameters. In place,
+// it is a region of its own.
 struct BucketLayout {
   BucketPlan plan;
+  std::vector<int64_t> offsets;  // In place: of each slice in the region.
   std::vector<SplitBlock> splits;
 
   double PaddingFraction() const;
 };
 
+// What is common to all forms: parts and elements.
+BucketPlan StartBucket(absl::Span<const Slice> slices);
+
+// Appends the run to those of its rank. Its elements must be plain.
+void AddPlainRun(int rank, const Slice& rows, int position, int64_t offset,
+                 BucketPlan* plan);
+
+// The blocks that runs do not have whole, by parameter and block.
+std::vector<SplitBlock> SplitsOf(absl::Span<const Slice> slices,
+                                 const BucketPlan& plan);
+
 // Contiguous cuts at multiples of the segment, all on unit edges, in the
 // smallest of the segments tried up to `largest_segment`. Nothing if none fits.
+// The slices are whole parameters.
 struct InPlaceCuts {
   int64_t segment = 0;
   std::vector<int64_t> param_offset;
 };
-std::optional<InPlaceCuts> CutInPlace(
-    absl::Span<const PlannedParam* const> params,
-    const std::vector<Stretch>& stretches, int ranks, int64_t largest_segment);
+std::optional<InPlaceCuts> CutInPlace(absl::Span<const Slice> slices,
+                                      const std::vector<Stretch>& stretches,
+                                      int ranks, int64_t largest_segment);
 
 // Rows of a stretch that one rank owns.
 struct PackedPiece {
@@ -46,14 +59,19 @@ struct Packing {
 // Units assigned freely. Always succeeds; a rank may own nothing.
 Packing PackUnits(const std::vector<Stretch>& stretches, int ranks);
 
+// Packed, whatever the slices are.
+BucketLayout PackBucket(absl::Span<const Slice> slices,
+                        const PlanOptions& options);
+
 // Remembers layouts by the shapes and units in the bucket, since the layers of
 // a model are alike.
 class LayoutCache {
  public:
   explicit LayoutCache(const PlanOptions& options) : options_(options) {}
 
-  // The reference lives as long as the cache.
-  const BucketLayout& LayoutOf(absl::Span<const PlannedParam* const> params);
+  // Of whole parameters: in place or packed, whichever costs less. The
+  // reference lives as long as the cache.
+  const BucketLayout& LayoutOf(absl::Span<const Slice> slices);
 
  private:
   PlanOptions options_;

@@ -16,17 +16,16 @@ struct ParamUnits {
   absl::Span<const Stretch> stretches;
 };
 
-std::vector<ParamUnits> GroupByParam(
-    absl::Span<const PlannedParam* const> params,
-    const std::vector<Stretch>& stretches) {
+std::vector<ParamUnits> GroupByParam(absl::Span<const Slice> slices,
+                                     const std::vector<Stretch>& stretches) {
   std::vector<ParamUnits> result;
   size_t at = 0;
-  for (size_t i = 0; i < params.size(); ++i) {
+  for (size_t i = 0; i < slices.size(); ++i) {
     const size_t begin = at;
     while (at < stretches.size() && stretches[at].param == static_cast<int>(i))
       ++at;
     result.push_back(
-        {params[i]->rows * params[i]->row_elements, params[i]->row_elements,
+        {slices[i].elements(), slices[i].param->row_elements,
          absl::MakeConstSpan(stretches).subspan(begin, at - begin)});
   }
   return result;
@@ -111,10 +110,10 @@ std::vector<int64_t> Candidates(const std::vector<Stretch>& stretches,
 
 }  // namespace
 
-std::optional<InPlaceCuts> CutInPlace(
-    absl::Span<const PlannedParam* const> params,
-    const std::vector<Stretch>& stretches, int ranks, int64_t largest_segment) {
-  const std::vector<ParamUnits> grouped = GroupByParam(params, stretches);
+std::optional<InPlaceCuts> CutInPlace(absl::Span<const Slice> slices,
+                                      const std::vector<Stretch>& stretches,
+                                      int ranks, int64_t largest_segment) {
+  const std::vector<ParamUnits> grouped = GroupByParam(slices, stretches);
   int64_t total = 0;
   for (const ParamUnits& param : grouped) total += param.elements;
   const int64_t smallest = (total + ranks - 1) / ranks;

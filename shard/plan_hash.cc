@@ -45,8 +45,10 @@ void AddOptions(const PlanOptions& options, Hasher& hasher) {
   hasher.AddAll(options.algorithm, options.ranks, options.replicas,
                 options.stage, options.model.hidden, options.model.heads,
                 options.model.kv_heads, options.model.head_dim, options.naming,
-                options.value_blocks, options.bucket_bytes);
-  hasher.Add(options.max_in_place_padding);
+                options.value_blocks, options.blocks, options.memory,
+                options.bucket_bytes, options.buffer_budget_bytes,
+                options.collective_cost_bytes);
+  hasher.Add(options.copy_cost);
 }
 
 void AddParam(const PlannedParam& param, Hasher& hasher) {
@@ -59,14 +61,17 @@ void AddParam(const PlannedParam& param, Hasher& hasher) {
   hasher.Add(param.units);
   hasher.AddAll(param.padding_rows, param.role, param.decays, param.frozen,
                 param.expert, param.tied_to, param.hyper_group, param.layer,
-                param.layer_set, param.bucket, param.blocks_total);
+                param.layer_set, param.region, param.region_offset,
+                param.blocks_total);
   hasher.Add(param.chosen_by);
 }
 
 void AddBucket(const BucketPlan& bucket, Hasher& hasher) {
-  hasher.AddAll(bucket.params.size());
-  for (int param : bucket.params) hasher.AddAll(param);
-  hasher.AddAll(bucket.in_place, bucket.elements, bucket.wire_elements,
+  hasher.AddAll(bucket.parts.size());
+  for (const Part& part : bucket.parts) {
+    hasher.AddAll(part.param, part.first_row, part.rows);
+  }
+  hasher.AddAll(bucket.region, bucket.region_offset, bucket.elements, bucket.wire_elements,
                 bucket.segment, bucket.wire_segment);
   for (const std::vector<Run>& runs : bucket.runs) {
     hasher.AddAll(runs.size());
@@ -75,7 +80,6 @@ void AddBucket(const BucketPlan& bucket, Hasher& hasher) {
                     run.wire_offset, run.wire_elements, run.state_elements);
     }
   }
-  for (int64_t offset : bucket.param_offset) hasher.AddAll(offset);
 }
 
 }  // namespace
@@ -84,9 +88,14 @@ uint64_t HashOf(const Plan& plan) {
   Hasher hasher;
   AddOptions(plan.options, hasher);
   hasher.AddAll(plan.params.size(), plan.buckets.size(),
-                plan.split_blocks.size(), plan.warnings.size());
+                plan.regions.size(), plan.split_blocks.size(),
+                plan.warnings.size());
   for (const PlannedParam& param : plan.params) AddParam(param, hasher);
   for (const BucketPlan& bucket : plan.buckets) AddBucket(bucket, hasher);
+  for (const RegionPlan& region : plan.regions) {
+    hasher.AddAll(region.dtype, region.expert, region.layer_set,
+                  region.elements);
+  }
   for (const SplitBlock& split : plan.split_blocks) {
     hasher.AddAll(split.param, split.block);
   }

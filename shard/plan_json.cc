@@ -37,8 +37,13 @@ Json OptionsToJson(const PlanOptions& options) {
       options.naming == Naming::kOfficial ? "official" : "zeromini";
   json["value_blocks"] =
       options.value_blocks == ValueBlocks::kWhole ? "whole" : "rows";
+  json["blocks"] =
+      options.blocks == BlockCuts::kSplitAtCuts ? "split" : "whole";
+  json["memory"] = options.memory == MemoryForm::kFlat ? "flat" : "external";
   json["bucket_bytes"] = options.bucket_bytes;
-  json["max_in_place_padding"] = options.max_in_place_padding;
+  json["buffer_budget_bytes"] = options.buffer_budget_bytes;
+  json["copy_cost"] = options.copy_cost;
+  json["collective_cost_bytes"] = options.collective_cost_bytes;
   json["model"] = {{"hidden", options.model.hidden},
                    {"heads", options.model.heads},
                    {"kv_heads", options.model.kv_heads},
@@ -68,20 +73,28 @@ Json ParamToJson(const PlannedParam& param) {
   json["hyper_group"] = param.hyper_group;
   json["layer"] = param.layer;
   json["layer_set"] = param.layer_set;
-  json["bucket"] = param.bucket;
+  json["buckets"] = param.buckets;
+  json["region"] = param.region;
+  json["region_offset"] = param.region_offset;
   json["blocks_total"] = param.blocks_total;
   return json;
 }
 
 Json BucketToJson(const BucketPlan& bucket) {
   Json json;
-  json["params"] = bucket.params;
-  json["in_place"] = bucket.in_place;
+  // [param, first_row, rows] each.
+  json["parts"] = Json::array();
+  for (const Part& part : bucket.parts) {
+    json["parts"].push_back({part.param, part.first_row, part.rows});
+  }
+  json["in_place"] = bucket.in_place();
+  json["reason"] = BucketReasonName(bucket.reason);
+  json["region"] = bucket.region;
+  json["region_offset"] = bucket.region_offset;
   json["elements"] = bucket.elements;
   json["wire_elements"] = bucket.wire_elements;
   json["segment"] = bucket.segment;
   json["wire_segment"] = bucket.wire_segment;
-  json["param_offset"] = bucket.param_offset;
   // [param, first_row, rows, offset, wire_offset, wire_elements,
   // state_elements] each.
   json["runs"] = Json::array();
@@ -105,6 +118,7 @@ std::string Plan::ToJson() const {
   json["imbalance"] = Imbalance();
   json["in_place_fraction"] = InPlaceFraction();
   json["largest_bucket_bytes"] = LargestBucketBytes();
+  json["early_fraction"] = EarlyFraction();
   json["params"] = Json::array();
   for (const PlannedParam& param : params) {
     json["params"].push_back(ParamToJson(param));
@@ -112,6 +126,13 @@ std::string Plan::ToJson() const {
   json["buckets"] = Json::array();
   for (const BucketPlan& bucket : buckets) {
     json["buckets"].push_back(BucketToJson(bucket));
+  }
+  json["regions"] = Json::array();
+  for (const RegionPlan& region : regions) {
+    json["regions"].push_back({{"dtype", DTypeName(region.dtype)},
+                               {"expert", region.expert},
+                               {"layer_set", region.layer_set},
+                               {"elements", region.elements}});
   }
   json["split_blocks"] = Json::array();
   for (const SplitBlock& split : split_blocks) {

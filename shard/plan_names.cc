@@ -68,4 +68,25 @@ const char* BlockKindName(BlockKind kind) {
   return "";
 }
 
+const char* BucketReasonName(BucketReason reason) {
+  switch (reason) {
+    case BucketReason::kUnits:
+      return "units";
+    case BucketReason::kJunction:
+      return "junction";
+    case BucketReason::kRemainder:
+      return "remainder";
+    case BucketReason::kLayer:
+      return "layer";
+    case BucketReason::kPacked:
+      return "packed";
+    case BucketReason::kTransposed:
+      return "transposed";
+    case BucketReason::kProjected:
+      return "projected";
+  }
+  ZEROMINI_CHECK(false);
+  return "";
+}
+
 }  // namespace zeromini

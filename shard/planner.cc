@@ -1,12 +1,15 @@
 #include "shard/planner.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <map>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "shard/bucket_grouping.h"
-#include "shard/bucket_layout.h"
+#include "shard/layout_cost.h"
+#include "shard/set_layout.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
@@ -55,10 +58,15 @@ absl::Status CheckOptions(const PlanOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("ZeRO stage must be 1, 2 or 3, got ", options.stage));
   }
-  if (options.bucket_bytes < 0 || !(options.max_in_place_padding >= 0)) {
+  const bool sizes = options.bucket_bytes >= 0 &&
+                     options.buffer_budget_bytes >= 0 &&
+                     options.collective_cost_bytes >= 0;
+  if (!sizes || !(options.copy_cost >= 0) || !std::isfinite(options.copy_cost)) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "bucket_bytes ", options.bucket_bytes, " and max_in_place_padding ",
-        options.max_in_place_padding, " must not be negative"));
+        "bucket_bytes ", options.bucket_bytes, ", buffer_budget_bytes ",
+        options.buffer_budget_bytes, ", collective_cost_bytes ",
+        options.collective_cost_bytes, " and copy_cost ", options.copy_cost,
+        " must be numbers, and none negative"));
   }
   return absl::OkStatus();
 }
@@ -124,24 +132,99 @@ void CountSecondMoments(std::vector<PlannedParam>* params) {
   }
 }
 
-void AddBucket(const std::vector<int>& indices, LayoutCache& layouts,
-               Plan* plan) {
-  std::vector<const PlannedParam*> pointers;
-  const int bucket = static_cast<int>(plan->buckets.size());
-  for (int index : indices) {
-    plan->params[index].bucket = bucket;
-    pointers.push_back(&plan->params[index]);
+// What one bucket cannot mix: dtype, expert, and at stage 3 layer set.
+std::vector<ParamSet> SetsOf(const std::vector<PlannedParam>& params,
+                             int stage) {
+  std::map<std::tuple<DType, bool, int>, std::vector<int>> sets;
+  for (size_t i = 0; i < params.size(); ++i) {
+    const PlannedParam& param = params[i];
+    if (param.frozen || param.tied_to >= 0) continue;
+    const int layer_set = stage == 3 ? param.layer_set : kNoLayerSet;
+    sets[{param.dtype, param.expert, layer_set}].push_back(
+        static_cast<int>(i));
   }
-  const BucketLayout& layout = layouts.LayoutOf(pointers);
-  plan->buckets.push_back(layout.plan);
-  plan->buckets.back().params = indices;
-  plan->buckets.back().dtype = plan->params[indices.front()].dtype;
-  plan->buckets.back().expert = plan->params[indices.front()].expert;
-  for (std::vector<Run>& runs : plan->buckets.back().runs) {
-    for (Run& run : runs) run.param = indices[run.param];
+  std::vector<ParamSet> result;
+  for (auto& entry : sets) result.push_back({std::move(entry.second), params});
+  return result;
+}
+
+bool FitsBuffers(const SetLayout& layout, const PlanOptions& options) {
+  const int64_t most = LargestBuffered(options);
+  return std::all_of(layout.buckets.begin(), layout.buckets.end(),
+                     [&](const BucketPlan& bucket) {
+                       return BufferedElements(bucket, options) <= most;
+                     });
+}
+
+// By unit, unless by layer fits the buffers, splits no more and costs less.
+SetLayout Cheapest(const ParamSet& set, const PlanOptions& options,
+                   LayoutCache& layouts) {
+  SetLayout by_unit = LayOutByUnit(set, options, SizesOf(set, options));
+  SetLayout by_layer = LayOutByLayer(set, options, layouts);
+  const bool may_split = options.blocks == BlockCuts::kSplitAtCuts;
+  const bool keeps =
+      may_split || by_layer.splits.size() <= by_unit.splits.size();
+  const bool better =
+      keeps && FitsBuffers(by_layer, options) &&
+      CostOf(by_layer, options) < CostOf(by_unit, options);
+  return better ? std::move(by_layer) : std::move(by_unit);
+}
+
+void AddSet(const ParamSet& set, SetLayout layout, Plan* plan) {
+  const int first = static_cast<int>(plan->regions.size());
+  const PlannedParam& any = set.params[set.indices.front()];
+  const int layer_set = plan->options.stage == 3 ? any.layer_set : kNoLayerSet;
+  for (RegionPlan& region : layout.regions) {
+    plan->regions.push_back(
+        {any.dtype, any.expert, layer_set, region.elements});
   }
-  for (const SplitBlock& split : layout.splits) {
-    plan->split_blocks.push_back({indices[split.param], split.block});
+  for (const SetLayout::Home& home : layout.homes) {
+    plan->params[home.param].region = first + home.region;
+    plan->params[home.param].region_offset = home.offset;
+  }
+  for (BucketPlan& bucket : layout.buckets) {
+    if (bucket.in_place()) bucket.region += first;
+    bucket.layer_set = layer_set;
+    plan->buckets.push_back(std::move(bucket));
+  }
+  plan->split_blocks.insert(plan->split_blocks.end(), layout.splits.begin(),
+                            layout.splits.end());
+}
+
+// A block can be cut by two ranks of one bucket, and by two buckets.
+void SortSplits(std::vector<SplitBlock>* splits) {
+  const auto key = [](const SplitBlock& split) {
+    return std::make_pair(split.param, split.block);
+  };
+  std::sort(splits->begin(), splits->end(),
+            [&](const auto& a, const auto& b) { return key(a) < key(b); });
+  splits->erase(std::unique(splits->begin(), splits->end(),
+                            [&](const auto& a, const auto& b) {
+                              return key(a) == key(b);
+                            }),
+                splits->end());
+}
+
+// Gradients come in about the reverse order of parameters, and buckets leave in
+// the reverse of this one: each when its first parameter's has come.
+void OrderBuckets(Plan* plan) {
+  const auto key = [](const BucketPlan& bucket) {
+    const Part& first = bucket.parts.front();
+    return std::make_tuple(first.param, first.first_row,
+                           bucket.parts.back().param);
+  };
+  std::stable_sort(plan->buckets.begin(), plan->buckets.end(),
+                   [&](const BucketPlan& a, const BucketPlan& b) {
+                     return key(a) < key(b);
+                   });
+  std::map<std::pair<int, int64_t>, int> by_row;
+  for (size_t b = 0; b < plan->buckets.size(); ++b) {
+    for (const Part& part : plan->buckets[b].parts) {
+      by_row[{part.param, part.first_row}] = static_cast<int>(b);
+    }
+  }
+  for (const auto& [row, bucket] : by_row) {
+    plan->params[row.first].buckets.push_back(bucket);
   }
 }
 
@@ -159,10 +242,11 @@ absl::StatusOr<Plan> MakePlanFor(std::vector<PlannedParam> params,
   FillOwners(&plan.params);
   CountSecondMoments(&plan.params);
   LayoutCache layouts(options);
-  for (const std::vector<int>& indices :
-       GroupIntoBuckets(plan.params, options, layouts)) {
-    AddBucket(indices, layouts, &plan);
+  for (const ParamSet& set : SetsOf(plan.params, options.stage)) {
+    AddSet(set, Cheapest(set, options, layouts), &plan);
   }
+  SortSplits(&plan.split_blocks);
+  OrderBuckets(&plan);
   plan.hash = HashOf(plan);
   return plan;
 }

@@ -10,10 +10,6 @@ namespace {
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-bool MaySplit(const PlannedParam& param) {
-  return !param.blocks.empty() && HasPlainUnits(param);
-}
-
 void Append(const Stretch& stretch, std::vector<Stretch>* out) {
   if (stretch.units == 0) return;
   if (!out->empty()) {
@@ -32,6 +28,12 @@ void AppendPieces(const Stretch& stretch, int64_t limit, int64_t row_elements,
   const int64_t pieces =
       std::min(stretch.unit_rows, CeilDiv(stretch.unit_elements, limit));
   const int64_t rows = CeilDiv(stretch.unit_rows, pieces);
+  if (stretch.unit_rows % rows == 0) {
+    Append({stretch.param, stretch.first_row, rows,
+            stretch.units * (stretch.unit_rows / rows), rows * row_elements},
+           out);
+    return;
+  }
   for (int64_t unit = 0; unit < stretch.units; ++unit) {
     const int64_t first = stretch.first_row + unit * stretch.unit_rows;
     const int64_t full = stretch.unit_rows / rows;
@@ -43,34 +45,69 @@ void AppendPieces(const Stretch& stretch, int64_t limit, int64_t row_elements,
   }
 }
 
+int64_t PeriodOf(const PlannedParam& param) {
+  int64_t period = 0;
+  for (const UnitSegment& segment : param.units) period += segment.rows;
+  ZEROMINI_CHECK(period > 0);
+  return period;
+}
+
 }  // namespace
 
-std::vector<Stretch> StretchesOf(absl::Span<const PlannedParam* const> params,
-                                 int ranks) {
-  int64_t total = 0;
-  for (const PlannedParam* param : params) {
-    total += param->rows * param->row_elements;
+std::vector<Slice> WholeSlices(absl::Span<const int> indices,
+                               const std::vector<PlannedParam>& params) {
+  std::vector<Slice> slices;
+  for (int index : indices) {
+    slices.push_back({&params[index], 0, params[index].rows});
   }
+  return slices;
+}
+
+bool MaySplit(const PlannedParam& param) {
+  return !param.blocks.empty() && HasPlainUnits(param);
+}
+
+std::vector<Stretch> UnitsOf(const Slice& slice, int position) {
+  const PlannedParam& param = *slice.param;
+  const int64_t period = PeriodOf(param);
+  const int64_t end = slice.first_row + slice.rows;
+  std::vector<Stretch> stretches;
+  int64_t row = slice.first_row / period * period;
+  while (row < end) {
+    for (const UnitSegment& segment : param.units) {
+      const int64_t first = std::max(row, slice.first_row);
+      const int64_t stop = std::min(row + segment.rows, end);
+      row += segment.rows;
+      if (first >= stop) continue;
+      ZEROMINI_CHECK((stop - first) % segment.rows_per_unit == 0);
+      Append({position, first, segment.rows_per_unit,
+              (stop - first) / segment.rows_per_unit,
+              segment.rows_per_unit * param.row_elements},
+             &stretches);
+    }
+  }
+  return stretches;
+}
+
+std::vector<Stretch> StretchesOf(absl::Span<const Slice> slices, int ranks,
+                                 BlockCuts blocks) {
+  int64_t total = 0;
+  for (const Slice& slice : slices) total += slice.elements();
   const int64_t limit = CeilDiv(total, ranks);
   std::vector<Stretch> stretches;
-  for (size_t i = 0; i < params.size(); ++i) {
-    const PlannedParam& param = *params[i];
-    int64_t row = 0;
-    while (row < param.rows) {
-      for (const UnitSegment& segment : param.units) {
-        const Stretch stretch{static_cast<int>(i), row, segment.rows_per_unit,
-                              segment.rows / segment.rows_per_unit,
-                              segment.rows_per_unit * param.row_elements};
-        row += segment.rows;
-        if (stretch.unit_elements > limit && stretch.unit_rows > 1 &&
-            MaySplit(param)) {
-          AppendPieces(stretch, limit, param.row_elements, &stretches);
-        } else {
-          Append(stretch, &stretches);
-        }
+  for (size_t i = 0; i < slices.size(); ++i) {
+    const PlannedParam& param = *slices[i].param;
+    const bool may_split = MaySplit(param);
+    const bool at_rows = may_split && blocks == BlockCuts::kSplitAtCuts;
+    for (const Stretch& stretch : UnitsOf(slices[i], static_cast<int>(i))) {
+      const bool large = stretch.unit_elements > limit && may_split;
+      if (stretch.unit_rows > 1 && (at_rows || large)) {
+        AppendPieces(stretch, at_rows ? param.row_elements : limit,
+                     param.row_elements, &stretches);
+      } else {
+        Append(stretch, &stretches);
       }
     }
-    ZEROMINI_CHECK(row == param.rows);
   }
   return stretches;
 }

@@ -12,20 +12,39 @@
 
 namespace zeromini {
 
+// Consecutive rows of one parameter, from one edge of its units to another.
+struct Slice {
+  const PlannedParam* param = nullptr;
+  int64_t first_row = 0;
+  int64_t rows = 0;
+
+  int64_t elements() const { return rows * param->row_elements; }
+};
+
+// All rows of each.
+std::vector<Slice> WholeSlices(absl::Span<const int> indices,
+                               const std::vector<PlannedParam>& params);
+
 // `units` consecutive units of `unit_rows` rows of one parameter.
 struct Stretch {
-  int param = 0;  // Position in the bucket.
-  int64_t first_row = 0;
+  int param = 0;  // Position among the slices.
+  int64_t first_row = 0;  // Of the parameter.
   int64_t unit_rows = 1;
   int64_t units = 0;
   int64_t unit_elements = 0;
 };
 
-// Units of a block larger than bucket elements / ranks become pieces at row
-// edges, about equal and no larger than that: the only blocks that may be
-// split. In order of parameter and row.
-std::vector<Stretch> StretchesOf(absl::Span<const PlannedParam* const> params,
-                                 int ranks);
+// Units of a block larger than all elements / ranks become pieces at row edges,
+// about equal and no larger than that: the only blocks that may be split, but
+// for kSplitAtCuts, where each row is a piece. In order of slice and row.
+std::vector<Stretch> StretchesOf(absl::Span<const Slice> slices, int ranks,
+                                 BlockCuts blocks);
+
+// The units as they are.
+std::vector<Stretch> UnitsOf(const Slice& slice, int position);
+
+// The units may be cut at row edges.
+bool MaySplit(const PlannedParam& param);
 
 // Where a row lies in a repeated pattern.
 struct BlockPlace {

@@ -110,8 +110,8 @@ class ShardedStepper : public Stepper {
     double waited = 0;
     for (const BucketPlan& bucket : optimizer_->plan().buckets) {
       const Stopwatch watch;
-      for (int p : bucket.params) {
-        ZEROMINI_RETURN_IF_ERROR(optimizer_->WaitParam(p));
+      for (const Part& part : bucket.parts) {
+        ZEROMINI_RETURN_IF_ERROR(optimizer_->WaitParam(part.param));
       }
       waited += watch.seconds();
       workload_.Forward(bucket.elements);
@@ -123,9 +123,10 @@ class ShardedStepper : public Stepper {
     const std::vector<BucketPlan>& buckets = optimizer_->plan().buckets;
     for (auto bucket = buckets.rbegin(); bucket != buckets.rend(); ++bucket) {
       workload_.Backward(bucket->elements);
-      for (auto p = bucket->params.rbegin(); p != bucket->params.rend(); ++p) {
+      for (const Part& part : bucket->parts) {
         ZEROMINI_RETURN_IF_ERROR(optimizer_->GradReady(
-            *p, AccumulatesInPlace() ? nullptr : GradientOf(*p)));
+            part.param,
+            AccumulatesInPlace() ? nullptr : GradientOf(part.param)));
       }
     }
     return absl::OkStatus();

@@ -49,7 +49,7 @@ int64_t StateRowBytes(StateFormat format, int64_t elements) {
 int64_t ExpectedAtRest(const Plan& plan, const MemoryCase& choice) {
   int64_t bytes = 0;
   for (const PlannedParam& param : plan.params) {
-    if (param.bucket < 0) continue;
+    if (!param.has_state()) continue;
     const int64_t row = StateRowBytes(choice.state, param.row_elements);
     bytes += param.rows * row;
     if (param.keeps_second_moment()) {
@@ -60,7 +60,7 @@ int64_t ExpectedAtRest(const Plan& plan, const MemoryCase& choice) {
     }
   }
   for (const BucketPlan& bucket : plan.buckets) {
-    const bool padded = choice.stage == 3 || bucket.in_place;
+    const bool padded = choice.stage == 3 || bucket.in_place();
     bytes += SizeOf(bucket.dtype) *
              (padded ? bucket.segment * plan.options.ranks : bucket.elements);
   }
@@ -72,9 +72,7 @@ int64_t ExpectedAtRest(const Plan& plan, const MemoryCase& choice) {
 int64_t GatherBudget(const Plan& plan) {
   std::map<int, int64_t> bytes_of;
   for (const BucketPlan& bucket : plan.buckets) {
-    int64_t& bytes = bytes_of[plan.params[bucket.params[0]].layer_set];
-    bytes += bucket.segment * plan.options.ranks * SizeOf(bucket.dtype);
-    if (!bucket.in_place) bytes += bucket.elements * SizeOf(bucket.dtype);
+    bytes_of[bucket.layer_set] = GatherBytes(plan, bucket.layer_set);
   }
   std::vector<int64_t> layers;
   for (const auto& [group, bytes] : bytes_of) {
@@ -93,7 +91,7 @@ int64_t WireBytes(const Plan& plan) {
   int64_t largest = 0;
   int64_t buckets = 0;
   for (const BucketPlan& bucket : plan.buckets) {
-    const bool at_home = plan.options.stage == 1 && bucket.in_place &&
+    const bool at_home = plan.options.stage == 1 && bucket.in_place() &&
                          bucket.dtype == DType::kFloat32;
     if (at_home) continue;
     ++buckets;
@@ -170,7 +168,7 @@ class Rank {
   // Enters a parameter's group, and leaves the layer that the pass was in.
   absl::Status Enter(int param, GatherPass pass) {
     const int group = plan().params[param].layer_set;
-    if (choice_.stage != 3 || plan().params[param].bucket < 0) {
+    if (choice_.stage != 3 || !plan().params[param].has_state()) {
       return absl::OkStatus();
     }
     if (group != current_ && current_ >= 0) {

@@ -90,7 +90,7 @@ void CountBlocks(const PlannedParam& param, Json& counts) {
 Json BlocksOf(const Plan& plan) {
   Json counts = {{"head", 0}, {"row", 0}, {"whole", 0}, {"element", 0}};
   for (const PlannedParam& param : plan.params) {
-    if (param.bucket < 0) continue;
+    if (!param.has_state()) continue;
     CountBlocks(param, counts);
   }
   return counts;
@@ -141,13 +141,13 @@ Sums SumBuckets(const Plan& plan) {
     sums.segments += bucket.segment;
     sums.wire_elements += bucket.wire_elements;
     sums.wire_segments += bucket.wire_segment;
-    if (bucket.in_place) {
+    if (bucket.in_place()) {
       sums.in_place_padding +=
           bucket.segment * plan.options.ranks - bucket.elements;
     } else {
       sums.packed_wire_segments += bucket.wire_segment;
     }
-    if (plan.options.stage >= 2 || !bucket.in_place) {
+    if (plan.options.stage >= 2 || !bucket.in_place()) {
       sums.largest_exchanged = std::max(
           {sums.largest_exchanged, bucket.segment, bucket.wire_segment});
     }
@@ -253,6 +253,7 @@ std::vector<std::string> CellsOf(const Json& json) {
 absl::Status PlanOne(const PlanArgs& args, const ModelPreset& preset,
                      PlanOptions options, Json* list) {
   options.model = preset.shape;
+  options.memory = MemoryForm::kFlat;
   const auto begin = std::chrono::steady_clock::now();
   ZEROMINI_ASSIGN_OR_RETURN(const Plan plan, MakePlan(preset.params, options));
   const std::chrono::duration<double> seconds =

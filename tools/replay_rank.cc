@@ -178,7 +178,7 @@ class Walker {
     if (!sharded()) return absl::OkStatus();
     const std::vector<PlannedParam>& planned = optimizer_->plan().params;
     for (int i = 0; i < params(); ++i) {
-      if (planned[i].bucket < 0) continue;
+      if (!planned[i].has_state()) continue;
       ZEROMINI_RETURN_IF_ERROR(optimizer_->Gather(planned[i].layer_set));
       ZEROMINI_RETURN_IF_ERROR(optimizer_->WaitParam(i));
       weights_[i] = static_cast<float*>(optimizer_->ParamData(i));
@@ -189,7 +189,7 @@ class Walker {
   absl::Status ReleaseWeights() {
     if (!sharded()) return absl::OkStatus();
     for (const PlannedParam& param : optimizer_->plan().params) {
-      if (param.bucket < 0) continue;
+      if (!param.has_state()) continue;
       ZEROMINI_RETURN_IF_ERROR(optimizer_->Release(param.layer_set));
     }
     return absl::OkStatus();

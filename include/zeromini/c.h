@@ -237,7 +237,6 @@ typedef struct zeromini_plan_options {
   zeromini_naming naming;
   zeromini_value_blocks value_blocks;
   int64_t bucket_bytes;
-  double max_in_place_padding;
 } zeromini_plan_options;
 
 void zeromini_plan_options_init(zeromini_plan_options* options,

@@ -55,13 +55,6 @@ enum class KernelChoice {
   kReference,  // The formula in doubles, on the host: slow, to compare with.
 };
 
-enum class MemoryForm {
-  kExternal,  // Weights live where ParamSpec::data says.
-  kFlat,      // The optimizer owns weights (and at stage 1 gradients), laid out
-              // so that buckets that are cut in place need no copy. They start
-              // as ParamSpec::data, or as zeros where that is null.
-};
-
 struct OptimizerOptions {
   Algorithm algorithm = Algorithm::kAdamMini;
 
@@ -159,7 +152,11 @@ struct OptimizerOptions {
   ModelShape model;
   Naming naming = Naming::kZeromini;
   ValueBlocks value_blocks = ValueBlocks::kRows;
+  BlockCuts blocks = BlockCuts::kWhole;
   int64_t bucket_bytes = 0;
+  int64_t buffer_budget_bytes = kDefaultBufferBudget;
+  double copy_cost = 0.125;
+  int64_t collective_cost_bytes = int64_t{128} << 10;
 
   // Whose memory weights and gradients lie in, and who updates them. Create()
   // is Unimplemented on every rank for what the library was built without.

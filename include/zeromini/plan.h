@@ -42,8 +42,16 @@ enum class Naming {
 
 enum class ValueBlocks { kRows, kWhole };  // The value projection's blocks.
 
+// Where a block may be cut. With kSplitAtCuts at any row: every tensor is laid
+// out as AdamW's are, and the partial sums of what is cut ride in the step's
+// scalar exchange. With kWhole a block is on one rank, unless it is larger than
+// its bucket's shard can be; Plan::split_blocks lists those.
+enum class BlockCuts { kWhole, kSplitAtCuts };
+
 // Of ranks times replicas.
 inline constexpr int kMaxPlanRanks = 65'536;
+
+inline constexpr int64_t kDefaultBufferBudget = int64_t{256} << 20;
 
 struct PlanOptions {
   Algorithm algorithm = Algorithm::kAdamMini;
@@ -59,13 +67,27 @@ struct PlanOptions {
   Naming naming = Naming::kZeromini;
   ValueBlocks value_blocks = ValueBlocks::kRows;
 
-  // Soft upper limit of a bucket in bytes on the wire (fp32), before a bucket
-  // grows to two layers because one layer would split heads or pad too much. A
-  // larger single tensor is its own bucket. 0: no limit but two layers.
+  BlockCuts blocks = BlockCuts::kWhole;
+  // External memory and stages 2 and 3 send gradients through buffers.
+  MemoryForm memory = MemoryForm::kExternal;
+
+  // The layout is the one that costs least in a step, in bytes on the wire:
+  // those themselves, padding in, plus `copy_cost` for each byte that is packed
+  // or unpacked, plus `collective_cost_bytes` for each collective. `zeromini
+  // bench comm` measures both on a machine.
+  double copy_cost = 0.125;
+  int64_t collective_cost_bytes = int64_t{128} << 10;
+
+  // About how large buckets are, in bytes on the wire (fp32). 0: a 32nd of all,
+  // so that what can only leave when backward has ended is about that share;
+  // where gradients go through buffers no more than an eighth of the budget,
+  // so that several buckets can fill while another travels. A bucket is larger
+  // where one unit on each rank is more.
   int64_t bucket_bytes = 0;
 
-  // A bucket is cut in place if that pads no more than this.
-  double max_in_place_padding = 0.005;
+  // What exchange buffers may take. A block that is not whole in half of it is
+  // split, where its gradients go through buffers. 0: no bound.
+  int64_t buffer_budget_bytes = kDefaultBufferBudget;
 };
 
 // A class a parameter was given. Roles decide blocks and weight decay.
@@ -128,8 +150,15 @@ struct PlannedParam {
   int hyper_group = 0;
   int layer = -1;
   int layer_set = kNoLayerSet;  // At least 0, or that.
-  int bucket = -1;              // -1 if frozen or tied.
-  int64_t blocks_total = 0;     // Second moments; elements if element_state.
+  // Those that have rows of it, by row; none if frozen or tied.
+  std::vector<int> buckets;
+  // Where the tensor lies in flat or gathered memory; -1 if in no bucket.
+  int region = -1;
+  int64_t region_offset = 0;
+  int64_t blocks_total = 0;  // Second moments; elements if element_state.
+
+  // Neither frozen nor tied: it is updated, and has state of its own.
+  bool has_state() const { return !buckets.empty(); }
 
   // False for SGD: v is kept neither per element nor per block.
   bool keeps_second_moment() const { return algorithm != Algorithm::kSgd; }
@@ -165,22 +194,56 @@ struct WireLayout {
   }
 };
 
+// Rows of one parameter that are in a bucket.
+struct Part {
+  int param = 0;
+  int64_t first_row = 0;
+  int64_t rows = 0;
+};
+
+// Why a bucket is as it is.
+enum class BucketReason {
+  kUnits,       // In place: units of one size, of however many layers.
+  kJunction,    // In place: the last of one size, and smaller ones that fill.
+  kRemainder,   // In place: what whole buckets left over.
+  kLayer,       // In place: a layer or tensors of it, or two, as they come.
+  kPacked,      // Packed, since that costs less than padding.
+  kTransposed,  // Packed: rows that are columns at rest.
+  kProjected,   // Packed: a method sends or keeps something else.
+};
+const char* BucketReasonName(BucketReason reason);
+
 struct BucketPlan {
-  std::vector<int> params;  // In forward order, alike in the next two.
+  BucketReason reason = BucketReason::kUnits;
+  std::vector<Part> parts;  // In forward order, one of a parameter.
   DType dtype = DType::kFloat32;
   bool expert = false;
-  bool in_place = true;  // The flat bucket is the params' own storage.
+  int layer_set = kNoLayerSet;  // At stage 3, of all its parameters.
+  // In place: the bucket is the elements of this region from `region_offset`
+  // on, segment by segment. -1: it is packed.
+  int region = -1;
+  int64_t region_offset = 0;
   int64_t elements = 0;  // Payload, without padding.
   int64_t wire_elements = 0;
   // One rank's segment, padding included, equal on all ranks.
   int64_t segment = 0;
   int64_t wire_segment = 0;
   std::vector<std::vector<Run>> runs;  // Per rank, by offset.
-  // In place only: where params[i] begins in the flat bucket.
-  std::vector<int64_t> param_offset;
 
+  bool in_place() const { return region >= 0; }
   WireLayout wire() const { return {wire_elements, wire_segment, false}; }
   WireLayout full_wire() const { return {elements, segment, true}; }
+};
+
+// Memory in which whole tensors lie one after another, each at its
+// PlannedParam::region_offset, so that buckets in place need no copy: flat
+// weights, and at stage 1 flat gradients; at stage 3 what a layer set is
+// gathered into.
+struct RegionPlan {
+  DType dtype = DType::kFloat32;
+  bool expert = false;
+  int layer_set = kNoLayerSet;  // At stage 3, of all its parameters.
+  int64_t elements = 0;         // Padding included.
 };
 
 // A block that no rank owns whole; its partial sums ride in the step's scalar
@@ -193,8 +256,9 @@ struct SplitBlock {
 struct Plan {
   PlanOptions options;
   std::vector<PlannedParam> params;  // One per ParamSpec, in its order.
-  std::vector<BucketPlan> buckets;   // In forward order; gradients leave in
-                                     // reverse.
+  // By their first parameter; gradients leave in reverse.
+  std::vector<BucketPlan> buckets;
+  std::vector<RegionPlan> regions;
   std::vector<SplitBlock> split_blocks;
   // One per parameter that matched nothing or may have been misread.
   std::vector<std::string> warnings;
@@ -207,6 +271,9 @@ struct Plan {
   // Fraction of elements in buckets that are cut in place.
   double InPlaceFraction() const;
   int64_t LargestBucketBytes() const;  // fp32, padding included.
+  // Share of the elements in buckets that can leave before backward reaches the
+  // first layer: that hold nothing of it nor of what comes before it.
+  double EarlyFraction() const;
 
   std::string ToTable() const;  // For people: one line a bucket, then totals.
   std::string ToJson() const;   // All of it, for machines.
@@ -220,6 +287,11 @@ struct Plan {
 // 1..3.
 absl::StatusOr<Plan> MakePlan(absl::Span<const ParamSpec> params,
                               const PlanOptions& options);
+
+// Stage 3: what Optimizer::Gather(layer_set) takes of gather_budget_bytes: its
+// regions, and a buffer for each bucket that is not in place. 0 if no parameter
+// with state is in it.
+int64_t GatherBytes(const Plan& plan, int layer_set);
 
 // What rows have on the wire and in the state. They must be whole units of the
 // parameter where a unit has not as many as at rest.

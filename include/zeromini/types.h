@@ -119,6 +119,13 @@ enum class Purpose { kGradients, kWeights, kScalars, kState, kControl };
 inline constexpr int kPurposes = 5;
 const char* PurposeName(Purpose purpose);
 
+enum class MemoryForm {
+  kExternal,  // Weights live where ParamSpec::data says.
+  kFlat,      // The optimizer owns weights (and at stage 1 gradients), laid out
+              // so that buckets that are cut in place need no copy. They start
+              // as ParamSpec::data, or as zeros where that is null.
+};
+
 }  // namespace zeromini
 
 #endif  // ZEROMINI_TYPES_H_

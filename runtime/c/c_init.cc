@@ -103,7 +103,6 @@ void zeromini_plan_options_init(zeromini_plan_options* options,
   defaults.naming = static_cast<zeromini_naming>(from.naming);
   defaults.value_blocks = static_cast<zeromini_value_blocks>(from.value_blocks);
   defaults.bucket_bytes = from.bucket_bytes;
-  defaults.max_in_place_padding = from.max_in_place_padding;
   Init(defaults, options, struct_size);
 }
 

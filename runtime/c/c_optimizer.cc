@@ -61,7 +61,7 @@ bool HasParam(const zeromini_optimizer* optimizer, int param) {
 
 bool HasState(const zeromini_optimizer* optimizer, int param) {
   return HasParam(optimizer, param) &&
-         optimizer->impl->plan().params[param].bucket >= 0;
+         optimizer->impl->plan().params[param].has_state();
 }
 
 // Takes part in the agreement that Optimizer::Create() begins with, so that no

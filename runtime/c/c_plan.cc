@@ -59,7 +59,6 @@ absl::StatusOr<PlanOptions> OptionsOf(const zeromini_plan_options* given) {
   CopyPlanning(from, &options);
   options.ranks = from.ranks;
   options.replicas = from.replicas;
-  options.max_in_place_padding = from.max_in_place_padding;
   for (int g = 0; g < from.num_group_algorithms; ++g) {
     options.group_algorithms.emplace_back();
     if (from.group_algorithms[g] < 0) continue;

@@ -88,7 +88,7 @@ void WarnIfStill(const HyperGroup& group, int index, const Plan& plan,
       group.learning_rate_scale == 0 &&
       std::any_of(plan.params.begin(), plan.params.end(),
                   [index](const PlannedParam& param) {
-                    return param.bucket >= 0 && param.hyper_group == index;
+                    return param.has_state() && param.hyper_group == index;
                   });
   if (!still) return;
   Log(log, LogLevel::kWarning,
@@ -129,7 +129,12 @@ PlanOptions PlanOptionsOf(const OptimizerOptions& options, int shards,
   plan.model = options.model;
   plan.naming = options.naming;
   plan.value_blocks = options.value_blocks;
+  plan.blocks = options.blocks;
+  plan.memory = options.memory;
   plan.bucket_bytes = options.bucket_bytes;
+  plan.buffer_budget_bytes = options.buffer_budget_bytes;
+  plan.copy_cost = options.copy_cost;
+  plan.collective_cost_bytes = options.collective_cost_bytes;
   return plan;
 }
 

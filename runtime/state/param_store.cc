@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/device/row_packing.h"
 #include "runtime/options/stages.h"
+#include "shard/layout_cost.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
@@ -84,48 +85,42 @@ const void* InitialWeights(const Plan& plan, absl::Span<const ParamSpec> specs,
   return nullptr;
 }
 
-absl::Status ParamStore::AllocateBucket(const Plan& plan, int bucket,
-                                        bool gradients, Device& device) {
-  const BucketPlan& layout = plan.buckets[bucket];
-  const int64_t elements = layout.segment * plan.options.ranks;
-  ZEROMINI_ASSIGN_OR_RETURN(
-      Buffer weights,
-      device.Allocate(elements * SizeOf(layout.dtype), MemoryKind::kWeights));
-  flat_weights_[bucket] = weights.get();
-  owned_->push_back(std::move(weights));
-  if (gradients && layout.dtype == DType::kFloat32) {
-    ZEROMINI_ASSIGN_OR_RETURN(Buffer memory,
-                              device.Allocate(elements * int64_t{sizeof(float)},
-                                              MemoryKind::kGradients));
-    flat_gradients_[bucket] = Floats(memory);
-    owned_->push_back(std::move(memory));
-  }
-  for (size_t i = 0; i < layout.params.size(); ++i) {
-    const int param = layout.params[i];
-    weights_[param] =
-        ElementAt(flat_weights_[bucket], layout.param_offset[i], layout.dtype);
-    if (flat_gradients_[bucket] != nullptr) {
-      gradients_[param] = flat_gradients_[bucket] + layout.param_offset[i];
-    }
-  }
-  return absl::OkStatus();
+absl::StatusOr<void*> ParamStore::Own(int64_t bytes, MemoryKind kind,
+                                      Device& device) {
+  ZEROMINI_ASSIGN_OR_RETURN(Buffer memory, device.Allocate(bytes, kind));
+  owned_->push_back(memory);
+  return memory.get();
 }
 
-absl::Status ParamStore::AllocateAlone(const PlannedParam& param, int index,
-                                       bool gradients, Device& device) {
+absl::Status ParamStore::AllocateRegion(const Plan& plan, int region,
+                                        Device& device) {
+  const DType dtype = plan.regions[region].dtype;
+  const int64_t elements = plan.regions[region].elements;
   ZEROMINI_ASSIGN_OR_RETURN(
-      Buffer weights, device.Allocate(Elements(param) * SizeOf(param.dtype),
-                                      MemoryKind::kWeights));
-  weights_[index] = weights.get();
-  owned_->push_back(std::move(weights));
-  if (!gradients || param.frozen || param.dtype != DType::kFloat32) {
-    return absl::OkStatus();
+      void* const weights,
+      Own(elements * SizeOf(dtype), MemoryKind::kWeights, device));
+  float* full_gradients = nullptr;
+  if (KeepsGradients(plan, region)) {
+    ZEROMINI_ASSIGN_OR_RETURN(void* const memory,
+                              Own(elements * int64_t{sizeof(float)},
+                                  MemoryKind::kGradients, device));
+    full_gradients = static_cast<float*>(memory);
   }
-  ZEROMINI_ASSIGN_OR_RETURN(
-      Buffer memory, device.Allocate(Elements(param) * int64_t{sizeof(float)},
-                                     MemoryKind::kGradients));
-  gradients_[index] = Floats(memory);
-  owned_->push_back(std::move(memory));
+  for (size_t p = 0; p < plan.params.size(); ++p) {
+    const PlannedParam& param = plan.params[p];
+    if (param.region != region) continue;
+    weights_[p] = ElementAt(weights, param.region_offset, dtype);
+    // Where several share it, its part of the bucket is ours.
+    if (full_gradients == nullptr || param.sharers.size() > 1) continue;
+    gradients_[p] = full_gradients + param.region_offset;
+  }
+  for (size_t b = 0; b < plan.buckets.size(); ++b) {
+    const BucketPlan& bucket = plan.buckets[b];
+    if (bucket.region != region) continue;
+    flat_weights_[b] = ElementAt(weights, bucket.region_offset, dtype);
+    if (full_gradients == nullptr) continue;
+    flat_gradients_[b] = full_gradients + bucket.region_offset;
+  }
   return absl::OkStatus();
 }
 
@@ -133,22 +128,18 @@ absl::Status ParamStore::Allocate(const Plan& plan,
                                   const OptimizerOptions& options,
                                   Device& device) {
   const bool sharded = KeepsWeightShards(options);
-  const bool full_gradients = KeepsFullGradients(options);
-  for (size_t b = 0; b < plan.buckets.size(); ++b) {
-    if (!plan.buckets[b].in_place || sharded) continue;
+  for (size_t r = 0; r < plan.regions.size() && !sharded; ++r) {
     ZEROMINI_RETURN_IF_ERROR(
-        AllocateBucket(plan, static_cast<int>(b), full_gradients, device));
+        AllocateRegion(plan, static_cast<int>(r), device));
   }
   for (size_t p = 0; p < plan.params.size(); ++p) {
     const PlannedParam& param = plan.params[p];
-    const bool home = full_gradients && param.sharers.size() == 1;
     if (param.tied_to >= 0) {
       weights_[p] = weights_[param.tied_to];
-    } else if (weights_[p] == nullptr && !(sharded && !param.frozen)) {
-      ZEROMINI_RETURN_IF_ERROR(
-          AllocateAlone(param, static_cast<int>(p), home, device));
+    } else if (param.frozen) {
+      ZEROMINI_ASSIGN_OR_RETURN(
+          weights_[p], Own(TensorBytes(param), MemoryKind::kWeights, device));
     }
-    if (!home) gradients_[p] = nullptr;  // Its part of the bucket is ours.
   }
   return absl::OkStatus();
 }

@@ -43,8 +43,8 @@ class ParamStore {
   // up, and one place cannot hold both a caller's sum and ours.
   float* gradients(int param) const { return gradients_[param]; }
 
-  // The bucket's weights or gradients as one array in the order of its
-  // segments, if it is cut in place and the memory is flat; otherwise null.
+  // The bucket's part of its region, of weights or gradients, if it is cut in
+  // place and the memory is flat; otherwise null.
   void* flat_weights(int bucket) const { return flat_weights_[bucket]; }
   float* flat_gradients(int bucket) const { return flat_gradients_[bucket]; }
 
@@ -56,10 +56,8 @@ class ParamStore {
                         Device& device);
   absl::Status Fill(const Plan& plan, absl::Span<const ParamSpec> specs,
                     Device& device);
-  absl::Status AllocateBucket(const Plan& plan, int bucket, bool gradients,
-                              Device& device);
-  absl::Status AllocateAlone(const PlannedParam& param, int index,
-                             bool gradients, Device& device);
+  absl::Status AllocateRegion(const Plan& plan, int region, Device& device);
+  absl::StatusOr<void*> Own(int64_t bytes, MemoryKind kind, Device& device);
 
   std::vector<void*> weights_;
   std::vector<float*> gradients_;

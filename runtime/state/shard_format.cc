@@ -29,13 +29,13 @@ ShardFormat FormatOf(const PlannedParam& param,
 bool HasCodedShards(const Plan& plan, const OptimizerOptions& options) {
   return std::any_of(
       plan.params.begin(), plan.params.end(), [&](const PlannedParam& param) {
-        return param.bucket >= 0 && !FormatOf(param, options).plain();
+        return param.has_state() && !FormatOf(param, options).plain();
       });
 }
 
 bool MasterIsSegment(const Plan& plan, int bucket,
                      const OptimizerOptions& options) {
-  const int first = plan.buckets[bucket].params.front();
+  const int first = plan.buckets[bucket].parts.front().param;
   return FormatOf(plan.params[first], options).master_is_segment();
 }
 

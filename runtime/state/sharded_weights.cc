@@ -15,7 +15,8 @@ ShardedWeights::ShardedWeights(const HomeContext& context, ParamStore store)
             {MemoryKind::kGathered, context.options.gather_budget_bytes,
              /*target=*/0, /*overlaps=*/true,
              StreamPatience(context.groups.world())}),
-      updated_(context.plan.buckets.size()) {}
+      updated_(context.plan.buckets.size()),
+      gathered_(context.plan.regions.size()) {}
 
 absl::StatusOr<std::unique_ptr<ShardedWeights>> ShardedWeights::Create(
     const HomeContext& context, ParamStore store) {
@@ -30,6 +31,11 @@ int64_t ShardedWeights::FullBytes(int bucket) const {
          SizeOf(layout(bucket).dtype);
 }
 
+int64_t ShardedWeights::RegionBytes(int region) const {
+  const RegionPlan& plan = context_.plan.regions[region];
+  return plan.elements * SizeOf(plan.dtype);
+}
+
 absl::Status ShardedWeights::Allocate() {
   for (size_t b = 0; b < context_.plan.buckets.size(); ++b) {
     const int bucket = static_cast<int>(b);
@@ -39,15 +45,13 @@ absl::Status ShardedWeights::Allocate() {
         context_.device.Allocate(plan.segment * SizeOf(plan.dtype),
                                  MemoryKind::kWeights));
     shards_.push_back(std::move(shard));
-    // The planner never mixes layer sets in a bucket.
-    LayerSet& set = by_id_[context_.plan.params[plan.params.front()].layer_set];
-    set.buckets.push_back(bucket);
-    set.bytes += FullBytes(bucket);
-    if (plan.in_place) continue;
-    for (int param : plan.params) {
-      set.bytes += TensorBytes(context_.plan.params[param]);
-    }
+    by_id_[plan.layer_set].buckets.push_back(bucket);
   }
+  for (size_t r = 0; r < context_.plan.regions.size(); ++r) {
+    by_id_[context_.plan.regions[r].layer_set].regions.push_back(
+        static_cast<int>(r));
+  }
+  for (auto& [id, set] : by_id_) set.bytes = GatherBytes(context_.plan, id);
   return absl::OkStatus();
 }
 
@@ -70,18 +74,20 @@ absl::Status ShardedWeights::CopyRun(int bucket, const Run& run, void* to,
 
 absl::Status ShardedWeights::Adopt(int param, const void* tensor) {
   const PlannedParam& planned = context_.plan.params[param];
-  const int bucket = planned.bucket;
-  if (bucket < 0) return absl::OkStatus();
-  const DType dtype = layout(bucket).dtype;
-  for (const Run& run : layout(bucket).runs[ranks(bucket).rank()]) {
-    if (run.param != param) continue;
-    void* to = ElementAt(segment(bucket), run.offset, dtype);
-    ZEROMINI_RETURN_IF_ERROR(context_.device.Launch(Stream{}, [&,
-                                                               to](Stream on) {
-      return PackRows(
-          context_.device.kernels(),
-          {planned, {run.first_row, run.rows}, tensor, to, {dtype, dtype}}, on);
-    }));
+  const CopyTypes types = {planned.dtype, planned.dtype};
+  for (int bucket : planned.buckets) {
+    for (const Run& run : layout(bucket).runs[ranks(bucket).rank()]) {
+      if (run.param != param) continue;
+      const RowCopy copy = {planned,
+                            {run.first_row, run.rows},
+                            tensor,
+                            ElementAt(segment(bucket), run.offset, types.in),
+                            types};
+      ZEROMINI_RETURN_IF_ERROR(
+          context_.device.Launch(Stream{}, [this, copy](Stream on) {
+            return PackRows(context_.device.kernels(), copy, on);
+          }));
+    }
   }
   return absl::OkStatus();
 }
@@ -130,14 +136,22 @@ absl::Status ShardedWeights::Prefetch(int layer_set, GatherPass pass) {
   return absl::OkStatus();
 }
 
+// What is leased belongs to the set before anything is enqueued that writes to
+// it: if a later allocation fails the group breaks, but what has left still
+// lands.
 absl::Status ShardedWeights::Start(LayerSet& set) {
   Device& device = context_.device;
   set.gathered = true;
+  for (int region : set.regions) {
+    ZEROMINI_RETURN_IF_ERROR(LeaseRegion(region, set));
+  }
   bool unpacks = false;
   Event landed;
   for (int bucket : set.buckets) {
-    unpacks = unpacks || !layout(bucket).in_place;
-    ZEROMINI_ASSIGN_OR_RETURN(landed, GatherBucket(bucket, set));
+    const bool in_place = layout(bucket).in_place();
+    unpacks = unpacks || !in_place;
+    ZEROMINI_ASSIGN_OR_RETURN(
+        landed, in_place ? GatherInPlace(bucket) : GatherPacked(bucket));
   }
   set.done = landed;
   if (!unpacks) return absl::OkStatus();
@@ -146,19 +160,25 @@ absl::Status ShardedWeights::Start(LayerSet& set) {
   return absl::OkStatus();
 }
 
-// What is leased belongs to the set before anything is enqueued that writes to
-// it: if a later allocation fails the group breaks, but what has left still
-// lands.
-absl::StatusOr<Event> ShardedWeights::GatherBucket(int bucket, LayerSet& set) {
+absl::Status ShardedWeights::LeaseRegion(int region, LayerSet& set) {
+  ZEROMINI_ASSIGN_OR_RETURN(gathered_[region],
+                            pool_.Take(RegionBytes(region)));
+  void* const tensors = gathered_[region].buffer.get();
+  for (int bucket : set.buckets) {
+    for (const Part& part : layout(bucket).parts) {
+      const PlannedParam& param = context_.plan.params[part.param];
+      if (param.region != region) continue;
+      store_.SetWeights(part.param,
+                        ElementAt(tensors, param.region_offset, param.dtype));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Event> ShardedWeights::AllGather(int bucket, void* all) {
   const BucketPlan& plan = layout(bucket);
   Device& device = context_.device;
   Communicator& group = ranks(bucket);
-  const size_t at = set.leases.size();
-  ZEROMINI_ASSIGN_OR_RETURN(LeasePool::Lease lease,
-                            pool_.Take(FullBytes(bucket)));
-  void* const all = lease.buffer.get();
-  set.leases.push_back(std::move(lease));
-  ZEROMINI_RETURN_IF_ERROR(pool_.WaitFor(group.stream(), set.leases[at]));
   ZEROMINI_RETURN_IF_ERROR(device.WaitFor(group.stream(), updated_[bucket]));
   const bool rounds = plan.dtype == DType::kFloat32;
   ZEROMINI_RETURN_IF_ERROR(group.AllGather(
@@ -167,44 +187,47 @@ absl::StatusOr<Event> ShardedWeights::GatherBucket(int bucket, LayerSet& set) {
                plan.segment * group.size() - plan.elements,
                rounds ? context_.options.weight_wire : DType::kFloat32,
                context_.plan.hash}));
-  Event landed = device.Record(group.stream());
-  if (!plan.in_place) {
-    ZEROMINI_RETURN_IF_ERROR(device.WaitFor(device.compute(), landed));
-    ZEROMINI_RETURN_IF_ERROR(UnpackBucket(bucket, at, set));
-    return landed;
-  }
-  for (size_t i = 0; i < plan.params.size(); ++i) {
-    store_.SetWeights(plan.params[i],
-                      ElementAt(all, plan.param_offset[i], plan.dtype));
-  }
-  return landed;
+  return device.Record(group.stream());
 }
 
-absl::Status ShardedWeights::UnpackBucket(int bucket, size_t wire,
-                                          LayerSet& set) {
+absl::StatusOr<Event> ShardedWeights::GatherInPlace(int bucket) {
+  const BucketPlan& plan = layout(bucket);
+  const LeasePool::Lease& region = gathered_[plan.region];
+  ZEROMINI_RETURN_IF_ERROR(pool_.WaitFor(ranks(bucket).stream(), region));
+  return AllGather(
+      bucket, ElementAt(region.buffer.get(), plan.region_offset, plan.dtype));
+}
+
+absl::StatusOr<Event> ShardedWeights::GatherPacked(int bucket) {
   Device& device = context_.device;
   const Stream compute = device.compute();
+  ZEROMINI_ASSIGN_OR_RETURN(LeasePool::Lease wire,
+                            pool_.Take(FullBytes(bucket)));
+  void* const all = wire.buffer.get();
+  ZEROMINI_RETURN_IF_ERROR(pool_.WaitFor(ranks(bucket).stream(), wire));
+  absl::StatusOr<Event> landed = AllGather(bucket, all);
   // A released set's tensors are gone from the store before the stream gets
   // here.
   std::vector<void*> tensors(context_.plan.params.size(), nullptr);
-  for (int param : layout(bucket).params) {
-    ZEROMINI_ASSIGN_OR_RETURN(
-        LeasePool::Lease tensor,
-        pool_.Take(TensorBytes(context_.plan.params[param])));
-    tensors[param] = tensor.buffer.get();
-    set.leases.push_back(std::move(tensor));
-    ZEROMINI_RETURN_IF_ERROR(pool_.WaitFor(compute, set.leases.back()));
-    store_.SetWeights(param, tensors[param]);
+  absl::Status unpacked = landed.status();
+  for (const Part& part : layout(bucket).parts) {
+    tensors[part.param] = store_.weights(part.param);
+    const int region = context_.plan.params[part.param].region;
+    unpacked.Update(pool_.WaitFor(compute, gathered_[region]));
   }
-  ZEROMINI_RETURN_IF_ERROR(
-      device.Launch(compute, [this, bucket, all = set.leases[wire].buffer.get(),
-                              tensors = std::move(tensors)](Stream on) {
-        return UnpackRuns(bucket, all, tensors, on);
-      }));
-  set.leases[wire].ready = {device.Record(compute), nullptr};
-  pool_.Give(std::move(set.leases[wire]));
-  set.leases.erase(set.leases.begin() + static_cast<std::ptrdiff_t>(wire));
-  return absl::OkStatus();
+  if (unpacked.ok()) unpacked = device.WaitFor(compute, *landed);
+  if (unpacked.ok()) {
+    unpacked = device.Launch(
+        compute, [this, bucket, all, tensors = std::move(tensors)](Stream on) {
+          return UnpackRuns(bucket, all, tensors, on);
+        });
+  }
+  // Whatever has failed, what has left may still land.
+  device.Keep(wire.buffer, ranks(bucket).stream());
+  wire.ready = {device.Record(compute), nullptr};
+  pool_.Give(std::move(wire));
+  ZEROMINI_RETURN_IF_ERROR(unpacked);
+  return landed;
 }
 
 absl::Status ShardedWeights::UnpackRuns(int bucket, const void* all,
@@ -230,20 +253,23 @@ absl::Status ShardedWeights::Release(int layer_set, Stream reader) {
   ZEROMINI_ASSIGN_OR_RETURN(LayerSet* const released, Find(layer_set));
   if (!released->gathered) return absl::OkStatus();
   for (int bucket : released->buckets) {
-    for (int param : layout(bucket).params) store_.SetWeights(param, nullptr);
+    for (const Part& part : layout(bucket).parts) {
+      store_.SetWeights(part.param, nullptr);
+    }
   }
   Device& device = context_.device;
   // They live until the reader is done, whatever becomes of this object.
-  for (const LeasePool::Lease& lease : released->leases) {
-    device.Keep(lease.buffer, reader);
+  for (int region : released->regions) {
+    device.Keep(gathered_[region].buffer, reader);
   }
   const Event after = device.Record(reader);
-  for (LeasePool::Lease& lease : released->leases) {
+  for (int region : released->regions) {
+    LeasePool::Lease lease =
+        std::exchange(gathered_[region], LeasePool::Lease());
     // Perhaps nobody has waited for the gather.
     lease.ready = {released->done, after};
     pool_.Give(std::move(lease));
   }
-  released->leases.clear();
   released->gathered = false;
   released->done = nullptr;
   return absl::OkStatus();
@@ -256,7 +282,8 @@ absl::Status ShardedWeights::ReleaseAll() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Event> ShardedWeights::Ready(int param, int asked_as) const {
+absl::StatusOr<std::vector<Event>> ShardedWeights::Ready(int param,
+                                                         int asked_as) const {
   const PlannedParam& planned = context_.plan.params[param];
   if (tensor(param) == nullptr) {
     const std::string tie = param == asked_as
@@ -267,8 +294,7 @@ absl::StatusOr<Event> ShardedWeights::Ready(int param, int asked_as) const {
         "parameter '", context_.plan.params[asked_as].name,
         "' is not gathered (layer set ", planned.layer_set, tie, ")"));
   }
-  const int first = layout(planned.bucket).params.front();
-  return by_id_.at(context_.plan.params[first].layer_set).done;
+  return std::vector<Event>{by_id_.at(planned.layer_set).done};
 }
 
 void ShardedWeights::AddPending(std::vector<Event>* events) const {

@@ -20,7 +20,7 @@ class ShardedWeights : public WeightHome {
       const HomeContext& context, ParamStore store);
 
   bool KeepsWhole(int param) const override {
-    return context_.plan.params[param].bucket < 0;
+    return !context_.plan.params[param].has_state();
   }
   bool orders_calls() const override { return true; }
   absl::StatusOr<Place> Open(int bucket) override;
@@ -33,15 +33,16 @@ class ShardedWeights : public WeightHome {
   absl::Status Gather(int layer_set, GatherPass pass) override;
   absl::Status Release(int layer_set, Stream reader) override;
   absl::Status ReleaseAll() override;
-  absl::StatusOr<Event> Ready(int param, int asked_as) const override;
+  absl::StatusOr<std::vector<Event>> Ready(int param,
+                                           int asked_as) const override;
   void AddPending(std::vector<Event>* events) const override;
 
  private:
   struct LayerSet {
     std::vector<int> buckets;
+    std::vector<int> regions;
     int64_t bytes = 0;  // What gathering takes at most.
     bool gathered = false;
-    std::vector<LeasePool::Lease> leases;
     Event done;
   };
 
@@ -49,13 +50,16 @@ class ShardedWeights : public WeightHome {
 
   absl::Status Allocate();
   int64_t FullBytes(int bucket) const;
+  int64_t RegionBytes(int region) const;
   // This rank's segment of `bucket`, of its dtype.
   void* segment(int bucket) const { return shards_[bucket].get(); }
   absl::StatusOr<LayerSet*> Find(int layer_set);
   absl::Status Start(LayerSet& set);
-  absl::StatusOr<Event> GatherBucket(int bucket, LayerSet& set);
-  // `wire`: where in set.leases the gathered bucket is; gives it back.
-  absl::Status UnpackBucket(int bucket, size_t wire, LayerSet& set);
+  absl::Status LeaseRegion(int region, LayerSet& set);
+  // Both enqueue; the weights are there at the event.
+  absl::StatusOr<Event> GatherInPlace(int bucket);
+  absl::StatusOr<Event> GatherPacked(int bucket);
+  absl::StatusOr<Event> AllGather(int bucket, void* all);
   absl::Status UnpackRuns(int bucket, const void* all,
                           const std::vector<void*>& tensors, Stream on) const;
   absl::Status Prefetch(int layer_set, GatherPass pass);
@@ -65,6 +69,7 @@ class ShardedWeights : public WeightHome {
   // By bucket: its segment is as it shall be. A gather waits for it.
   std::vector<Event> updated_;
   std::map<int, LayerSet> by_id_;
+  std::vector<LeasePool::Lease> gathered_;  // By region; empty if it is not.
 };
 
 }  // namespace zeromini

@@ -32,6 +32,17 @@ std::vector<MomentRange> MomentsOf(const PlannedParam& param, const Run& run) {
   return ranges;
 }
 
+// In the order of ShardState::Views().
+std::vector<const Run*> RunsOf(const Plan& plan, int param, int rank) {
+  std::vector<const Run*> runs;
+  for (int bucket : plan.params[param].buckets) {
+    for (const Run& run : plan.buckets[bucket].runs[rank]) {
+      if (run.param == param) runs.push_back(&run);
+    }
+  }
+  return runs;
+}
+
 // Elements that `rank` has of `param`: momentum, then second moments.
 struct Share {
   int64_t momentum = 0;
@@ -41,10 +52,9 @@ struct Share {
 Share ShareOf(const Plan& plan, int param, int rank) {
   const PlannedParam& planned = plan.params[param];
   Share share;
-  for (const Run& run : plan.buckets[planned.bucket].runs[rank]) {
-    if (run.param != param) continue;
-    share.momentum += run.state_elements;
-    for (const MomentRange& range : MomentsOf(planned, run)) {
+  for (const Run* run : RunsOf(plan, param, rank)) {
+    share.momentum += run->state_elements;
+    for (const MomentRange& range : MomentsOf(planned, *run)) {
       share.second_moment += range.count;
     }
   }
@@ -122,7 +132,7 @@ absl::StatusOr<Optimizer::ParamState> StateGather::Run(
       device_.WaitFor(group_.stream(), device_.Record(compute)));
   ZEROMINI_RETURN_IF_ERROR(
       group_.AllGather(own, all_.get(), segment_, DType::kFloat32,
-                       Exchange{Purpose::kState, plan_.params[param_].bucket,
+                       Exchange{Purpose::kState, plan_.params[param_].buckets[0],
                                 segment_ * group_.size() - useful_,
                                 DType::kFloat32, plan_.hash}));
   ZEROMINI_RETURN_IF_ERROR(
@@ -134,13 +144,10 @@ absl::StatusOr<Optimizer::ParamState> StateGather::Run(
   device_.Keep(here_, compute);
   ZEROMINI_RETURN_IF_ERROR(
       device_.Synchronize(device_.Record(compute), absl::Now() + patience));
-  const std::vector<std::vector<zeromini::Run>>& runs =
-      plan_.buckets[plan_.params[param_].bucket].runs;
   for (int rank = 0; rank < group_.size(); ++rank) {
     const float* in = Floats(here_) + segment_ * rank;
-    for (const zeromini::Run& run : runs[rank]) {
-      if (run.param != param_) continue;
-      in = UnpackRun(plan_.params[param_], run, in, &state_);
+    for (const zeromini::Run* run : RunsOf(plan_, param_, rank)) {
+      in = UnpackRun(plan_.params[param_], *run, in, &state_);
     }
   }
   return std::move(state_);

@@ -66,10 +66,10 @@ StateView ShardState::ViewOf(int bucket, const RunState& run) const {
 
 std::vector<StateView> ShardState::Views(int param) const {
   std::vector<StateView> views;
-  const int bucket = plan_->params[param].bucket;
-  if (bucket < 0) return views;
-  for (const RunState& run : parts_[bucket].layout.runs) {
-    if (run.run->param == param) views.push_back(ViewOf(bucket, run));
+  for (int bucket : plan_->params[param].buckets) {
+    for (const RunState& run : parts_[bucket].layout.runs) {
+      if (run.run->param == param) views.push_back(ViewOf(bucket, run));
+    }
   }
   return views;
 }

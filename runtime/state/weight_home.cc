@@ -26,8 +26,9 @@ absl::Status AdoptInitial(const void* data, int param,
 }  // namespace
 
 bool Moves::Any(const BucketPlan& bucket) const {
-  return std::any_of(bucket.params.begin(), bucket.params.end(),
-                     [this](int param) { return may[param] != 0; });
+  return std::any_of(
+      bucket.parts.begin(), bucket.parts.end(),
+      [this](const Part& part) { return may[part.param] != 0; });
 }
 
 absl::StatusOr<std::unique_ptr<WeightHome>> MakeWeightHome(
@@ -43,7 +44,7 @@ absl::StatusOr<std::unique_ptr<WeightHome>> MakeWeightHome(
                             ShardedWeights::Create(context, std::move(store)));
   for (size_t p = 0; p < plan.params.size(); ++p) {
     const int param = static_cast<int>(p);
-    if (plan.params[p].bucket < 0) continue;
+    if (!plan.params[p].has_state()) continue;
     const void* data = InitialWeights(plan, specs, param);
     if (data == nullptr) continue;
     ZEROMINI_RETURN_IF_ERROR(AdoptInitial(data, param, context, *home));

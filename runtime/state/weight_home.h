@@ -91,9 +91,11 @@ class WeightHome {
   virtual absl::Status Release(int layer_set, Stream reader) = 0;
   virtual absl::Status ReleaseAll() = 0;
 
-  // The point from which tensor(param) is as it shall be. FailedPrecondition if
-  // it is not gathered. `asked_as`: the parameter in the message.
-  virtual absl::StatusOr<Event> Ready(int param, int asked_as) const = 0;
+  // The points from which all of tensor(param) is as it shall be.
+  // FailedPrecondition if it is not gathered. `asked_as`: the parameter in the
+  // message.
+  virtual absl::StatusOr<std::vector<Event>> Ready(int param,
+                                                   int asked_as) const = 0;
   // Those points of all that is on its way.
   virtual void AddPending(std::vector<Event>* events) const = 0;
 

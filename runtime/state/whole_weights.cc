@@ -10,13 +10,14 @@ namespace zeromini {
 namespace {
 
 bool HasTransposed(const Plan& plan, int bucket) {
-  const std::vector<int>& params = plan.buckets[bucket].params;
-  return std::any_of(params.begin(), params.end(),
-                     [&](int p) { return plan.params[p].transposed; });
+  const std::vector<Part>& parts = plan.buckets[bucket].parts;
+  return std::any_of(parts.begin(), parts.end(), [&](const Part& part) {
+    return plan.params[part.param].transposed;
+  });
 }
 
 bool NeedsBuffer(const Plan& plan, int bucket, bool flat, bool rounds) {
-  const bool in_place = flat && plan.buckets[bucket].in_place;
+  const bool in_place = flat && plan.buckets[bucket].in_place();
   return !in_place &&
          (plan.options.ranks > 1 || rounds || HasTransposed(plan, bucket));
 }
@@ -177,8 +178,12 @@ absl::Status WholeWeights::Release(int, Stream) {
   return NothingToGather(context_.options.stage);
 }
 
-absl::StatusOr<Event> WholeWeights::Ready(int param, int) const {
-  return done_[context_.plan.params[param].bucket];
+absl::StatusOr<std::vector<Event>> WholeWeights::Ready(int param, int) const {
+  std::vector<Event> ready;
+  for (int bucket : context_.plan.params[param].buckets) {
+    ready.push_back(done_[bucket]);
+  }
+  return ready;
 }
 
 void WholeWeights::AddPending(std::vector<Event>* events) const {

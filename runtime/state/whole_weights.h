@@ -29,7 +29,8 @@ class WholeWeights : public WeightHome {
   absl::Status Gather(int layer_set, GatherPass pass) override;
   absl::Status Release(int layer_set, Stream reader) override;
   absl::Status ReleaseAll() override { return absl::OkStatus(); }
-  absl::StatusOr<Event> Ready(int param, int asked_as) const override;
+  absl::StatusOr<std::vector<Event>> Ready(int param,
+                                           int asked_as) const override;
   void AddPending(std::vector<Event>* events) const override;
 
  private:

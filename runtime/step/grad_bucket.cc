@@ -61,8 +61,8 @@ int64_t LargestPiece(const std::vector<WirePiece>& pieces) {
 absl::StatusOr<std::unique_ptr<GradBucket>> GradBucket::Create(
     const BucketContext& context, int bucket) {
   auto result = std::unique_ptr<GradBucket>(new GradBucket(context, bucket));
-  for (int param : result->layout_.params) {
-    result->slots_.push_back(result->MakeSlot(param));
+  for (const Part& part : result->layout_.parts) {
+    result->slots_.push_back(result->MakeSlot(part.param));
   }
   ZEROMINI_RETURN_IF_ERROR(result->Allocate());
   return result;
@@ -75,8 +75,8 @@ GradBucket::Slot GradBucket::MakeSlot(int param) const {
   for (int sharer : planned.sharers) slot.sources.push_back({sharer, 0});
   slot.packing = std::make_shared<const Packing>(
       Packing{planned, context_.methods[param],
-              WirePieces(context_.plan, param, /*full=*/false),
-              WirePieces(context_.plan, param, /*full=*/true)});
+              WirePieces(context_.plan, bucket_, param, /*full=*/false),
+              WirePieces(context_.plan, bucket_, param, /*full=*/true)});
   return slot;
 }
 

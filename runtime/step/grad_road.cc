@@ -29,7 +29,8 @@ GradRoad::GradRoad(const BucketContext& context,
     : context_(context),
       sums_(SumsOf(context.plan, options)),
       per_step_(GradExchanges(options)),
-      words_(words) {}
+      words_(words),
+      arrivals_(context.plan.params.size()) {}
 
 absl::StatusOr<std::unique_ptr<GradRoad>> GradRoad::Create(
     const BucketContext& context, const OptimizerOptions& options,
@@ -123,8 +124,12 @@ absl::StatusOr<Buffer> GradRoad::Upload(
 absl::Status GradRoad::Add(int param, const void* gradient, const float* home,
                            Stream stream, bool* refused) {
   const int owner = context_.plan.params[param].owner;
-  GradBucket& bucket = *buckets_[context_.plan.params[owner].bucket];
-  return bucket.Add(owner, {param, gradient, home, stream}, refused);
+  std::lock_guard<std::mutex> lock(arrivals_[owner]);
+  for (int bucket : context_.plan.params[owner].buckets) {
+    ZEROMINI_RETURN_IF_ERROR(buckets_[bucket]->Add(
+        owner, {param, gradient, home, stream}, refused));
+  }
+  return absl::OkStatus();
 }
 
 bool GradRoad::NextReady() const {
@@ -169,20 +174,20 @@ absl::Status GradRoad::ClampAll(float limit) {
 }
 
 bool GradRoad::Present(int param, bool any) const {
-  const GradBucket& bucket = *buckets_[context_.plan.params[param].bucket];
+  const GradBucket& bucket = AnyOf(param);
   return bucket.arrived(param) >= (any ? 1 : bucket.expected(param));
 }
 
 bool GradRoad::Lacks(int param, int given_as) const {
-  return buckets_[context_.plan.params[param].bucket]->Lacks(param, given_as);
+  return AnyOf(param).Lacks(param, given_as);
 }
 
 void GradRoad::BeginStep() {
   for (int bucket = 0; bucket < buckets(); ++bucket) {
-    const std::vector<int>& params = context_.plan.buckets[bucket].params;
-    buckets_[bucket]->BeginStep(
-        std::any_of(params.begin(), params.end(),
-                    [this](int param) { return Refreshes(param); }));
+    const std::vector<Part>& parts = context_.plan.buckets[bucket].parts;
+    buckets_[bucket]->BeginStep(std::any_of(
+        parts.begin(), parts.end(),
+        [this](const Part& part) { return Refreshes(part.param); }));
   }
 }
 
@@ -209,7 +214,7 @@ std::string GradRoad::OrderHint() const {
     const int bucket = BucketAt(fired);
     const Event landed = buckets_[bucket]->landed();
     if (context_.device.Synchronize(landed, absl::Now()).ok()) continue;
-    return describe(plan.buckets[bucket].params.front(),
+    return describe(plan.buckets[bucket].parts.front().param,
                     "all gradients had come of the bucket with");
   }
   if (AllFired()) return "";

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -91,6 +92,10 @@ class GradRoad {
   int BucketAt(int exchange) const {
     return buckets() - 1 - exchange % buckets();
   }
+  // All buckets of a parameter have seen the same of its gradients.
+  const GradBucket& AnyOf(int param) const {
+    return *buckets_[context_.plan.params[param].buckets.front()];
+  }
   absl::Status AddBucket(int bucket, const ShardState& state);
   std::vector<SumSpan> SpansOfBucket(int bucket, const ShardLayout& layout,
                                      bool full) const;
@@ -112,6 +117,9 @@ class GradRoad {
   std::vector<SpanTable> spans_;
   std::vector<SpanTable> full_spans_;
   std::vector<Buffer> block_sums_;  // By bucket; doubles.
+  // By parameter: two gradients of one come to all of its buckets in one order.
+  // Taken before a bucket's own.
+  std::vector<std::mutex> arrivals_;
   int fired_ = 0;                   // Exchanges of this step that have left.
   int64_t step_ = 0;                // Steps begun before this one.
 };

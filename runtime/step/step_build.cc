@@ -22,7 +22,7 @@ int64_t PoolBytes(const Plan& plan, const OptimizerOptions& options) {
     const bool projects = bucket.wire_segment != bucket.segment;
     const bool at_home =
         KeepsFullGradients(options) && options.memory == MemoryForm::kFlat &&
-        bucket.in_place && bucket.dtype == DType::kFloat32 && !projects;
+        bucket.in_place() && bucket.dtype == DType::kFloat32 && !projects;
     if (at_home) continue;
     wire =
         std::max(wire, projects ? std::max(bucket.segment, bucket.wire_segment)
@@ -61,7 +61,7 @@ absl::Status StepPipeline::MakeMethods(const MethodChoice& methods) {
   for (const PlannedParam& param : plan_.params) {
     ParamMethod own;
     own.method = methods(param);
-    const int64_t bytes = param.bucket < 0 ? 0 : own.method->SharedBytes(param);
+    const int64_t bytes = !param.has_state() ? 0 : own.method->SharedBytes(param);
     ZEROMINI_CHECK(bytes == 0 || param.blocks.empty());
     ZEROMINI_ASSIGN_OR_RETURN(
         own.shared, device_.Allocate(bytes, MemoryKind::kMethodState));

@@ -14,7 +14,7 @@ namespace zeromini {
 namespace {
 
 template <typename T>
-T* Part(const Buffer& buffer, int64_t at) {
+T* ArrayAt(const Buffer& buffer, int64_t at) {
   return reinterpret_cast<T*>(static_cast<char*>(buffer.get()) + at);
 }
 
@@ -114,7 +114,7 @@ void StepDecider::FillParams(const StepQuestion& question,
                              DecisionParam* params) const {
   for (size_t p = 0; p < plan_.params.size(); ++p) {
     const PlannedParam& param = plan_.params[p];
-    params[p].word = param.bucket < 0 ? -1 : ParamWord(static_cast<int>(p));
+    params[p].word = !param.has_state() ? -1 : ParamWord(static_cast<int>(p));
     params[p].group = param.hyper_group;
     params[p].decays = Decays(param, question.groups) ? 1 : 0;
   }
@@ -165,7 +165,7 @@ absl::Status StepDecider::Decide(const StepQuestion& question) {
       device_.Copy(slot.in.get(), in_.get(), in_bytes_, compute));
   ZEROMINI_RETURN_IF_ERROR(device_.Launch(
       compute, [&kernels = device_.kernels(),
-                args = AddWordsArgs{words(), Part<int64_t>(in_, 0), count_}](
+                args = AddWordsArgs{words(), ArrayAt<int64_t>(in_, 0), count_}](
                    Stream on) { return kernels.add_words(args, on); }));
   Communicator& world = groups_.world();
   ZEROMINI_RETURN_IF_ERROR(
@@ -184,9 +184,9 @@ absl::Status StepDecider::Decide(const StepQuestion& question) {
 absl::Status StepDecider::EnqueueDecision(Slot& slot) {
   const Stream compute = device_.compute();
   const DecideArgs args = {words(),
-                           Part<DecisionInput>(in_, input_at_),
-                           Part<StepScalars>(in_, hyper_at_),
-                           Part<DecisionParam>(in_, params_at_),
+                           ArrayAt<DecisionInput>(in_, input_at_),
+                           ArrayAt<StepScalars>(in_, hyper_at_),
+                           ArrayAt<DecisionParam>(in_, params_at_),
                            params(),
                            static_cast<const SplitTarget*>(splits_.get()),
                            num_splits_,
@@ -201,7 +201,7 @@ absl::Status StepDecider::EnqueueDecision(Slot& slot) {
   ZEROMINI_RETURN_IF_ERROR(device_.Copy(decision_.get(), slot.out.get(),
                                         sizeof(StepDecision), compute));
   ZEROMINI_RETURN_IF_ERROR(
-      device_.Copy(words_.get(), Part<char>(slot.out, sizeof(StepDecision)),
+      device_.Copy(words_.get(), ArrayAt<char>(slot.out, sizeof(StepDecision)),
                    word_bytes, compute));
   ZEROMINI_RETURN_IF_ERROR(device_.Zero(words_.get(), word_bytes, compute));
   device_.Stamp(compute,
@@ -224,7 +224,7 @@ absl::StatusOr<StepAnswer> StepDecider::Read(absl::Time deadline) {
   last_times_ = slot.times;
   StepAnswer answer;
   std::memcpy(&answer.decision, slot.out.get(), sizeof(StepDecision));
-  const auto* words = Part<int64_t>(slot.out, sizeof(StepDecision));
+  const auto* words = ArrayAt<int64_t>(slot.out, sizeof(StepDecision));
   answer.words.assign(words, words + count_);
   return answer;
 }

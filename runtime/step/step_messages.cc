@@ -17,7 +17,7 @@ std::vector<HyperGroup> AppliedGroups(const Plan& plan,
                                       const std::vector<HyperGroup>& groups) {
   std::vector<char> decays(groups.size(), 0);
   for (const PlannedParam& param : plan.params) {
-    if (param.bucket >= 0 && Decays(param, groups)) {
+    if (param.has_state() && Decays(param, groups)) {
       decays[param.hyper_group] = 1;
     }
   }
@@ -79,7 +79,7 @@ absl::Status SayAbsent(const DecidedStep& decided, const GradRoad& road) {
   std::vector<int> absent;
   for (size_t p = 0; p < plan.params.size(); ++p) {
     const int param = static_cast<int>(p);
-    if (plan.params[p].bucket < 0) continue;
+    if (!plan.params[p].has_state()) continue;
     if (decided.answer.RanksPresent(param) < decided.group.size()) {
       absent.push_back(param);
     }

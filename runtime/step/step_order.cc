@@ -33,7 +33,7 @@ StepQuestion StepPipeline::Ask(const StepOptions& options) const {
   question.present.assign(plan_.params.size(), 0);
   for (size_t p = 0; p < plan_.params.size(); ++p) {
     const int param = static_cast<int>(p);
-    if (plan_.params[p].bucket < 0) continue;
+    if (!plan_.params[p].has_state()) continue;
     question.present[p] = road_->Present(param, any);
   }
   return question;
@@ -42,9 +42,9 @@ StepQuestion StepPipeline::Ask(const StepOptions& options) const {
 // With a new master the weights that rest are not rounded yet: they travel,
 // absent or not, unless the step is skipped.
 bool StepPipeline::FreshMaster(int param) const {
-  const int bucket = plan_.params[param].bucket;
-  return bucket >= 0 && !state_->has_master(param) &&
-         state_->layout(bucket).master_is_segment;
+  const PlannedParam& planned = plan_.params[param];
+  return planned.has_state() && !state_->has_master(param) &&
+         state_->layout(planned.buckets.front()).master_is_segment;
 }
 
 bool StepPipeline::MustRead() const {
@@ -177,7 +177,7 @@ std::shared_ptr<const Moves> StepPipeline::MovesOf(
   moves->only_if.assign(plan_.params.size(), nullptr);
   for (size_t p = 0; p < plan_.params.size(); ++p) {
     const int param = static_cast<int>(p);
-    if (plan_.params[p].bucket < 0) continue;
+    if (!plan_.params[p].has_state()) continue;
     if (answer == nullptr) {
       moves->may[p] = 1;
       moves->only_if[p] = decider_->scalars(param);
@@ -208,20 +208,20 @@ absl::Status StepPipeline::UpdateAll(const StepAnswer* answer) {
 absl::Status StepPipeline::RefreshShared() {
   for (size_t p = 0; p < plan_.params.size(); ++p) {
     const ParamMethod& method = methods_[p];
-    const int bucket = plan_.params[p].bucket;
     const int param = static_cast<int>(p);
-    if (bucket < 0 || method.shared == nullptr || !road_->Refreshes(param)) {
-      continue;
-    }
+    const bool shares = plan_.params[p].has_state() && method.shared != nullptr;
+    if (!shares || !road_->Refreshes(param)) continue;
     ZEROMINI_RETURN_IF_ERROR(RefreshShared(param));
   }
   return absl::OkStatus();
 }
 
-// The owner of the whole tensor makes it, the ranks of its copy get it.
+// The owner of the whole tensor, which is one unit and so in one bucket, makes
+// it, and the ranks of its copy get it.
 absl::Status StepPipeline::RefreshShared(int param) {
   const PlannedParam& planned = plan_.params[param];
-  const BucketPlan& bucket = plan_.buckets[planned.bucket];
+  const int index = planned.buckets.front();
+  const BucketPlan& bucket = plan_.buckets[index];
   const ParamMethod& method = methods_[param];
   Communicator& shards = *ranks_.of(bucket).shards;
   int owner = -1;
@@ -230,7 +230,7 @@ absl::Status StepPipeline::RefreshShared(int param) {
       if (run.param != param) continue;
       owner = static_cast<int>(rank);
       if (owner != shards.rank()) continue;
-      const float* gradient = road_->shard(planned.bucket) + run.offset;
+      const float* gradient = road_->shard(index) + run.offset;
       ZEROMINI_RETURN_IF_ERROR(device_.Launch(
           device_.compute(), [this, &planned, &method, gradient,
                               scalars = decider_->scalars(param)](Stream on) {
@@ -244,12 +244,12 @@ absl::Status StepPipeline::RefreshShared(int param) {
       device_.WaitFor(shards.stream(), device_.Record(device_.compute())));
   ZEROMINI_RETURN_IF_ERROR(shards.Broadcast(
       method.shared.get(), method.method->SharedBytes(planned), owner,
-      Exchange{Purpose::kState, planned.bucket, 0, DType::kFloat32,
+      Exchange{Purpose::kState, index, 0, DType::kFloat32,
                plan_.hash}));
   ZEROMINI_RETURN_IF_ERROR(
       device_.WaitFor(device_.compute(), device_.Record(shards.stream())));
   // The next gradient is packed with it.
-  road_->SetBusy(planned.bucket, device_.Record(device_.compute()));
+  road_->SetBusy(index, device_.Record(device_.compute()));
   return absl::OkStatus();
 }
 

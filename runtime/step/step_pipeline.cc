@@ -113,17 +113,23 @@ absl::Status StepPipeline::Release(int layer_set, Stream stream) {
 absl::Status StepPipeline::WaitParam(int param, Stream stream) {
   ZEROMINI_RETURN_IF_ERROR(broken());
   const int owner = plan_.params[param].owner;
-  if (plan_.params[owner].bucket < 0) return absl::OkStatus();
-  Event done;
+  if (!plan_.params[owner].has_state()) return absl::OkStatus();
+  std::vector<Event> done;
   {
     // Where weights are whole they change in Step() alone.
     std::unique_lock<std::mutex> lock(exchange_mutex_, std::defer_lock);
     if (home_->orders_calls()) lock.lock();
     ZEROMINI_ASSIGN_OR_RETURN(done, home_->Ready(owner, param));
   }
-  if (!stream.is_callers_thread()) return device_.WaitFor(stream, done);
-  absl::Status passed = Await(done);
-  return passed.ok() ? passed : BreakOrdered(std::move(passed));
+  for (const Event& event : done) {
+    if (!stream.is_callers_thread()) {
+      ZEROMINI_RETURN_IF_ERROR(device_.WaitFor(stream, event));
+      continue;
+    }
+    absl::Status passed = Await(event);
+    if (!passed.ok()) return BreakOrdered(std::move(passed));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status StepPipeline::WaitWeights() {

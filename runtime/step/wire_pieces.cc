@@ -2,9 +2,10 @@
 
 namespace zeromini {
 
-std::vector<WirePiece> WirePieces(const Plan& plan, int param, bool full) {
+std::vector<WirePiece> WirePieces(const Plan& plan, int index, int param,
+                                  bool full) {
   const PlannedParam& planned = plan.params[param];
-  const BucketPlan& bucket = plan.buckets[planned.bucket];
+  const BucketPlan& bucket = plan.buckets[index];
   const WireLayout wire = full ? bucket.full_wire() : bucket.wire();
   std::vector<WirePiece> pieces;
   for (size_t rank = 0; rank < bucket.runs.size(); ++rank) {

@@ -18,9 +18,10 @@ struct WirePiece {  // Rows of a parameter that are one stretch of the wire.
   RowRange rows;
 };
 
-// Of `param` in the whole exchange, in the order of its rows; neighbours are
-// joined.
-std::vector<WirePiece> WirePieces(const Plan& plan, int param, bool full);
+// What `bucket` has of `param` in the whole exchange, rank by rank; neighbours
+// are joined.
+std::vector<WirePiece> WirePieces(const Plan& plan, int bucket, int param,
+                                  bool full);
 
 }  // namespace zeromini
 

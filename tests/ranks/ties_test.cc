@@ -64,7 +64,7 @@ class TiedRank {
   bool ok() const { return optimizer_ != nullptr; }
   bool InPlace() const {
     const zeromini::Plan& plan = optimizer_->plan();
-    return plan.buckets[plan.params[kEmbedding].bucket].in_place;
+    return plan.buckets[plan.params[kEmbedding].buckets.at(0)].in_place();
   }
 
   absl::Status ByPointer(int param, float value) {

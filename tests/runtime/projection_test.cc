@@ -16,9 +16,9 @@ TEST(ProjectionTest, MatricesShareBucketsWithOtherMethods) {
   ASSERT_OK_AND_ASSIGN(auto optimizer,
                        MakeProjected(c.options, replica.specs(), *self));
   const std::vector<PlannedParam>& params = optimizer->plan().params;
-  EXPECT_EQ(params[kMatrix].bucket, params[kMatrix + 1].bucket);
-  EXPECT_EQ(params[kMatrix].bucket, params[kMatrix - 1].bucket);
-  EXPECT_EQ(params[kTransposed].bucket, params[kTransposed + 1].bucket);
+  EXPECT_EQ(params[kMatrix].buckets, params[kMatrix + 1].buckets);
+  EXPECT_EQ(params[kMatrix].buckets, params[kMatrix - 1].buckets);
+  EXPECT_EQ(params[kTransposed].buckets, params[kTransposed + 1].buckets);
 }
 
 TEST(ProjectionTest, OneRankDoesWhatAPlainLoopDoes) {

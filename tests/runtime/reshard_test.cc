@@ -134,7 +134,7 @@ std::vector<Optimizer::ParamState> GatherAll(const Plan& plan,
   std::vector<Optimizer::ParamState> all;
   for (int p = 0; p < int(plan.params.size()); ++p) {
     all.emplace_back();
-    if (plan.params[p].bucket < 0) continue;
+    if (!plan.params[p].has_state()) continue;
     auto gather = StateGather::Create(
         plan, p, *state.groups.of(/*expert=*/false).shards, *state.device);
     EXPECT_OK(gather.status());

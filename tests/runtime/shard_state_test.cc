@@ -18,7 +18,7 @@ constexpr Algorithm kAlgorithms[] = {Algorithm::kAdamMini, Algorithm::kAdamW,
 constexpr StateFormat kFormats[] = {StateFormat::kFloat32,
                                     StateFormat::kBFloat16, StateFormat::kInt8};
 
-bool HasState(const PlannedParam& param) { return param.bucket >= 0; }
+bool HasState(const PlannedParam& param) { return param.has_state(); }
 
 // All views of this rank.
 std::vector<StateView> AllViews(const Plan& plan, const ShardState& state) {

@@ -397,17 +397,18 @@ TEST(BlockRulesTest, TiesToTheOwnerOfTheStorage) {
   ASSERT_OK_AND_ASSIGN(const Plan plan,
                        MakePlan({Spec("wte", {50, 32}), head}, Gqa()));
   EXPECT_EQ(plan.params[1].tied_to, 0);
-  EXPECT_EQ(plan.params[1].bucket, -1);
+  EXPECT_THAT(plan.params[1].buckets, IsEmpty());
   EXPECT_EQ(plan.params[1].blocks_total, 0);
   ASSERT_THAT(plan.buckets, SizeIs(1));
-  EXPECT_THAT(plan.buckets[0].params, ElementsAre(0));
+  ASSERT_THAT(plan.buckets[0].parts, SizeIs(1));
+  EXPECT_EQ(plan.buckets[0].parts[0].param, 0);
 }
 
 TEST(BlockRulesTest, GivesFrozenParametersNeitherStateNorBandwidth) {
   ParamSpec spec = Spec("layers.0.attention.wq.weight", {32, 32});
   spec.frozen = true;
   ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan({spec}, PlanOptions{}));
-  EXPECT_EQ(plan.params[0].bucket, -1);
+  EXPECT_THAT(plan.params[0].buckets, IsEmpty());
   EXPECT_EQ(plan.params[0].blocks_total, 0);
   EXPECT_THAT(plan.buckets, IsEmpty());
 }

@@ -43,10 +43,12 @@ void CheckSegment(const Plan& plan, const BucketPlan& bucket, int rank) {
 void CheckCoverage(const Plan& plan, int index) {
   const PlannedParam& param = plan.params[index];
   std::vector<char> owners(param.rows, 0);
-  for (const auto& runs : plan.buckets[param.bucket].runs) {
-    for (const Run& run : runs) {
-      if (run.param != index) continue;
-      for (int64_t r = 0; r < run.rows; ++r) ++owners.at(run.first_row + r);
+  for (int bucket : param.buckets) {
+    for (const auto& runs : plan.buckets[bucket].runs) {
+      for (const Run& run : runs) {
+        if (run.param != index) continue;
+        for (int64_t r = 0; r < run.rows; ++r) ++owners.at(run.first_row + r);
+      }
     }
   }
   EXPECT_TRUE(std::all_of(owners.begin(), owners.end(), [](char n) {
@@ -54,19 +56,19 @@ void CheckCoverage(const Plan& plan, int index) {
   })) << param.name;
 }
 
-// In place, a row's place in the flat bucket follows from param_offset.
+// In place, a row's place in the bucket is that of its tensor in the region.
 void CheckInPlace(const Plan& plan, const BucketPlan& bucket) {
-  if (!bucket.in_place) return;
-  ASSERT_THAT(bucket.param_offset, SizeIs(bucket.params.size()));
+  if (!bucket.in_place()) return;
+  EXPECT_LE(bucket.region_offset + bucket.segment * plan.options.ranks,
+            plan.regions[bucket.region].elements);
   for (size_t rank = 0; rank < bucket.runs.size(); ++rank) {
     for (const Run& run : bucket.runs[rank]) {
-      const auto at =
-          std::find(bucket.params.begin(), bucket.params.end(), run.param);
       const PlannedParam& param = plan.params[run.param];
       EXPECT_FALSE(param.transposed);
-      EXPECT_EQ(bucket.param_offset[at - bucket.params.begin()] +
-                    run.first_row * param.row_elements,
-                static_cast<int64_t>(rank) * bucket.segment + run.offset);
+      EXPECT_EQ(param.region, bucket.region);
+      EXPECT_EQ(param.region_offset + run.first_row * param.row_elements,
+                bucket.region_offset +
+                    static_cast<int64_t>(rank) * bucket.segment + run.offset);
     }
   }
 }
@@ -103,7 +105,7 @@ void CheckPlan(const Plan& plan) {
     CheckInPlace(plan, bucket);
   }
   for (size_t i = 0; i < plan.params.size(); ++i) {
-    if (plan.params[i].bucket >= 0) CheckCoverage(plan, static_cast<int>(i));
+    if (plan.params[i].has_state()) CheckCoverage(plan, static_cast<int>(i));
   }
   CheckSplits(plan);
 }
@@ -215,7 +217,7 @@ TEST(PlanTest, PacksTransposedParameters) {
   PlanOptions options;
   options.ranks = 2;
   ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan({spec}, options));
-  EXPECT_FALSE(plan.buckets[0].in_place);
+  EXPECT_FALSE(plan.buckets[0].in_place());
   EXPECT_EQ(plan.params[0].rows, 8);
   EXPECT_EQ(plan.buckets[0].segment, 16);
 }
@@ -252,7 +254,7 @@ TEST(PlanTest, CutsALayerAtTensorEdgesWhenBytesSaySo) {
   options.bucket_bytes = 2 * 64 * 4;
   ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(specs, options));
   ASSERT_THAT(plan.buckets, SizeIs(2));
-  EXPECT_THAT(plan.buckets[0].params, ElementsAre(0, 1));
+  EXPECT_THAT(plan.buckets[0].parts, SizeIs(2));
 }
 
 TEST(PlanTest, PlansUnitsThatTravelAndRestSmaller) {
@@ -274,7 +276,7 @@ TEST(PlanTest, PlansUnitsThatTravelAndRestSmaller) {
     CheckPlan(plan);
     ASSERT_THAT(plan.buckets, SizeIs(1));
     const BucketPlan& bucket = plan.buckets[0];
-    EXPECT_FALSE(bucket.in_place);
+    EXPECT_FALSE(bucket.in_place());
     EXPECT_EQ(bucket.elements, 3 * 64 * 32);
     EXPECT_EQ(bucket.wire_elements, 64 * (8 + 32 + 8));
     EXPECT_LE(bucket.wire_segment, bucket.segment);

@@ -209,7 +209,7 @@ using OptimizerMaker = std::function<absl::StatusOr<std::unique_ptr<Optimizer>>(
 inline absl::Status WalkForward(Optimizer& optimizer) {
   int last = kLayerSetOfLayer;  // None yet.
   for (const PlannedParam& param : optimizer.plan().params) {
-    if (param.bucket < 0 || param.layer_set == last) continue;
+    if (!param.has_state() || param.layer_set == last) continue;
     if (last >= 0) ZEROMINI_RETURN_IF_ERROR(optimizer.Release(last));
     last = param.layer_set;
     ZEROMINI_RETURN_IF_ERROR(optimizer.Gather(last, GatherPass::kForward));

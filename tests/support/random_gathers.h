@@ -21,7 +21,7 @@ class RandomGathers {
   RandomGathers(const RandomCase& c, Optimizer& optimizer)
       : c_(c), optimizer_(optimizer) {
     for (const PlannedParam& param : optimizer.plan().params) {
-      if (param.bucket >= 0) AddTo(&groups_, param.layer_set);
+      if (param.has_state()) AddTo(&groups_, param.layer_set);
     }
   }
 

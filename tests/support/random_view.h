@@ -150,20 +150,12 @@ inline std::vector<float> GradientIn(const RandomCase& c, const View& view,
   return sum;
 }
 
-// What gathering the largest group takes. See WeightShards::Allocate().
+// What gathering the largest layer set takes.
 inline int64_t LeastBudget(const Plan& plan) {
-  std::map<int, int64_t> bytes;
-  for (const BucketPlan& bucket : plan.buckets) {
-    int64_t& sum = bytes[plan.params[bucket.params[0]].layer_set];
-    sum += bucket.segment * plan.options.ranks * SizeOf(bucket.dtype);
-    for (int p : bucket.params) {
-      const PlannedParam& param = plan.params[p];
-      if (bucket.in_place) continue;
-      sum += param.rows * param.row_elements * SizeOf(param.dtype);
-    }
-  }
   int64_t most = 0;
-  for (const auto& [group, needed] : bytes) most = std::max(most, needed);
+  for (const BucketPlan& bucket : plan.buckets) {
+    most = std::max(most, GatherBytes(plan, bucket.layer_set));
+  }
   return most;
 }
 

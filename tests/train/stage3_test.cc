@@ -63,28 +63,13 @@ absl::StatusOr<std::unique_ptr<TorchOptimizer>> Attach(
   return AttachTorch(model, options, group, attach);
 }
 
-// Bytes that a gathered group takes, buffers of what is not cut in place, too.
-int64_t GroupBytes(const Plan& plan, int group) {
-  int64_t bytes = 0;
-  for (const BucketPlan& bucket : plan.buckets) {
-    if (plan.params[bucket.params.front()].layer_set != group) continue;
-    bytes += bucket.segment * plan.options.ranks * SizeOf(bucket.dtype);
-    if (bucket.in_place) continue;
-    for (int p : bucket.params) {
-      bytes += plan.params[p].rows * plan.params[p].row_elements *
-               SizeOf(bucket.dtype);
-    }
-  }
-  return bytes;
-}
-
 // What is outside of the blocks, one block and the next.
 int64_t TightBudget(const Plan& plan) {
   int64_t block = 0;
   for (int i = 0; i < kLayers; ++i) {
-    block = std::max(block, GroupBytes(plan, i));
+    block = std::max(block, GatherBytes(plan, i));
   }
-  return GroupBytes(plan, kOutside) + 2 * block;
+  return GatherBytes(plan, kOutside) + 2 * block;
 }
 
 // Looks at the memory wherever a block begins or ends, in backward, too.
@@ -334,7 +319,7 @@ TEST_F(Stage3AloneTest, ABudgetThatIsTooSmallIsToldByStep) {
   ASSERT_OK_AND_ASSIGN(auto sized, Attach(*other, options, *group_));
   const Plan& plan = sized->optimizer().plan();
   options.gather_budget_bytes =
-      GroupBytes(plan, kOutside) + GroupBytes(plan, 0) / 2;
+      GatherBytes(plan, kOutside) + GatherBytes(plan, 0) / 2;
   ASSERT_NO_FATAL_FAILURE(Begin(options));
   model_->Loss(Tokens(0, 0)).backward();
   EXPECT_THAT(sharded_->Step({0.01}),

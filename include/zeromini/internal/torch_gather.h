@@ -17,7 +17,7 @@ inline absl::Status TorchOptimizer::MoveToShards() {
     const int index = static_cast<int>(i);
     const int owner = plan.params[i].owner;
     GatherSet& set = sets_[plan.params[owner].layer_set];
-    if (plan.params[owner].bucket < 0) continue;  // Frozen.
+    if (!plan.params[owner].has_state()) continue;  // Frozen.
     if (owner == index) {
       const absl::Status taken =
           optimizer_->SetParam(index, entry.tensor.data_ptr());

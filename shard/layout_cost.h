@@ -1,0 +1,29 @@
+// LayoutCost: what a bucket costs in a step, in bytes on the wire.
+
+#ifndef ZEROMINI_SHARD_LAYOUT_COST_H_
+#define ZEROMINI_SHARD_LAYOUT_COST_H_
+
+#include <cstdint>
+
+#include "zeromini/plan.h"
+
+namespace zeromini {
+
+// Full gradients of this dtype lie where an exchange in place can take them.
+bool HasGradientHome(const PlanOptions& options, DType dtype);
+
+// A region's full gradients have a use: somebody's home, or an exchange's.
+bool KeepsGradients(const Plan& plan, int region);
+
+// Elements of the largest bucket whose gradients go through a buffer: half of
+// the budget, so that one can travel while the next fills.
+int64_t LargestBuffered(const PlanOptions& options);
+
+// The bucket's gradients go through a buffer of as many elements, or 0.
+int64_t BufferedElements(const BucketPlan& bucket, const PlanOptions& options);
+
+double CostOf(const BucketPlan& bucket, const PlanOptions& options);
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_SHARD_LAYOUT_COST_H_

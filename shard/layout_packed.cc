@@ -1,0 +1,91 @@
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "shard/layout_cost.h"
+#include "shard/set_layout.h"
+#include "shard/units.h"
+
+namespace zeromini {
+namespace {
+
+// Slices, and the parameters they are of, alike.
+struct Batch {
+  std::vector<Slice> slices;
+  std::vector<int> indices;
+  int64_t elements = 0;
+
+  void Add(const Slice& slice, int index) {
+    slices.push_back(slice);
+    indices.push_back(index);
+    elements += slice.elements();
+  }
+};
+
+// So that a unit is no larger than a rank's share; unless that takes more than
+// a buffer may, and it can be split.
+int64_t RoomFor(const PlannedParam& param, const PlanOptions& options,
+                int64_t bucket_elements) {
+  const bool may_split = MaySplit(param);
+  int64_t largest = param.row_elements;
+  if (!may_split || options.blocks == BlockCuts::kWhole) {
+    for (const UnitSegment& unit : param.units) {
+      largest = std::max(largest, unit.rows_per_unit * param.row_elements);
+    }
+  }
+  const int64_t whole = largest * options.ranks;
+  const bool kept = !may_split || whole <= LargestBuffered(options);
+  return std::max(bucket_elements, kept ? whole : 0);
+}
+
+// The row, counted in whole units, that is `elements` after `first_row`; at
+// least one unit on.
+int64_t CutAfter(const PlannedParam& param, int64_t first_row,
+                 int64_t elements) {
+  const Slice rest = {&param, first_row, param.rows - first_row};
+  int64_t row = first_row;
+  for (const Stretch& stretch : UnitsOf(rest, 0)) {
+    const int64_t room = elements - (row - first_row) * param.row_elements;
+    const int64_t units =
+        std::min(stretch.units, std::max<int64_t>(room, 0) /
+                                    stretch.unit_elements);
+    const int64_t least = row == first_row ? 1 : 0;
+    row += std::max(units, least) * stretch.unit_rows;
+    if (units < stretch.units) break;
+  }
+  return row;
+}
+
+}  // namespace
+
+SetLayout LayOutPacked(const ParamSet& set, const PlanOptions& options,
+                       int64_t bucket_elements) {
+  SetLayout layout;
+  Batch batch;
+  const auto flush = [&] {
+    if (batch.slices.empty()) return;
+    layout.AddBucket(PackBucket(batch.slices, options), batch.indices);
+    batch = Batch();
+  };
+  for (int index : set.indices) {
+    const PlannedParam& param = set.params[index];
+    const int64_t elements = param.rows * param.row_elements;
+    layout.homes.push_back({index, layout.AddRegion(elements), 0});
+    const int64_t room = RoomFor(param, options, bucket_elements);
+    if (batch.elements + elements > room) flush();
+    int64_t row = 0;
+    while (HasPlainUnits(param) &&
+           (param.rows - row) * param.row_elements > room) {
+      const int64_t end = CutAfter(param, row, room);
+      if (end == param.rows) break;
+      batch.Add({&param, row, end - row}, index);
+      flush();
+      row = end;
+    }
+    batch.Add({&param, row, param.rows - row}, index);
+  }
+  flush();
+  return layout;
+}
+
+}  // namespace zeromini

@@ -1,0 +1,102 @@
+#include "shard/set_layout.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "shard/layout_cost.h"
+
+namespace zeromini {
+
+namespace {
+
+// So that what can leave only when backward has ended is a small share.
+constexpr int64_t kShares = 32;
+// To start a collective then takes no more than a 16th of its time, and a
+// message to each of the other ranks is not smaller than this.
+constexpr int64_t kCollectivesWorth = 16;
+constexpr int64_t kLeastPerRank = 64 << 10;
+// Buffers that can be filling, or travel, at a time.
+constexpr int64_t kBuffers = 8;
+
+}  // namespace
+
+int64_t BucketSizes::ElementsFor(int64_t alike) const {
+  return std::min(std::max(alike / shares, least), most);
+}
+
+BucketSizes SizesOf(const ParamSet& set, const PlanOptions& options) {
+  constexpr int64_t kFloatBytes = sizeof(float);
+  constexpr int64_t kUnbounded = std::numeric_limits<int64_t>::max();
+  BucketSizes sizes;
+  sizes.shares = kShares;
+  sizes.least = std::max(kCollectivesWorth * options.collective_cost_bytes,
+                         kLeastPerRank * options.ranks) /
+                kFloatBytes;
+  sizes.most = kUnbounded;
+  if (options.bucket_bytes > 0) {
+    sizes.least = sizes.most =
+        std::max<int64_t>(options.bucket_bytes / kFloatBytes, 1);
+  }
+  int64_t most_buffered = kUnbounded;
+  if (options.buffer_budget_bytes > 0) {
+    most_buffered = std::max<int64_t>(
+        options.buffer_budget_bytes / kBuffers / kFloatBytes, 1);
+  }
+  const DType dtype = set.params[set.indices.front()].dtype;
+  if (!HasGradientHome(options, dtype)) {
+    sizes.most = std::min(sizes.most, most_buffered);
+  }
+  int64_t total = 0;
+  for (int index : set.indices) {
+    total += set.params[index].rows * set.params[index].row_elements;
+  }
+  sizes.buffered = std::min(sizes.ElementsFor(total), most_buffered);
+  return sizes;
+}
+
+int SetLayout::AddRegion(int64_t elements) {
+  RegionPlan region;
+  region.elements = elements;
+  regions.push_back(region);
+  return static_cast<int>(regions.size()) - 1;
+}
+
+void SetLayout::AddBucket(const BucketLayout& layout,
+                          absl::Span<const int> indices) {
+  BucketPlan bucket = layout.plan;
+  for (Part& part : bucket.parts) part.param = indices[part.param];
+  for (std::vector<Run>& runs : bucket.runs) {
+    for (Run& run : runs) run.param = indices[run.param];
+  }
+  for (const SplitBlock& split : layout.splits) {
+    splits.push_back({indices[split.param], split.block});
+  }
+  std::sort(bucket.parts.begin(), bucket.parts.end(),
+            [](const Part& a, const Part& b) { return a.param < b.param; });
+  buckets.push_back(std::move(bucket));
+}
+
+void SetLayout::Append(SetLayout other) {
+  const int first = static_cast<int>(regions.size());
+  for (BucketPlan& bucket : other.buckets) {
+    if (bucket.in_place()) bucket.region += first;
+    buckets.push_back(std::move(bucket));
+  }
+  for (Home home : other.homes) {
+    home.region += first;
+    homes.push_back(home);
+  }
+  regions.insert(regions.end(), other.regions.begin(), other.regions.end());
+  splits.insert(splits.end(), other.splits.begin(), other.splits.end());
+}
+
+double CostOf(const SetLayout& layout, const PlanOptions& options) {
+  double cost = 0;
+  for (const BucketPlan& bucket : layout.buckets) {
+    cost += CostOf(bucket, options);
+  }
+  return cost;
+}
+
+}  // namespace zeromini
