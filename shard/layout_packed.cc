@@ -56,9 +56,7 @@ int64_t CutAfter(const PlannedParam& param, int64_t first_row,
   return row;
 }
 
-}  // namespace
-
-SetLayout LayOutPacked(const ParamSet& set, const PlanOptions& options,
+SetLayout PackInBuckets(const ParamSet& set, const PlanOptions& options,
                        int64_t bucket_elements) {
   SetLayout layout;
   Batch batch;
@@ -86,6 +84,30 @@ SetLayout LayOutPacked(const ParamSet& set, const PlanOptions& options,
   }
   flush();
   return layout;
+}
+
+}  // namespace
+
+SetLayout LayOutPacked(const ParamSet& set, const PlanOptions& options,
+                       int64_t bucket_elements) {
+  SetLayout best = PackInBuckets(set, options, bucket_elements);
+  if (options.bucket_bytes > 0) return best;
+  int64_t total = 0;
+  for (int index : set.indices) {
+    total += set.params[index].rows * set.params[index].row_elements;
+  }
+  const int64_t most = std::min(LargestBuffered(options), 2 * total);
+  // A rank's share is then more rows, of which it can have more nearly as many
+  // as the others.
+  for (int64_t elements = bucket_elements; elements <= most / 2;) {
+    elements *= 2;
+    SetLayout larger = PackInBuckets(set, options, elements);
+    const bool splits_less = larger.splits.size() < best.splits.size();
+    const bool costs_less = CostOf(larger, options) < CostOf(best, options) &&
+                            larger.splits.size() == best.splits.size();
+    if (splits_less || costs_less) best = std::move(larger);
+  }
+  return best;
 }
 
 }  // namespace zeromini
