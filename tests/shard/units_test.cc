@@ -33,6 +33,8 @@ Plan PlanOf(const std::vector<ParamSpec>& specs, int ranks,
   PlanOptions options;
   options.ranks = ranks;
   options.algorithm = algorithm;
+  // A bucket may be as large as the matrix on each rank.
+  options.buffer_budget_bytes = 0;
   absl::StatusOr<Plan> plan = MakePlanWithUnits(specs, options, LowRank);
   EXPECT_OK(plan);
   return *std::move(plan);

@@ -196,6 +196,16 @@ inline void DrawFormats(Dice& dice, RandomCase* c) {
   o.weight_wire = dice.Of({DType::kFloat32, DType::kBFloat16});
 }
 
+// With what models of this size cost, starting collectives would decide alone.
+inline void DrawLayout(Dice& dice, RandomCase* c) {
+  OptimizerOptions& o = c->options;
+  o.bucket_bytes = dice.Of({0, 0, 4, 100, 700, 2000});
+  o.blocks = dice.Of(
+      {BlockCuts::kWhole, BlockCuts::kWhole, BlockCuts::kSplitAtCuts});
+  o.copy_cost = dice.Of({0.0, 0.125, 100.0});
+  o.collective_cost_bytes = dice.Of({0, 0, 30, 128 << 10});
+}
+
 inline void DrawOptions(Dice& dice, RandomCase* c) {
   OptimizerOptions& o = c->options;
   const Algorithm mini = Algorithm::kAdamMini;
@@ -224,7 +234,7 @@ inline void DrawOptions(Dice& dice, RandomCase* c) {
   o.absent_gradients =
       dice.Of({AbsentGradients::kError, AbsentGradients::kSkip});
   o.prefetch = dice.Int(0, 2);
-  o.bucket_bytes = dice.Of({0, 0, 4, 100, 700, 2000});
+  DrawLayout(dice, c);
   DrawGroups(dice, c);
 }
 

@@ -52,6 +52,7 @@ inline View OneForAll(const RandomCase& c) {
   view.options.expert_slices = 1;
   view.options.gather_budget_bytes = 0;
   view.options.bucket_bytes = 0;
+  view.options.blocks = BlockCuts::kWhole;
   view.options.reduction = Reduction::kSum;
   view.options.gradient_wire = DType::kFloat32;  // Its sums have more bits.
   for (int rank = 0; rank < c.ranks; ++rank) view.ranks.push_back(rank);
