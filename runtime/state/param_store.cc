@@ -6,8 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/device/row_packing.h"
-#include "runtime/options/stages.h"
 #include "shard/layout_cost.h"
+#include "shard/stages.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {

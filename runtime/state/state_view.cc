@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "runtime/state/rounding_seed.h"
 #include "runtime/state/shard_state.h"
 #include "zeromini/internal/check.h"
 #include "zeromini/internal/status_macros.h"

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "runtime/options/stages.h"
 #include "runtime/state/sharded_weights.h"
 #include "runtime/state/whole_weights.h"
+#include "shard/stages.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {

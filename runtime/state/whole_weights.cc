@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "shard/shard_format.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {

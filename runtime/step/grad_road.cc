@@ -5,8 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "runtime/options/stages.h"
 #include "runtime/step/step_words.h"
+#include "shard/stages.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {

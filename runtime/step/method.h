@@ -13,7 +13,7 @@
 #include "absl/status/status.h"
 #include "runtime/device/memory_ledger.h"
 #include "runtime/device/row_packing.h"
-#include "runtime/state/shard_layout.h"
+#include "shard/shard_layout.h"
 #include "zeromini/kernels.h"
 #include "zeromini/plan.h"
 

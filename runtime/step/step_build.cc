@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "runtime/options/stages.h"
 #include "runtime/step/step_pipeline.h"
 #include "runtime/step/step_words.h"
+#include "shard/stages.h"
 #include "zeromini/internal/check.h"
 #include "zeromini/internal/status_macros.h"
 

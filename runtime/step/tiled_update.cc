@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/state/rounding_seed.h"
+#include "shard/shard_format.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {

@@ -1,9 +1,8 @@
-#include "runtime/state/shard_format.h"
+#include "shard/shard_format.h"
 
 #include <algorithm>
 
-#include "runtime/options/fnv_hash.h"
-#include "runtime/options/stages.h"
+#include "shard/stages.h"
 
 namespace zeromini {
 
@@ -37,11 +36,6 @@ bool MasterIsSegment(const Plan& plan, int bucket,
                      const OptimizerOptions& options) {
   const int first = plan.buckets[bucket].parts.front().param;
   return FormatOf(plan.params[first], options).master_is_segment();
-}
-
-uint64_t RoundingSeed(Rounded what, absl::string_view param_name) {
-  const char kind = static_cast<char>(what);
-  return FnvHash().Add(param_name).Add(absl::string_view(&kind, 1)).value();
 }
 
 }  // namespace zeromini

@@ -1,4 +1,4 @@
-#include "runtime/state/shard_layout.h"
+#include "shard/shard_layout.h"
 
 #include <algorithm>
 #include <numeric>

@@ -1,12 +1,9 @@
 // ShardFormat: what one parameter's weights and state are stored as on the rank
 // that owns them.
 
-#ifndef ZEROMINI_RUNTIME_STATE_SHARD_FORMAT_H_
-#define ZEROMINI_RUNTIME_STATE_SHARD_FORMAT_H_
+#ifndef ZEROMINI_SHARD_SHARD_FORMAT_H_
+#define ZEROMINI_SHARD_SHARD_FORMAT_H_
 
-#include <cstdint>
-
-#include "absl/strings/string_view.h"
 #include "zeromini/internal/format_bytes.h"
 #include "zeromini/options.h"
 #include "zeromini/plan.h"
@@ -40,12 +37,6 @@ bool HasCodedShards(const Plan& plan, const OptimizerOptions& options);
 bool MasterIsSegment(const Plan& plan, int bucket,
                      const OptimizerOptions& options);
 
-// The seed of a stochastic rounding: what is rounded, of which parameter. The
-// kernels add at which of its updates. It depends on nothing else, so no rank,
-// number of ranks or order of parameters changes it.
-enum class Rounded { kWeights, kMomentum, kSecondMoment };
-uint64_t RoundingSeed(Rounded what, absl::string_view param_name);
-
 }  // namespace zeromini
 
-#endif  // ZEROMINI_RUNTIME_STATE_SHARD_FORMAT_H_
+#endif  // ZEROMINI_SHARD_SHARD_FORMAT_H_

@@ -1,7 +1,7 @@
 // What ZeRO's stages mean, in one place: nobody else asks for the number.
 
-#ifndef ZEROMINI_RUNTIME_OPTIONS_STAGES_H_
-#define ZEROMINI_RUNTIME_OPTIONS_STAGES_H_
+#ifndef ZEROMINI_SHARD_STAGES_H_
+#define ZEROMINI_SHARD_STAGES_H_
 
 #include "zeromini/options.h"
 
@@ -25,4 +25,4 @@ inline int GradExchanges(const OptimizerOptions& options) {
 
 }  // namespace zeromini
 
-#endif  // ZEROMINI_RUNTIME_OPTIONS_STAGES_H_
+#endif  // ZEROMINI_SHARD_STAGES_H_

@@ -1,13 +1,13 @@
 // ShardLayout: where the state of each run of a rank's segment is, by the plan
 // and the formats alone.
 
-#ifndef ZEROMINI_RUNTIME_STATE_SHARD_LAYOUT_H_
-#define ZEROMINI_RUNTIME_STATE_SHARD_LAYOUT_H_
+#ifndef ZEROMINI_SHARD_SHARD_LAYOUT_H_
+#define ZEROMINI_SHARD_SHARD_LAYOUT_H_
 
 #include <cstdint>
 #include <vector>
 
-#include "runtime/state/shard_format.h"
+#include "shard/shard_format.h"
 #include "zeromini/options.h"
 #include "zeromini/plan.h"
 
@@ -74,4 +74,4 @@ ShardLayout LayoutOf(const Plan& plan, int bucket, int rank,
 
 }  // namespace zeromini
 
-#endif  // ZEROMINI_RUNTIME_STATE_SHARD_LAYOUT_H_
+#endif  // ZEROMINI_SHARD_SHARD_LAYOUT_H_
