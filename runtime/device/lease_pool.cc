@@ -1,6 +1,7 @@
 #include "runtime/device/lease_pool.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,54 +20,127 @@ absl::Status LeasePool::CheckRoom(int64_t bytes) const {
       " that are gathered would exceed gather_budget_bytes, ", limits_.budget));
 }
 
-LeasePool::Free::iterator LeasePool::Reusable(int64_t bytes) {
-  const auto oldest =
-      std::find_if(free_.begin(), free_.end(),
-                   [bytes](const Lease& free) { return free.bytes == bytes; });
-  if (oldest == free_.end()) return oldest;
-  const bool enough = allocated_[bytes] >= limits_.target;
-  const bool idle = limits_.overlaps || device_.Passed(oldest->exchanged);
-  return enough && idle ? oldest : free_.end();
+int64_t LeasePool::SizeOf(int64_t bytes) const {
+  const BufferClass* const own = SmallestThatHolds(limits_.classes, bytes);
+  return own == nullptr ? bytes : own->bytes;
+}
+
+bool LeasePool::HasCount(int64_t size) const {
+  const BufferClass* const own = SmallestThatHolds(limits_.classes, size);
+  const auto allocated = allocated_.find(size);
+  const int buffers = allocated == allocated_.end() ? 0 : allocated->second;
+  return buffers >= (own == nullptr ? 0 : own->count);
+}
+
+bool LeasePool::Stalled(const Lease& lease) const {
+  return !limits_.overlaps && !device_.Passed(lease.exchanged);
+}
+
+int64_t LeasePool::Excess(int64_t bytes) const {
+  if (limits_.budget == 0) return 0;
+  int64_t counted = taken_ + kept_ + bytes;
+  for (const Lease& free : free_) {
+    if (Stalled(free)) counted -= free.bytes;
+  }
+  return std::max<int64_t>(0, counted - limits_.budget);
+}
+
+// The smallest of `least` to `most` bytes, of those the longest unused.
+LeasePool::Free::const_iterator LeasePool::Reusable(int64_t least,
+                                                    int64_t most) const {
+  auto best = free_.end();
+  for (auto free = free_.begin(); free != free_.end(); ++free) {
+    if (free->bytes < least || free->bytes > most) continue;
+    if (Stalled(*free)) continue;
+    if (best == free_.end() || free->bytes < best->bytes) best = free;
+  }
+  return best;
+}
+
+LeasePool::Choice LeasePool::Choose(int64_t size) const {
+  const auto same = Reusable(size, size);
+  if (same != free_.end() && HasCount(size)) return {false, same};
+  if (Excess(size) == 0) return {true, free_.end()};
+  const bool exact = limits_.classes.empty();
+  constexpr auto kAny = std::numeric_limits<int64_t>::max();
+  return {false, exact ? same : Reusable(size, kAny)};
+}
+
+LeasePool::Lease LeasePool::Reuse(Free::const_iterator reused) {
+  Free one;
+  one.splice(one.begin(), free_, reused);
+  Lease lease = std::move(one.front());
+  kept_ -= lease.bytes;
+  taken_ += lease.bytes;
+  ++leases_;
+  return lease;
 }
 
 absl::StatusOr<LeasePool::Lease> LeasePool::Take(int64_t bytes) {
   std::lock_guard<std::mutex> lock(mutex_);
-  const auto free = Reusable(bytes);
-  if (free != free_.end()) {
-    Lease lease = std::move(*free);
-    free_.erase(free);
-    kept_ -= bytes;
-    taken_ += bytes;
-    return lease;
-  }
-  ZEROMINI_RETURN_IF_ERROR(MakeRoom(bytes));
+  const int64_t size = SizeOf(bytes);
+  const Choice choice = Choose(size);
+  if (choice.free != free_.end()) return Reuse(choice.free);
+  if (!choice.allocates) ZEROMINI_RETURN_IF_ERROR(MakeRoom(size));
   Lease lease;
-  ZEROMINI_ASSIGN_OR_RETURN(lease.buffer,
-                            device_.Allocate(bytes, limits_.kind));
-  lease.bytes = bytes;
-  taken_ += bytes;
-  ++allocated_[bytes];
+  ZEROMINI_ASSIGN_OR_RETURN(lease.buffer, device_.Allocate(size, limits_.kind));
+  lease.bytes = size;
+  taken_ += size;
+  ++leases_;
+  ++allocated_[size];
   return lease;
 }
 
+bool LeasePool::Has(int64_t bytes) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const Choice choice = Choose(SizeOf(bytes));
+  return choice.allocates || choice.free != free_.end();
+}
+
+// A gather that nobody waited for may still write to what was given back.
+bool LeasePool::Idle(const Lease& lease) const {
+  return device_.Passed(lease.exchanged) &&
+         std::all_of(
+             lease.ready.begin(), lease.ready.end(),
+             [this](const Event& event) { return device_.Passed(event); });
+}
+
 absl::Status LeasePool::MakeRoom(int64_t bytes) {
-  while (limits_.budget > 0 && !free_.empty() &&
-         taken_ + kept_ + bytes > limits_.budget) {
-    ZEROMINI_RETURN_IF_ERROR(DropOldest());
+  const bool blocks = limits_.patience > absl::ZeroDuration();
+  int64_t droppable = 0;
+  for (const Lease& free : free_) {
+    if (blocks || Idle(free)) droppable += free.bytes;
+  }
+  if (droppable < Excess(bytes)) return Exhausted(bytes);
+  while (Excess(bytes) > 0) {
+    const auto idle =
+        std::find_if(free_.begin(), free_.end(),
+                     [this](const Lease& free) { return Idle(free); });
+    ZEROMINI_RETURN_IF_ERROR(Drop(idle == free_.end() ? free_.begin() : idle));
   }
   return absl::OkStatus();
 }
 
-// A gather that nobody waited for may still write to what was given back.
-absl::Status LeasePool::DropOldest() {
-  for (const Event& event : free_.front().ready) {
+absl::Status LeasePool::Drop(Free::const_iterator dropped) {
+  for (const Event& event : dropped->ready) {
     ZEROMINI_RETURN_IF_ERROR(
         device_.Synchronize(event, absl::Now() + limits_.patience));
   }
-  kept_ -= free_.front().bytes;
-  --allocated_[free_.front().bytes];
-  free_.pop_front();
+  kept_ -= dropped->bytes;
+  --allocated_[dropped->bytes];
+  free_.erase(dropped);
   return absl::OkStatus();
+}
+
+absl::Status LeasePool::Exhausted(int64_t bytes) const {
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "no room for an exchange buffer of ", bytes, " bytes beside the ",
+      leases_, " buffers of together ", taken_, " bytes that are taken and ",
+      kept_, " that are kept: their budget is ", limits_.budget,
+      " bytes (buffer_budget_bytes, or what the plan needs at least); give "
+      "gradients in about the reverse order of parameters and leave none out, "
+      "or raise buffer_budget_bytes to at least ",
+      taken_ + kept_ + bytes));
 }
 
 absl::Status LeasePool::WaitFor(Stream stream, const Lease& lease) const {
@@ -80,6 +154,7 @@ void LeasePool::Give(Lease lease) {
   std::lock_guard<std::mutex> lock(mutex_);
   taken_ -= lease.bytes;
   kept_ += lease.bytes;
+  --leases_;
   free_.push_back(std::move(lease));
 }
 

@@ -13,7 +13,7 @@ ShardedWeights::ShardedWeights(const HomeContext& context, ParamStore store)
     : WeightHome(context, std::move(store)),
       pool_(context.device,
             {MemoryKind::kGathered, context.options.gather_budget_bytes,
-             /*target=*/0, /*overlaps=*/true,
+             /*classes=*/{}, /*overlaps=*/true,
              StreamPatience(context.groups.world())}),
       updated_(context.plan.buckets.size()),
       gathered_(context.plan.regions.size()) {}

@@ -52,9 +52,4 @@ absl::StatusOr<std::unique_ptr<WeightHome>> MakeWeightHome(
   return home;
 }
 
-int64_t WeightBufferBytes(const Plan& plan, const OptimizerOptions& options) {
-  return KeepsWeightShards(options) ? 0
-                                    : WholeWeights::BufferBytes(plan, options);
-}
-
 }  // namespace zeromini

@@ -39,7 +39,6 @@ struct HomeContext {
   Device& device;
   const RankGroups& groups;
   LeasePool& exchange_buffers;
-  int64_t exchange_bytes;  // Of each of those.
 };
 
 // One thread at a time: the one that holds the pipeline's exchange lock, or the
@@ -117,9 +116,6 @@ class WeightHome {
 // By the options. Allocates what rests, and fills it from `specs`.
 absl::StatusOr<std::unique_ptr<WeightHome>> MakeWeightHome(
     const HomeContext& context, absl::Span<const ParamSpec> specs);
-
-// Of `plan`'s buckets, the most that an exchange buffer must hold for weights.
-int64_t WeightBufferBytes(const Plan& plan, const OptimizerOptions& options);
 
 }  // namespace zeromini
 

@@ -1,6 +1,5 @@
 #include "runtime/state/whole_weights.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,19 +8,6 @@
 
 namespace zeromini {
 namespace {
-
-bool HasTransposed(const Plan& plan, int bucket) {
-  const std::vector<Part>& parts = plan.buckets[bucket].parts;
-  return std::any_of(parts.begin(), parts.end(), [&](const Part& part) {
-    return plan.params[part.param].transposed;
-  });
-}
-
-bool NeedsBuffer(const Plan& plan, int bucket, bool flat, bool rounds) {
-  const bool in_place = flat && plan.buckets[bucket].in_place();
-  return !in_place &&
-         (plan.options.ranks > 1 || rounds || HasTransposed(plan, bucket));
-}
 
 absl::Status NothingToGather(int stage) {
   return absl::FailedPreconditionError(
@@ -37,37 +23,25 @@ WholeWeights::WholeWeights(const HomeContext& context, ParamStore store)
       sources_(context.plan.buckets.size(), nullptr),
       done_(context.plan.buckets.size()) {}
 
-int64_t WholeWeights::BufferBytes(const Plan& plan,
-                                  const OptimizerOptions& options) {
-  const bool flat = options.memory == MemoryForm::kFlat;
-  int64_t most = 0;
-  for (size_t b = 0; b < plan.buckets.size(); ++b) {
-    const int bucket = static_cast<int>(b);
-    const bool rounds = MasterIsSegment(plan, bucket, options);
-    if (!NeedsBuffer(plan, bucket, flat, rounds)) continue;
-    most =
-        std::max(most, plan.buckets[b].segment * SizeOf(plan.buckets[b].dtype));
-  }
-  return most * plan.options.ranks;
-}
-
-bool WholeWeights::Packs(int bucket) const {
-  return NeedsBuffer(context_.plan, bucket,
-                     store_.flat_weights(bucket) != nullptr, Rounds(bucket));
-}
-
 void* WholeWeights::WholeBucket(int bucket) const {
   void* const flat = store_.flat_weights(bucket);
   return flat != nullptr ? flat : leases_[bucket].buffer.get();
 }
 
+absl::Status WholeWeights::Lease(int bucket) {
+  LeasePool& pool = context_.exchange_buffers;
+  const BucketPlan& plan = layout(bucket);
+  const int64_t bytes =
+      plan.segment * SizeOf(plan.dtype) * context_.plan.options.ranks;
+  // A budget may have room for one: then the bucket before gives its own back,
+  // and this update waits until that has arrived.
+  if (!pool.Has(bytes)) ZEROMINI_RETURN_IF_ERROR(Settle());
+  ZEROMINI_ASSIGN_OR_RETURN(leases_[bucket], pool.Take(bytes));
+  return pool.WaitFor(context_.device.compute(), leases_[bucket]);
+}
+
 absl::StatusOr<WeightHome::Place> WholeWeights::Open(int bucket) {
-  if (Packs(bucket)) {
-    ZEROMINI_ASSIGN_OR_RETURN(leases_[bucket], context_.exchange_buffers.Take(
-                                                   context_.exchange_bytes));
-    ZEROMINI_RETURN_IF_ERROR(context_.exchange_buffers.WaitFor(
-        context_.device.compute(), leases_[bucket]));
-  }
+  if (Packs(bucket)) ZEROMINI_RETURN_IF_ERROR(Lease(bucket));
   const BucketPlan& plan = layout(bucket);
   Place place;
   place.segment = ElementAt(WholeBucket(bucket),

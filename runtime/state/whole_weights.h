@@ -8,14 +8,13 @@
 #include <vector>
 
 #include "runtime/state/weight_home.h"
+#include "shard/exchange_places.h"
 
 namespace zeromini {
 
 class WholeWeights : public WeightHome {
  public:
   WholeWeights(const HomeContext& context, ParamStore store);
-
-  static int64_t BufferBytes(const Plan& plan, const OptimizerOptions& options);
 
   bool KeepsWhole(int) const override { return true; }
   bool orders_calls() const override { return false; }
@@ -44,7 +43,10 @@ class WholeWeights : public WeightHome {
   bool Rounds(int bucket) const {
     return context_.state.layout(bucket).master_is_segment;
   }
-  bool Packs(int bucket) const;  // Through a buffer of the pool.
+  bool Packs(int bucket) const {  // Through a buffer of the pool.
+    return WeightsNeedBuffer(context_.plan, bucket, context_.options);
+  }
+  absl::Status Lease(int bucket);
   // Where the gathered bucket is, if anywhere but in the tensors.
   void* WholeBucket(int bucket) const;
   absl::Status UnpackOthers(int bucket, const void* all, const Moves& moves,

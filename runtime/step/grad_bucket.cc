@@ -80,29 +80,23 @@ GradBucket::Slot GradBucket::MakeSlot(int param) const {
   return slot;
 }
 
+// Micro-steps whose full sum is kept add up in a wire that lasts from the first
+// to the last; all others are held only from arrival to exchange.
 absl::Status GradBucket::Allocate() {
-  const int64_t segment = projects_
-                              ? std::max(layout_.segment, layout_.wire_segment)
-                              : layout_.wire_segment;
-  const int64_t segment_bytes = segment * int64_t{sizeof(float)};
-  if (context_.keeps_full && !projects_) {
+  if (in_home_) {
     wire_data_ = context_.store.flat_gradients(bucket_);
-    in_home_ = wire_data_ != nullptr;
+    return absl::OkStatus();
   }
-  // Micro-steps whose full sum is kept add up in a wire that lasts from the
-  // first to the last; all others are held only from arrival to exchange.
-  pooled_ = !context_.keeps_full || (!in_home_ && context_.micro_steps == 1);
   if (pooled_) {
     ZEROMINI_ASSIGN_OR_RETURN(
-        shard_,
-        context_.device.Allocate(segment_bytes, MemoryKind::kGradients));
-  } else if (!in_home_) {
-    ZEROMINI_ASSIGN_OR_RETURN(
-        wire_.buffer,
-        context_.device.Allocate(segment_bytes * context_.plan.options.ranks,
-                                 MemoryKind::kGradients));
-    wire_data_ = Floats(wire_.buffer);
+        shard_, context_.device.Allocate(GradientSegmentBytes(layout_),
+                                         MemoryKind::kGradients));
+    return absl::OkStatus();
   }
+  ZEROMINI_ASSIGN_OR_RETURN(
+      wire_.buffer,
+      context_.device.Allocate(WireBytes(), MemoryKind::kGradients));
+  wire_data_ = Floats(wire_.buffer);
   return absl::OkStatus();
 }
 
@@ -154,9 +148,26 @@ absl::Status GradBucket::Admit(Slot& slot, int given_as, bool at_home) {
   return absl::OkStatus();
 }
 
+std::string GradBucket::Names() const {
+  const auto name = [this](int param) {
+    return absl::StrCat("'", context_.plan.params[param].name, "'");
+  };
+  const std::vector<int>& params = layout_.params;
+  const std::string more =
+      params.size() == 1 ? "" : absl::StrCat(" to ", name(params.back()));
+  return absl::StrCat(name(params.front()), more, " (bucket ", bucket_,
+                      ") on rank ", context_.groups.world().rank());
+}
+
 absl::Status GradBucket::EnsureWire() {
   if (wire_data_ != nullptr) return absl::OkStatus();
-  ZEROMINI_ASSIGN_OR_RETURN(wire_, context_.pool.Take(context_.pool_bytes));
+  absl::StatusOr<LeasePool::Lease> taken = context_.pool.Take(WireBytes());
+  if (!taken.ok()) {
+    return absl::Status(
+        taken.status().code(),
+        absl::StrCat("gradients of ", Names(), ": ", taken.status().message()));
+  }
+  wire_ = *std::move(taken);
   wire_data_ = Floats(wire_.buffer);
   return absl::OkStatus();
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -17,6 +18,7 @@
 #include "runtime/state/param_store.h"
 #include "runtime/step/method.h"
 #include "runtime/step/wire_pieces.h"
+#include "shard/exchange_places.h"
 #include "zeromini/communicator.h"
 #include "zeromini/plan.h"
 
@@ -29,7 +31,7 @@ struct BucketContext {
   const ParamStore& store;
   Device& device;
   LeasePool& pool;
-  int64_t pool_bytes;  // Of a buffer of the pool.
+  const OptimizerOptions& options;
   const RankGroups& groups;
   int micro_steps;
   bool keeps_full;  // Full gradients stay until the step's one exchange.
@@ -120,8 +122,11 @@ class GradBucket {
         layout_(context.plan.buckets[bucket]),
         bucket_(bucket),
         rank_(context.groups.of(layout_).shards->rank()),
-        projects_(layout_.wire_segment != layout_.segment ||
-                  layout_.wire_elements != layout_.elements) {}
+        projects_(Projects(layout_)),
+        in_home_(PlaceOfGradients(layout_, context.options) ==
+                 GradientPlace::kHome),
+        pooled_(PlaceOfGradients(layout_, context.options) ==
+                GradientPlace::kBuffer) {}
 
   absl::Status Allocate();
   Slot MakeSlot(int param) const;
@@ -133,6 +138,11 @@ class GradBucket {
   // Counts a gradient that is given as `given_as`, or says why it may not be.
   absl::Status Admit(Slot& slot, int given_as, bool at_home);
   absl::Status EnsureWire();
+  int64_t WireBytes() const {  // Of all ranks.
+    return GradientSegmentBytes(layout_) * context_.plan.options.ranks;
+  }
+  // Of its parameters, and of this rank, for messages.
+  std::string Names() const;
   // Requires mutex_; `source` is read in `stream`'s order.
   absl::Status Pack(const Slot& slot, const void* source, bool accumulate,
                     Stream stream);
@@ -144,11 +154,11 @@ class GradBucket {
   const BucketContext context_;
   const BucketPlan& layout_;
   const int bucket_;
-  const int rank_;        // Of the group that shares the bucket.
-  const bool projects_;   // Some methods send less than the gradient.
-  bool full_ = false;     // In this step they send all of it.
-  bool in_home_ = false;  // The wire is the caller's own flat gradients.
-  bool pooled_ = false;   // The wire is a pool's, the shard our own.
+  const int rank_;       // Of the group that shares the bucket.
+  const bool projects_;  // Some methods send less than the gradient.
+  bool full_ = false;    // In this step they send all of it.
+  const bool in_home_;   // The wire is the caller's own flat gradients.
+  const bool pooled_;    // The wire is a pool's, the shard our own.
 
   mutable std::mutex mutex_;
   std::vector<Slot> slots_;

@@ -5,6 +5,7 @@
 
 #include "runtime/step/step_pipeline.h"
 #include "runtime/step/step_words.h"
+#include "shard/exchange_buffers.h"
 #include "shard/stages.h"
 #include "zeromini/internal/check.h"
 #include "zeromini/internal/status_macros.h"
@@ -12,24 +13,24 @@
 namespace zeromini {
 namespace {
 
-// One bucket fills while another travels and a third waits its turn.
-constexpr int kPoolTarget = 3;
+// Gradients in the reverse order of the parameters must always fit.
+int64_t BudgetOf(const std::vector<BufferClass>& classes,
+                 const OptimizerOptions& options) {
+  return options.buffer_budget_bytes == 0
+             ? 0
+             : std::max(options.buffer_budget_bytes, TotalBytes(classes));
+}
 
-// Of an exchange buffer, for gradients and weights alike.
-int64_t PoolBytes(const Plan& plan, const OptimizerOptions& options) {
-  int64_t wire = 0;
-  for (const BucketPlan& bucket : plan.buckets) {
-    const bool projects = bucket.wire_segment != bucket.segment;
-    const bool at_home =
-        KeepsFullGradients(options) && options.memory == MemoryForm::kFlat &&
-        bucket.in_place() && bucket.dtype == DType::kFloat32 && !projects;
-    if (at_home) continue;
-    wire =
-        std::max(wire, projects ? std::max(bucket.segment, bucket.wire_segment)
-                                : bucket.wire_segment);
-  }
-  return std::max(wire * plan.options.ranks * int64_t{sizeof(float)},
-                  WeightBufferBytes(plan, options));
+LeasePool::Limits PoolLimits(const Plan& plan, const OptimizerOptions& options,
+                             const Communicator& group) {
+  LeasePool::Limits limits;
+  limits.kind = MemoryKind::kBuckets;
+  limits.classes = ExchangeBuffers(plan, options);
+  limits.budget = BudgetOf(limits.classes, options);
+  limits.overlaps = group.overlaps();
+  // GradReady() blocks for nothing.
+  limits.patience = absl::ZeroDuration();
+  return limits;
 }
 
 }  // namespace
@@ -42,9 +43,7 @@ StepPipeline::StepPipeline(const OptimizerOptions& options, const Plan& plan,
       device_(device),
       ranks_(ranks),
       group_(ranks.world()),
-      pool_bytes_(PoolBytes(plan, options)),
-      pool_(device, {MemoryKind::kBuckets, /*budget=*/0, kPoolTarget,
-                     group_.overlaps()}) {}
+      pool_(device, PoolLimits(plan, options, group_)) {}
 
 absl::StatusOr<std::unique_ptr<StepPipeline>> StepPipeline::Create(
     const OptimizerOptions& options, const Plan& plan,
@@ -75,8 +74,7 @@ absl::Status StepPipeline::BuildStations(absl::Span<const ParamSpec> specs) {
       ShardState state, ShardState::Create(plan_, options_, ranks_, device_));
   state_ = std::make_unique<ShardState>(std::move(state));
   ZEROMINI_ASSIGN_OR_RETURN(
-      home_, MakeWeightHome({plan_, options_, *state_, device_, ranks_, pool_,
-                             pool_bytes_},
+      home_, MakeWeightHome({plan_, options_, *state_, device_, ranks_, pool_},
                             specs));
   ZEROMINI_ASSIGN_OR_RETURN(
       decider_,
@@ -84,7 +82,7 @@ absl::Status StepPipeline::BuildStations(absl::Span<const ParamSpec> specs) {
   ZEROMINI_ASSIGN_OR_RETURN(
       road_,
       GradRoad::Create({plan_, methods_, home_->store(), device_, pool_,
-                        pool_bytes_, ranks_, options_.micro_steps,
+                        options_, ranks_, options_.micro_steps,
                         KeepsFullGradients(options_), options_.gradient_wire},
                        options_, *state_, decider_->words()));
   ZEROMINI_RETURN_IF_ERROR(decider_->SetSplits(SplitTargets()));

@@ -124,7 +124,6 @@ class StepPipeline {
   Device& device_;
   RankGroups& ranks_;
   Communicator& group_;  // All ranks.
-  const int64_t pool_bytes_;
   LeasePool pool_;
 
   std::vector<ParamMethod> methods_;

@@ -405,7 +405,7 @@ TEST(StepSemanticsTest, ExchangeBuffersDoNotGrowWithTheModel) {
         ASSERT_OK(GiveGradients(c, *optimizer, step, rank));
         ASSERT_OK(optimizer->Step({0.01}));
       }
-      EXPECT_EQ(optimizer->Memory().buckets, 3 * kBucket);
+      EXPECT_EQ(optimizer->Memory().buckets, 2 * kBucket);
       EXPECT_EQ(optimizer->Memory().gradients, 12 * kBucket / 2);
     });
   }

@@ -45,9 +45,19 @@ class HeldStream {
 
 class LeasePoolTest : public testing::Test {
  protected:
-  LeasePool Pool(int64_t budget, int target, bool overlaps = true) {
-    return LeasePool(*device_, {MemoryKind::kBuckets, budget, target, overlaps,
-                                absl::Seconds(20)});
+  using Classes = std::vector<BufferClass>;
+
+  // One of exchange buffers, which never blocks.
+  LeasePool Pool(int64_t budget, Classes classes, bool overlaps = true) {
+    return LeasePool(
+        *device_, {MemoryKind::kBuckets, budget, std::move(classes), overlaps,
+                   absl::ZeroDuration()});
+  }
+  // One of gathered weights.
+  LeasePool ExactPool(int64_t budget,
+                      absl::Duration patience = absl::Seconds(20)) {
+    return LeasePool(*device_,
+                     {MemoryKind::kBuckets, budget, Classes(), true, patience});
   }
   LeasePool::Lease Take(LeasePool& pool, int64_t bytes) {
     auto lease = pool.Take(bytes);
@@ -60,8 +70,8 @@ class LeasePoolTest : public testing::Test {
       MakeHostDevice(CpuKernels(), absl::Seconds(20), nullptr);
 };
 
-TEST_F(LeasePoolTest, AllocatesUntilTheTargetAndThenReusesTheLongestUnused) {
-  LeasePool pool = Pool(/*budget=*/0, /*target=*/3);
+TEST_F(LeasePoolTest, AllocatesUntilTheCountAndThenReusesTheLongestUnused) {
+  LeasePool pool = Pool(/*budget=*/0, {{64, 3}});
   const void* first[3];
   for (const void*& buffer : first) {
     LeasePool::Lease lease = Take(pool, 64);
@@ -80,16 +90,16 @@ TEST_F(LeasePoolTest, AllocatesUntilTheTargetAndThenReusesTheLongestUnused) {
   EXPECT_EQ(allocated(), 3 * 64);
 }
 
-TEST_F(LeasePoolTest, WithNoneGivenBackTheTargetIsNoLimit) {
-  LeasePool pool = Pool(0, 1);
+TEST_F(LeasePoolTest, WithNoneGivenBackTheCountIsNoLimit) {
+  LeasePool pool = Pool(0, {{64, 1}});
   const LeasePool::Lease a = Take(pool, 64);
   const LeasePool::Lease b = Take(pool, 64);
   EXPECT_NE(a.buffer, b.buffer);
   EXPECT_EQ(allocated(), 2 * 64);
 }
 
-TEST_F(LeasePoolTest, OnlyABufferOfTheSameSizeIsReused) {
-  LeasePool pool = Pool(0, 0);
+TEST_F(LeasePoolTest, WithoutClassesOnlyABufferOfTheSameSizeIsReused) {
+  LeasePool pool = ExactPool(0);
   LeasePool::Lease small = Take(pool, 64);
   const void* const buffer = small.buffer.get();
   pool.Give(std::move(small));
@@ -101,7 +111,7 @@ TEST_F(LeasePoolTest, OnlyABufferOfTheSameSizeIsReused) {
 
 TEST_F(LeasePoolTest, ABufferInFlightIsReusedAndSaysWhatToWaitFor) {
   HeldStream stream(*device_);
-  LeasePool pool = Pool(0, 1);
+  LeasePool pool = Pool(0, {{64, 1}});
   LeasePool::Lease lease = Take(pool, 64);
   const void* const buffer = lease.buffer.get();
   lease.ready = {stream.Record(), nullptr};
@@ -121,7 +131,7 @@ TEST_F(LeasePoolTest, ABufferInFlightIsReusedAndSaysWhatToWaitFor) {
 
 TEST_F(LeasePoolTest, WithoutOverlapNoBufferIsReusedBeforeItsExchangeEnds) {
   HeldStream exchange(*device_), reader(*device_);
-  LeasePool pool = Pool(0, 1, /*overlaps=*/false);
+  LeasePool pool = Pool(0, {{64, 1}}, /*overlaps=*/false);
   LeasePool::Lease lease = Take(pool, 64);
   const void* const buffer = lease.buffer.get();
   lease.exchanged = exchange.Record();
@@ -140,7 +150,7 @@ TEST_F(LeasePoolTest, WithoutOverlapNoBufferIsReusedBeforeItsExchangeEnds) {
 }
 
 TEST_F(LeasePoolTest, WhatIsTakenBeyondTheBudgetIsRefusedWithTheNumbers) {
-  LeasePool pool = Pool(/*budget=*/100, 0);
+  LeasePool pool = ExactPool(/*budget=*/100);
   EXPECT_OK(pool.CheckRoom(100));
   LeasePool::Lease lease = Take(pool, 64);
   EXPECT_OK(pool.CheckRoom(36));
@@ -155,7 +165,7 @@ TEST_F(LeasePoolTest, WhatIsTakenBeyondTheBudgetIsRefusedWithTheNumbers) {
 }
 
 TEST_F(LeasePoolTest, TakenAndKeptBuffersStayWithinTheBudget) {
-  LeasePool pool = Pool(/*budget=*/256, 0);
+  LeasePool pool = ExactPool(/*budget=*/256);
   LeasePool::Lease a = Take(pool, 64), b = Take(pool, 96);
   pool.Give(std::move(a));
   pool.Give(std::move(b));
@@ -169,7 +179,7 @@ TEST_F(LeasePoolTest, TakenAndKeptBuffersStayWithinTheBudget) {
 TEST_F(LeasePoolTest, ABufferIsDroppedOnlyWhenItIsNoLongerWrittenOrRead) {
   for (int which : {0, 1}) {
     HeldStream stream(*device_);
-    LeasePool pool = Pool(/*budget=*/64, 0);
+    LeasePool pool = ExactPool(/*budget=*/64);
     LeasePool::Lease lease = Take(pool, 64);
     lease.ready[which] = stream.Record();
     pool.Give(std::move(lease));
@@ -187,12 +197,106 @@ TEST_F(LeasePoolTest, ABufferIsDroppedOnlyWhenItIsNoLongerWrittenOrRead) {
 
 TEST_F(LeasePoolTest, AStreamThatIsNeverDoneIsWaitedForAsLongAsPatienceLasts) {
   HeldStream stream(*device_);
-  LeasePool pool(*device_, {MemoryKind::kBuckets, /*budget=*/64, 0, true,
-                            absl::Milliseconds(20)});
+  LeasePool pool = ExactPool(/*budget=*/64, absl::Milliseconds(20));
   LeasePool::Lease lease = Take(pool, 64);
   lease.ready[0] = stream.Record();
   pool.Give(std::move(lease));
   EXPECT_TRUE(absl::IsDeadlineExceeded(pool.Take(48).status()));
+}
+
+TEST_F(LeasePoolTest, AnIdleBufferIsDroppedBeforeOneThatMustBeWaitedFor) {
+  HeldStream stream(*device_);
+  LeasePool pool = ExactPool(/*budget=*/128);
+  LeasePool::Lease busy = Take(pool, 64), idle = Take(pool, 64);
+  const void* const stays = busy.buffer.get();
+  busy.ready[1] = stream.Record();
+  pool.Give(std::move(busy));
+  pool.Give(std::move(idle));
+  const LeasePool::Lease other = Take(pool, 48);  // Would block on `busy`.
+  EXPECT_EQ(allocated(), 64 + 48);
+  EXPECT_EQ(Take(pool, 64).buffer.get(), stays);
+}
+
+TEST_F(LeasePoolTest, ALeaseHasABufferOfTheSmallestClassThatHoldsIt) {
+  LeasePool pool = Pool(0, {{64, 1}, {256, 1}});
+  EXPECT_EQ(Take(pool, 1).bytes, 64);
+  EXPECT_EQ(Take(pool, 64).bytes, 64);
+  EXPECT_EQ(Take(pool, 65).bytes, 256);
+}
+
+TEST_F(LeasePoolTest, WithoutRoomALargerFreeBufferIsTaken) {
+  LeasePool pool = Pool(/*budget=*/400, {{64, 1}, {128, 1}, {256, 1}});
+  LeasePool::Lease large = Take(pool, 256), middle = Take(pool, 128);
+  const void* const buffer = middle.buffer.get();
+  pool.Give(std::move(large));
+  pool.Give(std::move(middle));
+  EXPECT_EQ(Take(pool, 64).buffer.get(), buffer) << "the smallest that holds";
+  EXPECT_EQ(allocated(), 256) << "the middle one went with its lease";
+}
+
+TEST_F(LeasePoolTest, WithRoomNoLargerBufferIsTaken) {
+  LeasePool pool = Pool(/*budget=*/320, {{64, 1}, {256, 1}});
+  pool.Give(Take(pool, 256));
+  const LeasePool::Lease small = Take(pool, 64);
+  EXPECT_EQ(small.bytes, 64);
+  EXPECT_EQ(allocated(), 64 + 256);
+}
+
+TEST_F(LeasePoolTest, IdleBuffersOfOtherClassesMakeRoomButNoneInFlight) {
+  HeldStream stream(*device_);
+  LeasePool pool = Pool(/*budget=*/256, {{64, 2}, {256, 1}});
+  LeasePool::Lease flies = Take(pool, 64), idle = Take(pool, 64);
+  flies.ready[0] = stream.Record();
+  flies.exchanged = flies.ready[0];
+  const Event passed = flies.exchanged;
+  pool.Give(std::move(flies));
+  pool.Give(std::move(idle));
+  EXPECT_TRUE(absl::IsResourceExhausted(pool.Take(256).status()));
+  EXPECT_EQ(allocated(), 2 * 64) << "what makes no room is kept";
+  stream.Free();
+  ASSERT_OK(device_->Synchronize(passed, absl::Now() + absl::Seconds(20)));
+  EXPECT_EQ(Take(pool, 256).bytes, 256);
+  EXPECT_EQ(allocated(), 0);
+}
+
+TEST_F(LeasePoolTest, WhatDoesNotFitIsRefusedWithTheNumbersAndTheCure) {
+  LeasePool pool = Pool(/*budget=*/300, {{64, 1}, {128, 1}});
+  const LeasePool::Lease a = Take(pool, 128), b = Take(pool, 128);
+  EXPECT_FALSE(pool.Has(50));
+  const absl::Status refused = pool.Take(50).status();
+  EXPECT_TRUE(absl::IsResourceExhausted(refused));
+  EXPECT_THAT(refused.message(),
+              testing::AllOf(
+                  testing::HasSubstr("of 64 bytes"),
+                  testing::HasSubstr("2 buffers of together 256 bytes"),
+                  testing::HasSubstr("300 bytes (buffer_budget_bytes"),
+                  testing::HasSubstr("reverse order of parameters"),
+                  testing::HasSubstr("buffer_budget_bytes to at least 320")));
+}
+
+TEST_F(LeasePoolTest,
+       HasIsTrueForWhatIsFreeOrHasRoomAndNotForWhatMustBeDropped) {
+  LeasePool pool = Pool(/*budget=*/128, {{64, 1}, {128, 1}});
+  EXPECT_TRUE(pool.Has(64));
+  LeasePool::Lease lease = Take(pool, 64);
+  EXPECT_TRUE(pool.Has(64));
+  EXPECT_FALSE(pool.Has(128));
+  pool.Give(std::move(lease));
+  EXPECT_TRUE(pool.Has(64));
+  EXPECT_FALSE(pool.Has(128)) << "the free one would have to go";
+  EXPECT_EQ(Take(pool, 128).bytes, 128);
+}
+
+TEST_F(LeasePoolTest, WithoutOverlapWhatWaitsForItsThreadIsBeyondTheBudget) {
+  HeldStream exchange(*device_);
+  LeasePool pool = Pool(/*budget=*/64, {{64, 1}}, /*overlaps=*/false);
+  LeasePool::Lease lease = Take(pool, 64);
+  lease.exchanged = exchange.Record();
+  pool.Give(std::move(lease));
+  const LeasePool::Lease second = Take(pool, 64);
+  EXPECT_EQ(allocated(), 2 * 64);
+  EXPECT_TRUE(absl::IsResourceExhausted(pool.Take(64).status()))
+      << "what is taken counts";
 }
 
 }  // namespace

@@ -1,0 +1,38 @@
+// How many exchange buffers of which size a step needs: arithmetic on the plan,
+// the same on every rank.
+
+#ifndef ZEROMINI_SHARD_EXCHANGE_BUFFERS_H_
+#define ZEROMINI_SHARD_EXCHANGE_BUFFERS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "zeromini/options.h"
+#include "zeromini/plan.h"
+
+namespace zeromini {
+
+// Buffers of one size, for all buckets that are at least half as large.
+struct BufferClass {
+  int64_t bytes = 0;  // Of each.
+  int count = 0;
+};
+
+// Ascending by bytes; none if all exchanges run at home. A step whose gradients
+// come in the reverse order of the parameters takes exactly these: for each
+// class as many as fill at a time, and one more that travels meanwhile if all
+// together then stay within options.buffer_budget_bytes (0: no bound). What
+// fills at a time is needed, budget or not.
+std::vector<BufferClass> ExchangeBuffers(const Plan& plan,
+                                         const OptimizerOptions& options);
+
+int64_t TotalBytes(absl::Span<const BufferClass> classes);
+
+// Of `classes`, the smallest whose buffers hold `bytes`; null if none does.
+const BufferClass* SmallestThatHolds(absl::Span<const BufferClass> classes,
+                                     int64_t bytes);
+
+}  // namespace zeromini
+
+#endif  // ZEROMINI_SHARD_EXCHANGE_BUFFERS_H_

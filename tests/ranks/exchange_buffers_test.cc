@@ -1,0 +1,185 @@
+// What exchange buffers take is known before a step, and bounded.
+
+#include "shard/exchange_buffers.h"
+
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "support/exact_training.h"
+
+namespace zeromini {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+constexpr auto kExhausted = absl::StatusCode::kResourceExhausted;
+constexpr int64_t kLayerBytes = int64_t{64} * 256 * sizeof(float);
+constexpr int kLayers = 8;
+constexpr absl::Duration kDeadline = absl::Seconds(80);
+
+// A bucket a layer.
+TrainingCase EqualLayers(int stage, int ranks, int64_t budget) {
+  TrainingCase c;
+  c.options = ExactOptions();
+  c.options.stage = stage;
+  c.options.bucket_bytes = kLayerBytes;
+  c.options.buffer_budget_bytes = budget;
+  c.ranks = ranks;
+  c.steps = 2;
+  c.group.timeout = kDeadline;
+  c.specs.clear();
+  for (int layer = 0; layer < kLayers; ++layer) {
+    c.specs.push_back(
+        Spec("w" + std::to_string(layer), {64, 256}, BlockRule::Rows(), layer));
+  }
+  return c;
+}
+
+// A step with gradients in the forward order, if `forward`; its first error.
+absl::Status StepInOrder(const TrainingCase& c, Optimizer& optimizer,
+                         bool forward) {
+  const std::shared_ptr<void> gradient = TestTensor(kLayerBytes);
+  for (int i = 0; i < kLayers; ++i) {
+    const int param = forward ? i : kLayers - 1 - i;
+    ZEROMINI_RETURN_IF_ERROR(optimizer.GradReady(param, gradient.get()));
+  }
+  return optimizer.Step({c.learning_rate}).status();
+}
+
+// Of the steps of all ranks; `forward` says in which order a rank gives.
+std::vector<absl::Status> StepAll(const TrainingCase& c,
+                                  const std::function<bool(int)>& forward) {
+  const absl::Time begin = absl::Now();
+  std::vector<absl::Status> results(c.ranks);
+  RunRanks(
+      c.ranks,
+      [&](int rank, Communicator& group) {
+        Replica replica(c.specs);
+        ASSERT_OK_AND_ASSIGN(auto optimizer,
+                             MakeOptimizer(c.options, replica.specs(), group));
+        results[rank] = StepInOrder(c, *optimizer, forward(rank));
+        if (results[rank].ok()) {
+          EXPECT_LE(optimizer->Memory().buckets, c.options.buffer_budget_bytes);
+          EXPECT_OK(optimizer->Close());
+        } else {
+          EXPECT_THAT(optimizer->Step({0.01}),
+                      StatusIs(kExhausted, HasSubstr("buffer_budget_bytes")));
+        }
+      },
+      c.group);
+  EXPECT_LT(absl::Now() - begin, kDeadline / 2);
+  return results;
+}
+
+TEST(ExchangeBuffersTest, GradientsInReverseOrderFitABudgetOfThreeBuckets) {
+  const TrainingCase c = EqualLayers(/*stage=*/2, /*ranks=*/2, 3 * kLayerBytes);
+  for (const absl::Status& result : StepAll(c, [](int) { return false; })) {
+    EXPECT_OK(result);
+  }
+}
+
+TEST(ExchangeBuffersTest, InForwardOrderABudgetOfThreeIsEveryRanksError) {
+  const TrainingCase c = EqualLayers(2, 2, 3 * kLayerBytes);
+  for (const absl::Status& result : StepAll(c, [](int) { return true; })) {
+    EXPECT_THAT(
+        result,
+        StatusIs(kExhausted,
+                 AllOf(HasSubstr("gradients of 'w3' (bucket 3) on rank "),
+                       HasSubstr("3 buffers of together 196608 bytes"),
+                       HasSubstr("buffer_budget_bytes to at least 262144"))));
+  }
+}
+
+TEST(ExchangeBuffersTest, OneRanksForwardOrderIsTheOthersErrorAtOnce) {
+  const TrainingCase c = EqualLayers(2, 2, 3 * kLayerBytes);
+  for (const absl::Status& result : StepAll(c, [](int r) { return r == 1; })) {
+    EXPECT_THAT(result, StatusIs(kExhausted, HasSubstr("'w3' (bucket 3) on "
+                                                       "rank 1")));
+  }
+}
+
+TEST(ExchangeBuffersTest, InForwardOrderAllFitABudgetOfAllBuckets) {
+  const TrainingCase c = EqualLayers(2, 2, kLayers * kLayerBytes);
+  for (const absl::Status& result : StepAll(c, [](int) { return true; })) {
+    EXPECT_OK(result);
+  }
+}
+
+TEST(ExchangeBuffersTest, WithTheLeastBuffersResultsAreTheSame) {
+  for (int stage : {1, 2, 3}) {
+    TrainingCase c = EqualLayers(stage, 2, /*budget=*/0);
+    if (stage == 3) c.options.memory = MemoryForm::kFlat;
+    const TrainingResult most = Train(c);
+    c.options.buffer_budget_bytes = 1;
+    EXPECT_EQ(Train(c).weights, most.weights) << "stage " << stage;
+  }
+}
+
+// In every configuration, what has been taken after a step and after the next.
+void ExpectThePlansBuffers(const TrainingCase& c) {
+  RunRanks(c.ranks, [&](int rank, Communicator& group) {
+    Replica replica(c.specs);
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         MakeOptimizer(c.options, replica.specs(), group));
+    ASSERT_OK(FillWeights(c, replica, *optimizer));
+    const int64_t planned =
+        TotalBytes(ExchangeBuffers(optimizer->plan(), c.options));
+    for (int step = 1; step <= 2; ++step) {
+      ASSERT_OK(GiveGradients(c, *optimizer, step, rank));
+      ASSERT_OK(optimizer->Step({0.01}));
+      EXPECT_EQ(optimizer->Memory().buckets, planned)
+          << "step " << step << " of stage " << c.options.stage << ", "
+          << c.ranks << " ranks, " << c.options.micro_steps
+          << " micro-steps, budget " << c.options.buffer_budget_bytes;
+    }
+  });
+}
+
+// Of stage and memory.
+const std::pair<int, MemoryForm> kForms[] = {{1, MemoryForm::kExternal},
+                                             {1, MemoryForm::kFlat},
+                                             {2, MemoryForm::kExternal},
+                                             {2, MemoryForm::kFlat},
+                                             {3, MemoryForm::kFlat}};
+
+TEST(ExchangeBuffersTest, AStepTakesWhatThePlanSaysToTheByte) {
+  for (int ranks : {1, 2, 3}) {
+    for (const auto& [stage, memory] : kForms) {
+      for (int micro_steps : {1, 2}) {
+        for (int64_t budget : {0, 1, 8'000}) {
+          TrainingCase c;
+          c.options = ExactOptions();
+          c.ranks = ranks;
+          c.options.stage = stage;
+          c.options.memory = memory;
+          c.options.micro_steps = micro_steps;
+          c.options.buffer_budget_bytes = budget;
+          ExpectThePlansBuffers(c);
+        }
+      }
+    }
+  }
+}
+
+TEST(ExchangeBuffersTest, SoDoesOneOfSixteenBitsOrARoundedWire) {
+  for (const auto& [stage, memory] : kForms) {
+    for (bool wide : {true, false}) {
+      TrainingCase c;
+      c.options = ExactOptions();
+      c.ranks = 2;
+      c.options.stage = stage;
+      c.options.memory = memory;
+      c.coarse = true;
+      if (wide) c.options.weight_wire = DType::kBFloat16;
+      for (ParamSpec& spec : c.specs) {
+        if (!wide && spec.shape.size() > 1) spec.dtype = DType::kBFloat16;
+      }
+      ExpectThePlansBuffers(c);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace zeromini
