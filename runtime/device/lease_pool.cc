@@ -134,9 +134,9 @@ absl::Status LeasePool::Drop(Free::const_iterator dropped) {
 
 absl::Status LeasePool::Exhausted(int64_t bytes) const {
   return absl::ResourceExhaustedError(absl::StrCat(
-      "no room for an exchange buffer of ", bytes, " bytes beside the ",
-      leases_, " buffers of together ", taken_, " bytes that are taken and ",
-      kept_, " that are kept: their budget is ", limits_.budget,
+      "no room for an exchange buffer of ", bytes, " bytes beside ", taken_,
+      " bytes in ", leases_, " taken and ", kept_,
+      " bytes in free ones of a budget of ", limits_.budget,
       " bytes (buffer_budget_bytes, or what the plan needs at least); give "
       "gradients in about the reverse order of parameters and leave none out, "
       "or raise buffer_budget_bytes to at least ",

@@ -87,7 +87,7 @@ TEST(ExchangeBuffersTest, InForwardOrderABudgetOfThreeIsEveryRanksError) {
         result,
         StatusIs(kExhausted,
                  AllOf(HasSubstr("gradients of 'w3' (bucket 3) on rank "),
-                       HasSubstr("3 buffers of together 196608 bytes"),
+                       HasSubstr("beside 196608 bytes in 3 taken"),
                        HasSubstr("buffer_budget_bytes to at least 262144"))));
   }
 }

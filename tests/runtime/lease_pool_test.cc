@@ -260,22 +260,25 @@ TEST_F(LeasePoolTest, IdleBuffersOfOtherClassesMakeRoomButNoneInFlight) {
 }
 
 TEST_F(LeasePoolTest, WhatDoesNotFitIsRefusedWithTheNumbersAndTheCure) {
-  LeasePool pool = Pool(/*budget=*/300, {{64, 1}, {128, 1}});
-  const LeasePool::Lease a = Take(pool, 128), b = Take(pool, 128);
-  EXPECT_FALSE(pool.Has(50));
-  const absl::Status refused = pool.Take(50).status();
+  HeldStream stream(*device_);
+  LeasePool pool = Pool(/*budget=*/300, {{64, 2}, {128, 1}});
+  const LeasePool::Lease a = Take(pool, 64), b = Take(pool, 64);
+  LeasePool::Lease flies = Take(pool, 50);
+  flies.ready[0] = stream.Record();
+  pool.Give(std::move(flies));
+  const absl::Status refused = pool.Take(100).status();
   EXPECT_TRUE(absl::IsResourceExhausted(refused));
   EXPECT_THAT(refused.message(),
               testing::AllOf(
-                  testing::HasSubstr("of 64 bytes"),
-                  testing::HasSubstr("2 buffers of together 256 bytes"),
-                  testing::HasSubstr("300 bytes (buffer_budget_bytes"),
+                  testing::HasSubstr("an exchange buffer of 128 bytes"),
+                  testing::HasSubstr("beside 128 bytes in 2 taken"),
+                  testing::HasSubstr("64 bytes in free ones"),
+                  testing::HasSubstr("of 300 bytes (buffer_budget_bytes"),
                   testing::HasSubstr("reverse order of parameters"),
                   testing::HasSubstr("buffer_budget_bytes to at least 320")));
 }
 
-TEST_F(LeasePoolTest,
-       HasIsTrueForWhatIsFreeOrHasRoomAndNotForWhatMustBeDropped) {
+TEST_F(LeasePoolTest, HasCountsNothingThatMustBeDropped) {
   LeasePool pool = Pool(/*budget=*/128, {{64, 1}, {128, 1}});
   EXPECT_TRUE(pool.Has(64));
   LeasePool::Lease lease = Take(pool, 64);
