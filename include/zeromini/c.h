@@ -162,6 +162,11 @@ typedef enum zeromini_value_blocks {
   ZEROMINI_VALUE_WHOLE = 1
 } zeromini_value_blocks;
 
+typedef enum zeromini_block_cuts {
+  ZEROMINI_BLOCKS_WHOLE = 0,
+  ZEROMINI_BLOCKS_SPLIT_AT_CUTS = 1
+} zeromini_block_cuts;
+
 typedef struct zeromini_hyper_group { /* HyperGroup */
   size_t struct_size;
   const char* name;
@@ -216,6 +221,10 @@ typedef struct zeromini_options {
   int expert_slices;
   zeromini_log_sink log; /* Where warnings go; NULL: stderr. */
   void* log_context;
+  int64_t buffer_budget_bytes;   /* 0: no bound. */
+  double copy_cost;              /* Of a copied byte, in bytes on the wire; */
+  int64_t collective_cost_bytes; /* and of starting a collective. */
+  zeromini_block_cuts blocks;
 } zeromini_options;
 
 void zeromini_options_init(zeromini_options* options, size_t struct_size);
@@ -237,6 +246,11 @@ typedef struct zeromini_plan_options {
   zeromini_naming naming;
   zeromini_value_blocks value_blocks;
   int64_t bucket_bytes;
+  int64_t buffer_budget_bytes; /* These as in zeromini_options. */
+  double copy_cost;
+  int64_t collective_cost_bytes;
+  zeromini_block_cuts blocks;
+  zeromini_memory_form memory;
 } zeromini_plan_options;
 
 void zeromini_plan_options_init(zeromini_plan_options* options,

@@ -30,6 +30,8 @@ static_assert(static_cast<int>(NonFiniteGradients::kIgnore) == ZEROMINI_IGNORE);
 static_assert(static_cast<int>(MemoryForm::kFlat) == ZEROMINI_MEMORY_FLAT);
 static_assert(static_cast<int>(Naming::kOfficial) == ZEROMINI_NAMING_OFFICIAL);
 static_assert(static_cast<int>(ValueBlocks::kWhole) == ZEROMINI_VALUE_WHOLE);
+static_assert(static_cast<int>(BlockCuts::kSplitAtCuts) ==
+              ZEROMINI_BLOCKS_SPLIT_AT_CUTS);
 static_assert(static_cast<int>(LogLevel::kWarning) == ZEROMINI_LOG_WARNING);
 static_assert(kPurposes == ZEROMINI_PURPOSES);
 
@@ -42,7 +44,6 @@ absl::Status Check(const zeromini_options& options) {
       .OneOf("reduction", options.reduction, ZEROMINI_REDUCE_SUM)
       .OneOf("non_finite", options.non_finite, ZEROMINI_IGNORE)
       .OneOf("absent_gradients", options.absent_gradients, ZEROMINI_SKIP)
-      .OneOf("memory", options.memory, ZEROMINI_MEMORY_FLAT)
       .OneOf("device", options.device, ZEROMINI_CUDA)
       .OneOf("kernels", options.kernels, ZEROMINI_KERNELS_REFERENCE)
       .DTypeOf("gradient_wire", options.gradient_wire, ZEROMINI_BFLOAT16)
@@ -63,7 +64,6 @@ OptimizerOptions Convert(const zeromini_options& from) {
   options.absent_gradients =
       static_cast<AbsentGradients>(from.absent_gradients);
   options.micro_steps = from.micro_steps;
-  options.memory = static_cast<MemoryForm>(from.memory);
   options.device = static_cast<DeviceKind>(from.device);
   options.kernels = static_cast<KernelChoice>(from.kernels);
   options.gradient_wire = static_cast<DType>(from.gradient_wire);

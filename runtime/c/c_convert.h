@@ -32,7 +32,12 @@ void CheckPlanning(const T& options, Fields& fields) {
       .Range("head_dim", options.head_dim, 0, kUnbounded)
       .OneOf("naming", options.naming, ZEROMINI_NAMING_OFFICIAL)
       .OneOf("value_blocks", options.value_blocks, ZEROMINI_VALUE_WHOLE)
-      .Range("bucket_bytes", options.bucket_bytes, 0, kUnbounded);
+      .OneOf("blocks", options.blocks, ZEROMINI_BLOCKS_SPLIT_AT_CUTS)
+      .OneOf("memory", options.memory, ZEROMINI_MEMORY_FLAT)
+      .Range("bucket_bytes", options.bucket_bytes, 0, kUnbounded)
+      .Range("buffer_budget_bytes", options.buffer_budget_bytes, 0, kUnbounded)
+      .Range("collective_cost_bytes", options.collective_cost_bytes, 0,
+             kUnbounded);
 }
 template <typename From, typename To>
 void CopyPlanning(const From& from, To* to) {
@@ -41,7 +46,12 @@ void CopyPlanning(const From& from, To* to) {
   to->model = {from.hidden, from.heads, from.kv_heads, from.head_dim};
   to->naming = static_cast<Naming>(from.naming);
   to->value_blocks = static_cast<ValueBlocks>(from.value_blocks);
+  to->blocks = static_cast<BlockCuts>(from.blocks);
+  to->memory = static_cast<MemoryForm>(from.memory);
   to->bucket_bytes = from.bucket_bytes;
+  to->buffer_budget_bytes = from.buffer_budget_bytes;
+  to->copy_cost = from.copy_cost;
+  to->collective_cost_bytes = from.collective_cost_bytes;
 }
 
 // Of structs whose struct_size may be smaller or larger than ours.

@@ -27,6 +27,16 @@ void Init(T defaults, T* to, size_t struct_size) {
   std::memcpy(to, &defaults, std::min(sizeof(T), struct_size));
 }
 
+// What the options of an optimizer and of a plan say of the layout.
+template <typename From, typename To>
+void InitLayout(const From& from, To* to) {
+  to->blocks = static_cast<zeromini_block_cuts>(from.blocks);
+  to->bucket_bytes = from.bucket_bytes;
+  to->buffer_budget_bytes = from.buffer_budget_bytes;
+  to->copy_cost = from.copy_cost;
+  to->collective_cost_bytes = from.collective_cost_bytes;
+}
+
 }  // namespace
 
 void zeromini_param_init(zeromini_param* param, size_t struct_size) {
@@ -68,7 +78,6 @@ void zeromini_options_init(zeromini_options* options, size_t struct_size) {
   defaults.memory = static_cast<zeromini_memory_form>(from.memory);
   defaults.naming = static_cast<zeromini_naming>(from.naming);
   defaults.value_blocks = static_cast<zeromini_value_blocks>(from.value_blocks);
-  defaults.bucket_bytes = from.bucket_bytes;
   defaults.device = static_cast<zeromini_device>(from.device);
   defaults.kernels = static_cast<zeromini_kernels>(from.kernels);
   defaults.gradient_wire = static_cast<zeromini_dtype>(from.gradient_wire);
@@ -81,6 +90,7 @@ void zeromini_options_init(zeromini_options* options, size_t struct_size) {
   defaults.prefetch = from.prefetch;
   defaults.shard_ranks = from.shard_ranks;
   defaults.expert_slices = from.expert_slices;
+  InitLayout(from, &defaults);
   Init(defaults, options, struct_size);
 }
 
@@ -102,7 +112,8 @@ void zeromini_plan_options_init(zeromini_plan_options* options,
   defaults.stage = from.stage;
   defaults.naming = static_cast<zeromini_naming>(from.naming);
   defaults.value_blocks = static_cast<zeromini_value_blocks>(from.value_blocks);
-  defaults.bucket_bytes = from.bucket_bytes;
+  defaults.memory = static_cast<zeromini_memory_form>(from.memory);
+  InitLayout(from, &defaults);
   Init(defaults, options, struct_size);
 }
 

@@ -97,7 +97,31 @@ absl::Status CheckEnums(const OptimizerOptions& options) {
       CheckEnum("master", options.master, MasterFormat::kRemainder8));
   ZEROMINI_RETURN_IF_ERROR(
       CheckEnum("state", options.state, StateFormat::kInt8));
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckEnum("blocks", options.blocks, BlockCuts::kSplitAtCuts));
   return CheckEnum("value_blocks", options.value_blocks, ValueBlocks::kWhole);
+}
+
+// Sums and products of what a plan weighs must stay exact in 64 bits.
+constexpr int64_t kMostBytes = int64_t{1} << 50;
+constexpr double kMostCopyCost = 1e6;
+
+absl::Status CheckLayout(const OptimizerOptions& options) {
+  const std::pair<const char*, int64_t> sizes[] = {
+      {"bucket_bytes", options.bucket_bytes},
+      {"buffer_budget_bytes", options.buffer_budget_bytes},
+      {"collective_cost_bytes", options.collective_cost_bytes}};
+  for (const auto& [name, bytes] : sizes) {
+    if (bytes >= 0 && bytes <= kMostBytes) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, " must be 0 to ", kMostBytes, ", got ", bytes));
+  }
+  if (options.copy_cost >= 0 && options.copy_cost <= kMostCopyCost) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("copy_cost, of a copied byte in bytes on the wire, must be ",
+                   "0 to ", kMostCopyCost, ", got ", options.copy_cost));
 }
 
 absl::Status CheckDType(const ParamSpec& param,
@@ -161,6 +185,7 @@ absl::Status CheckOptions(const OptimizerOptions& options) {
         "gather_budget_bytes ", options.gather_budget_bytes, " and prefetch ",
         options.prefetch, " must not be negative"));
   }
+  ZEROMINI_RETURN_IF_ERROR(CheckLayout(options));
   if (options.hyper_groups.empty()) {
     return absl::InvalidArgumentError("options need at least one group");
   }

@@ -55,7 +55,13 @@ void AddPlanFields(const OptimizerOptions& options, FieldList* list) {
             options.naming == Naming::kOfficial ? "official" : "zeromini");
   list->Add("value_blocks",
             options.value_blocks == ValueBlocks::kWhole ? "whole" : "rows");
+  list->Add("blocks", options.blocks == BlockCuts::kSplitAtCuts
+                          ? "split at cuts"
+                          : "whole");
   list->Add("bucket_bytes", options.bucket_bytes);
+  list->Add("buffer_budget_bytes", options.buffer_budget_bytes);
+  list->Add("copy_cost", options.copy_cost);
+  list->Add("collective_cost_bytes", options.collective_cost_bytes);
 }
 
 void AddStepFields(const OptimizerOptions& options, FieldList* list) {

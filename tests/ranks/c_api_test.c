@@ -77,6 +77,10 @@ static void InitFunctionsGiveTheDefaults(void) {
   EXPECT(options.weight_wire == ZEROMINI_FLOAT32);
   EXPECT(options.device == ZEROMINI_HOST);
   EXPECT(options.kernels == ZEROMINI_KERNELS_NATIVE);
+  EXPECT(options.buffer_budget_bytes == 256 << 20);
+  EXPECT(options.copy_cost == 0.125);
+  EXPECT(options.collective_cost_bytes == 128 << 10);
+  EXPECT(options.blocks == ZEROMINI_BLOCKS_WHOLE);
   EXPECT(param.slices == 1 && param.layer == -1);
   EXPECT(param.layer_set == ZEROMINI_LAYER_SET_OF_LAYER);
   zeromini_group_options_init(&group, sizeof group);
@@ -84,6 +88,8 @@ static void InitFunctionsGiveTheDefaults(void) {
   zeromini_plan_options_init(&plan, sizeof plan);
   EXPECT(plan.algorithm == ZEROMINI_ADAM_MINI && plan.stage == 1);
   EXPECT(plan.ranks == 1 && plan.replicas == 1);
+  EXPECT(plan.buffer_budget_bytes == 256 << 20 && plan.copy_cost == 0.125);
+  EXPECT(plan.collective_cost_bytes == 128 << 10);
   EXPECT(strlen(zeromini_version()) >= 5);
 }
 

@@ -294,6 +294,10 @@ static void PlansRefuseBadArguments(void) {
   PLAN_REFUSED(options.ranks = 0, "ranks");
   PLAN_REFUSED(options.replicas = -1, "replicas");
   PLAN_REFUSED(options.stage = 4, "stage");
+  PLAN_REFUSED(options.blocks = (zeromini_block_cuts)2,
+               "zeromini_plan_options.blocks is 2");
+  PLAN_REFUSED(options.memory = (zeromini_memory_form)2,
+               "zeromini_plan_options.memory is 2");
   PLAN_REFUSED(options.hidden = -1, "zeromini_plan_options.hidden is -1");
   EXPECT(zeromini_plan_table(NULL) == NULL);
   EXPECT(zeromini_plan_json(NULL) == NULL);

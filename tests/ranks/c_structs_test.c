@@ -282,6 +282,8 @@ static void EveryEnumOfTheOptionsIsChecked(void) {
                   "zeromini_options.naming is 2");
   OPTIONS_REFUSED(options.value_blocks = (zeromini_value_blocks)2,
                   "zeromini_options.value_blocks is 2");
+  OPTIONS_REFUSED(options.blocks = (zeromini_block_cuts)2,
+                  "zeromini_options.blocks is 2");
   OPTIONS_REFUSED(options.gradient_wire = (zeromini_dtype)5,
                   "zeromini_options.gradient_wire is 5");
   OPTIONS_REFUSED(options.gradient_wire = (zeromini_dtype)77,
@@ -318,6 +320,12 @@ static void EveryNumberOfTheOptionsIsChecked(void) {
   OPTIONS_REFUSED(options.kv_heads = -1, "zeromini_options.kv_heads is -1");
   OPTIONS_REFUSED(options.head_dim = -1, "zeromini_options.head_dim is -1");
   OPTIONS_REFUSED(options.bucket_bytes = -1, "zeromini_options.bucket_bytes");
+  OPTIONS_REFUSED(options.buffer_budget_bytes = -1,
+                  "zeromini_options.buffer_budget_bytes is -1");
+  OPTIONS_REFUSED(options.collective_cost_bytes = -1,
+                  "zeromini_options.collective_cost_bytes is -1");
+  OPTIONS_REFUSED(options.copy_cost = -1, "copy_cost");
+  OPTIONS_REFUSED(options.copy_cost = NAN, "copy_cost");
   OPTIONS_REFUSED(options.skip_above_grad_norm = -1, "skip_above_grad_norm");
   OPTIONS_REFUSED(options.max_grad_value = NAN, "max_grad_value");
   OPTIONS_REFUSED(options.gather_budget_bytes = -1, "gather_budget_bytes");

@@ -55,14 +55,14 @@ void Cast(int number, Enum* value) {
   *value = static_cast<Enum>(number);
 }
 
-// Of a name in the message, and what sets it to a number of no enumerator.
-struct OddEnum {
+// Of a name in the message, and what sets it to a number that it cannot be.
+struct OddOption {
   const char* named;
   std::function<void(OptimizerOptions*, std::vector<ParamSpec>*)> set;
 };
 
 TEST(RefusalsTest, ANumberThatAnEnumDoesNotHaveIsRefusedByName) {
-  const std::vector<OddEnum> odd_enums = {
+  const std::vector<OddOption> odd_enums = {
       {"algorithm is 3", [](auto* o, auto*) { Cast(3, &o->algorithm); }},
       {"reduction is 2", [](auto* o, auto*) { Cast(2, &o->reduction); }},
       {"non_finite is -1", [](auto* o, auto*) { Cast(-1, &o->non_finite); }},
@@ -70,6 +70,7 @@ TEST(RefusalsTest, ANumberThatAnEnumDoesNotHaveIsRefusedByName) {
        [](auto* o, auto*) { Cast(2, &o->absent_gradients); }},
       {"memory is 2", [](auto* o, auto*) { Cast(2, &o->memory); }},
       {"naming is 2", [](auto* o, auto*) { Cast(2, &o->naming); }},
+      {"blocks is 2", [](auto* o, auto*) { Cast(2, &o->blocks); }},
       {"value_blocks is 2", [](auto* o, auto*) { Cast(2, &o->value_blocks); }},
       {"gradient_wire", [](auto* o, auto*) { Cast(9, &o->gradient_wire); }},
       {"weight_wire", [](auto* o, auto*) { Cast(9, &o->weight_wire); }},
@@ -86,7 +87,7 @@ TEST(RefusalsTest, ANumberThatAnEnumDoesNotHaveIsRefusedByName) {
       {"embedding': rule.kind is 6",
        [](auto*, auto* specs) { Cast(6, &(*specs)[0].rule.kind); }},
   };
-  for (const OddEnum& odd : odd_enums) {
+  for (const OddOption& odd : odd_enums) {
     for (const absl::Status& status : CreateWithOddRank(2, odd.set)) {
       EXPECT_THAT(status, StatusIs(kInvalid, AllOf(HasSubstr("rank 1"),
                                                    HasSubstr(odd.named))));
@@ -123,6 +124,35 @@ TEST(RefusalsTest, AMissingParameterNamesTheCounts) {
        CreateWithOddRank(2, [](auto*, auto* specs) { specs->pop_back(); })) {
     EXPECT_THAT(status,
                 StatusIs(kInvalid, HasSubstr("rank 1 has 26 parameters")));
+  }
+}
+
+TEST(RefusalsTest, ANumberOfTheLayoutThatMeansNothingIsRefusedByName) {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  constexpr int64_t kMost = int64_t{1} << 50;
+  const std::vector<OddOption> odd = {
+      {"bucket_bytes must be 0 to 1125899906842624, got -1",
+       [](auto* o, auto*) { o->bucket_bytes = -1; }},
+      {"bucket_bytes", [](auto* o, auto*) { o->bucket_bytes = kMost + 1; }},
+      {"buffer_budget_bytes must be 0 to 1125899906842624, got -2",
+       [](auto* o, auto*) { o->buffer_budget_bytes = -2; }},
+      {"buffer_budget_bytes",
+       [](auto* o, auto*) { o->buffer_budget_bytes = kMost + 1; }},
+      {"collective_cost_bytes must be 0 to 1125899906842624, got -3",
+       [](auto* o, auto*) { o->collective_cost_bytes = -3; }},
+      {"collective_cost_bytes",
+       [](auto* o, auto*) { o->collective_cost_bytes = kMost + 1; }},
+      {"0 to 1e+06, got -0.5", [](auto* o, auto*) { o->copy_cost = -0.5; }},
+      {"0 to 1e+06, got nan", [](auto* o, auto*) { o->copy_cost = kNan; }},
+      {"0 to 1e+06, got inf", [](auto* o, auto*) { o->copy_cost = kInfinity; }},
+      {"0 to 1e+06, got 2e+06", [](auto* o, auto*) { o->copy_cost = 2e6; }},
+  };
+  for (const OddOption& option : odd) {
+    for (const absl::Status& status : CreateWithOddRank(2, option.set)) {
+      EXPECT_THAT(status, StatusIs(kInvalid, AllOf(HasSubstr("rank 1"),
+                                                   HasSubstr(option.named))));
+    }
   }
 }
 

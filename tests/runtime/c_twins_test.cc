@@ -165,6 +165,7 @@ const std::vector<Twins> kEnums = {
     {"plan.h", "Algorithm", "zeromini_algorithm"},
     {"plan.h", "Naming", "zeromini_naming", {{"zeromini", "own"}}},
     {"plan.h", "ValueBlocks", "zeromini_value_blocks"},
+    {"plan.h", "BlockCuts", "zeromini_block_cuts"},
     {"options.h", "Reduction", "zeromini_reduction"},
     {"options.h",
      "AbsentGradients",
@@ -176,7 +177,7 @@ const std::vector<Twins> kEnums = {
      "zeromini_on_bad_gradient",
      {{"error", "fail"}}},
     {"options.h", "KernelChoice", "zeromini_kernels"},
-    {"options.h", "MemoryForm", "zeromini_memory_form"},
+    {"types.h", "MemoryForm", "zeromini_memory_form"},
     {"optimizer.h", "GatherPass", "zeromini_gather_pass"},
 };
 
