@@ -71,8 +71,8 @@ class Backward {
       : plan_(plan), uses_(uses), next_(plan.buckets.size()) {
     for (const BucketPlan& bucket : plan.buckets) {
       size_t gradients = 0;
-      for (const int p : bucket.params) {
-        gradients += plan.params[p].sharers.size();
+      for (const Part& part : bucket.parts) {
+        gradients += plan.params[part.param].sharers.size();
       }
       missing_.push_back(gradients);
       filling_.push_back(false);
@@ -82,8 +82,9 @@ class Backward {
   void Run() {
     for (size_t p = plan_.params.size(); p-- > 0;) {
       const PlannedParam& owner = plan_.params[plan_.params[p].owner];
-      if (owner.bucket < 0) continue;
-      Arrive(static_cast<size_t>(owner.bucket));
+      for (const int bucket : owner.buckets) {
+        Arrive(static_cast<size_t>(bucket));
+      }
       FireReady();
     }
   }

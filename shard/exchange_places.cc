@@ -10,12 +10,14 @@ namespace {
 
 bool LiesInFlatMemory(const BucketPlan& bucket,
                       const OptimizerOptions& options) {
-  return options.memory == MemoryForm::kFlat && bucket.in_place;
+  return options.memory == MemoryForm::kFlat && bucket.in_place();
 }
 
 bool HasTransposed(const Plan& plan, const BucketPlan& bucket) {
-  return std::any_of(bucket.params.begin(), bucket.params.end(),
-                     [&](int p) { return plan.params[p].transposed; });
+  return std::any_of(bucket.parts.begin(), bucket.parts.end(),
+                     [&](const Part& part) {
+                       return plan.params[part.param].transposed;
+                     });
 }
 
 }  // namespace

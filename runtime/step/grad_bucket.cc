@@ -149,13 +149,13 @@ absl::Status GradBucket::Admit(Slot& slot, int given_as, bool at_home) {
 }
 
 std::string GradBucket::Names() const {
-  const auto name = [this](int param) {
-    return absl::StrCat("'", context_.plan.params[param].name, "'");
+  const auto name = [this](const Part& part) {
+    return absl::StrCat("'", context_.plan.params[part.param].name, "'");
   };
-  const std::vector<int>& params = layout_.params;
+  const std::vector<Part>& parts = layout_.parts;
   const std::string more =
-      params.size() == 1 ? "" : absl::StrCat(" to ", name(params.back()));
-  return absl::StrCat(name(params.front()), more, " (bucket ", bucket_,
+      parts.size() == 1 ? "" : absl::StrCat(" to ", name(parts.back()));
+  return absl::StrCat(name(parts.front()), more, " (bucket ", bucket_,
                       ") on rank ", context_.groups.world().rank());
 }
 
