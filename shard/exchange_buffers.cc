@@ -64,7 +64,8 @@ struct Use {
 };
 
 // A backward pass in the reverse order of the parameters, by GradRoad's rules:
-// a gradient of each sharer, exchanges from the last bucket to the first.
+// a gradient of each sharer, to the last of its buckets first; exchanges from
+// the last bucket to the first, each as soon as it may leave.
 class Backward {
  public:
   Backward(const Plan& plan, const std::vector<Use*>& uses)
@@ -82,10 +83,12 @@ class Backward {
   void Run() {
     for (size_t p = plan_.params.size(); p-- > 0;) {
       const PlannedParam& owner = plan_.params[plan_.params[p].owner];
-      for (const int bucket : owner.buckets) {
+      std::vector<int> buckets = owner.buckets;
+      std::sort(buckets.begin(), buckets.end(), std::greater<int>());
+      for (const int bucket : buckets) {
         Arrive(static_cast<size_t>(bucket));
+        FireReady();
       }
-      FireReady();
     }
   }
 

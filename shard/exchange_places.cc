@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "shard/layout_cost.h"
 #include "shard/shard_format.h"
 #include "shard/stages.h"
 
@@ -14,10 +15,9 @@ bool LiesInFlatMemory(const BucketPlan& bucket,
 }
 
 bool HasTransposed(const Plan& plan, const BucketPlan& bucket) {
-  return std::any_of(bucket.parts.begin(), bucket.parts.end(),
-                     [&](const Part& part) {
-                       return plan.params[part.param].transposed;
-                     });
+  return std::any_of(
+      bucket.parts.begin(), bucket.parts.end(),
+      [&](const Part& part) { return plan.params[part.param].transposed; });
 }
 
 }  // namespace
@@ -30,18 +30,15 @@ bool Projects(const BucketPlan& bucket) {
 GradientPlace PlaceOfGradients(const BucketPlan& bucket,
                                const OptimizerOptions& options) {
   if (!KeepsFullGradients(options)) return GradientPlace::kBuffer;
-  const bool at_home = LiesInFlatMemory(bucket, options) &&
-                       bucket.dtype == DType::kFloat32 && !Projects(bucket);
+  const bool at_home = HasGradientHome(options, bucket.dtype) &&
+                       bucket.in_place() && !Projects(bucket);
   if (at_home) return GradientPlace::kHome;
   return options.micro_steps == 1 ? GradientPlace::kBuffer
                                   : GradientPlace::kKept;
 }
 
 int64_t GradientSegmentBytes(const BucketPlan& bucket) {
-  const int64_t segment = Projects(bucket)
-                              ? std::max(bucket.segment, bucket.wire_segment)
-                              : bucket.wire_segment;
-  return segment * int64_t{sizeof(float)};
+  return std::max(bucket.segment, bucket.wire_segment) * int64_t{sizeof(float)};
 }
 
 bool WeightsNeedBuffer(const Plan& plan, int bucket,

@@ -8,6 +8,12 @@ namespace {
 
 constexpr int64_t kFloatBytes = sizeof(float);
 
+template <typename Options>
+bool HasHome(const Options& options, DType dtype) {
+  return options.stage == 1 && options.memory == MemoryForm::kFlat &&
+         dtype == DType::kFloat32;
+}
+
 // Of gradients into a buffer, and of weights out of one.
 int64_t CopiedBytes(const BucketPlan& bucket, const PlanOptions& options) {
   const bool flat = options.memory == MemoryForm::kFlat;
@@ -23,8 +29,11 @@ int64_t CopiedBytes(const BucketPlan& bucket, const PlanOptions& options) {
 }  // namespace
 
 bool HasGradientHome(const PlanOptions& options, DType dtype) {
-  return options.stage == 1 && options.memory == MemoryForm::kFlat &&
-         dtype == DType::kFloat32;
+  return HasHome(options, dtype);
+}
+
+bool HasGradientHome(const OptimizerOptions& options, DType dtype) {
+  return HasHome(options, dtype);
 }
 
 bool KeepsGradients(const Plan& plan, int region) {
@@ -58,8 +67,7 @@ double CostOf(const BucketPlan& bucket, const PlanOptions& options) {
                                    bucket.segment * SizeOf(bucket.dtype));
   constexpr int kCollectives = 2;
   return wire +
-         options.copy_cost *
-             static_cast<double>(CopiedBytes(bucket, options)) +
+         options.copy_cost * static_cast<double>(CopiedBytes(bucket, options)) +
          kCollectives * static_cast<double>(options.collective_cost_bytes);
 }
 

@@ -5,12 +5,14 @@
 
 #include <cstdint>
 
+#include "zeromini/options.h"
 #include "zeromini/plan.h"
 
 namespace zeromini {
 
 // Full gradients of this dtype lie where an exchange in place can take them.
 bool HasGradientHome(const PlanOptions& options, DType dtype);
+bool HasGradientHome(const OptimizerOptions& options, DType dtype);
 
 // A region's full gradients have a use: somebody's home, or an exchange's.
 bool KeepsGradients(const Plan& plan, int region);

@@ -1,6 +1,7 @@
 #include "runtime/step/grad_road.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -122,12 +123,17 @@ absl::StatusOr<Buffer> GradRoad::Upload(
 }
 
 absl::Status GradRoad::Add(int param, const void* gradient, const float* home,
-                           Stream stream, bool* refused) {
+                           Stream stream, const FireReady& fire_ready,
+                           bool* refused) {
   const int owner = context_.plan.params[param].owner;
+  std::vector<int> buckets = context_.plan.params[owner].buckets;
+  // A large tensor then needs no more buffers at a time than a small one.
+  std::sort(buckets.begin(), buckets.end(), std::greater<int>());
   std::lock_guard<std::mutex> lock(arrivals_[owner]);
-  for (int bucket : context_.plan.params[owner].buckets) {
-    ZEROMINI_RETURN_IF_ERROR(buckets_[bucket]->Add(
-        owner, {param, gradient, home, stream}, refused));
+  for (int bucket : buckets) {
+    ZEROMINI_RETURN_IF_ERROR(
+        buckets_[bucket]->Add(owner, {param, gradient, home, stream}, refused));
+    ZEROMINI_RETURN_IF_ERROR(fire_ready());
   }
   return absl::OkStatus();
 }

@@ -6,6 +6,7 @@
 #define ZEROMINI_RUNTIME_STEP_GRAD_ROAD_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -42,9 +43,12 @@ class GradRoad {
 
   // See Optimizer::GradReady(); `param` as it was given. `home`: where the
   // caller's sum is, if anywhere. `refused`: whether an error is one of the
-  // caller's, which has changed nothing.
+  // caller's, which has changed nothing. Calls `fire_ready`, which is to fire
+  // all exchanges that NextReady(), once for each bucket of the parameter, in
+  // the order in which they leave.
+  using FireReady = std::function<absl::Status()>;
   absl::Status Add(int param, const void* gradient, const float* home,
-                   Stream stream, bool* refused);
+                   Stream stream, const FireReady& fire_ready, bool* refused);
 
   // The next exchange has all gradients.
   bool NextReady() const;
@@ -118,10 +122,10 @@ class GradRoad {
   std::vector<SpanTable> full_spans_;
   std::vector<Buffer> block_sums_;  // By bucket; doubles.
   // By parameter: two gradients of one come to all of its buckets in one order.
-  // Taken before a bucket's own.
+  // Taken before the pipeline's exchange lock, and that before a bucket's own.
   std::vector<std::mutex> arrivals_;
-  int fired_ = 0;                   // Exchanges of this step that have left.
-  int64_t step_ = 0;                // Steps begun before this one.
+  int fired_ = 0;     // Exchanges of this step that have left.
+  int64_t step_ = 0;  // Steps begun before this one.
 };
 
 }  // namespace zeromini

@@ -60,7 +60,8 @@ absl::Status StepPipeline::MakeMethods(const MethodChoice& methods) {
   for (const PlannedParam& param : plan_.params) {
     ParamMethod own;
     own.method = methods(param);
-    const int64_t bytes = !param.has_state() ? 0 : own.method->SharedBytes(param);
+    const int64_t bytes =
+        !param.has_state() ? 0 : own.method->SharedBytes(param);
     ZEROMINI_CHECK(bytes == 0 || param.blocks.empty());
     ZEROMINI_ASSIGN_OR_RETURN(
         own.shared, device_.Allocate(bytes, MemoryKind::kMethodState));

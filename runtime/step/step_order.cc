@@ -244,8 +244,7 @@ absl::Status StepPipeline::RefreshShared(int param) {
       device_.WaitFor(shards.stream(), device_.Record(device_.compute())));
   ZEROMINI_RETURN_IF_ERROR(shards.Broadcast(
       method.shared.get(), method.method->SharedBytes(planned), owner,
-      Exchange{Purpose::kState, index, 0, DType::kFloat32,
-               plan_.hash}));
+      Exchange{Purpose::kState, index, 0, DType::kFloat32, plan_.hash}));
   ZEROMINI_RETURN_IF_ERROR(
       device_.WaitFor(device_.compute(), device_.Record(shards.stream())));
   // The next gradient is packed with it.

@@ -72,9 +72,9 @@ absl::Status StepPipeline::GradReady(int param, const void* gradient,
   ZEROMINI_RETURN_IF_ERROR(broken());
   const float* home = home_->store().gradients(param);
   bool refused = false;
-  absl::Status added = road_->Add(param, gradient, home, stream, &refused);
-  if (!added.ok()) return refused ? added : Break(std::move(added));
-  return FireReady();
+  absl::Status added = road_->Add(
+      param, gradient, home, stream, [this] { return FireReady(); }, &refused);
+  return added.ok() || refused ? added : Break(std::move(added));
 }
 
 absl::Status StepPipeline::FireReady() {

@@ -393,6 +393,7 @@ TEST(StepSemanticsTest, ExchangeBuffersDoNotGrowWithTheModel) {
   constexpr int64_t kBucket = 64 * 256 * 4;
   TrainingCase c;
   c.options = ExactOptions();
+  c.options.bucket_bytes = kBucket;
   c.specs = specs;
   c.ranks = 2;
   for (int stage : {1, 2}) {

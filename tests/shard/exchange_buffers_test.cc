@@ -46,12 +46,13 @@ struct Case {
     plan.params.back().tied_to = owner;
     plan.params[owner].sharers.push_back(index);
   }
-  void AddBucket(std::vector<int> params, int64_t segment) {
+  void AddBucket(const std::vector<int>& params, int64_t segment) {
     BucketPlan bucket;
     for (int p : params) {
-      plan.params[p].bucket = static_cast<int>(plan.buckets.size());
+      plan.params[p].buckets.push_back(static_cast<int>(plan.buckets.size()));
+      bucket.parts.push_back({p, 0, 1});
     }
-    bucket.params = std::move(params);
+    bucket.region = 0;
     bucket.segment = bucket.wire_segment = segment;
     bucket.elements = bucket.wire_elements = 2 * segment;
     plan.buckets.push_back(std::move(bucket));
@@ -93,6 +94,16 @@ TEST(ExchangeBuffersTest, ABucketIsInUseFromItsFirstGradientUntilItsTurn) {
   c.AddBucket({2}, 10);
   c.AddBucket({0, 3}, 10);
   EXPECT_THAT(c.Buffers(), ElementsAre(BufferClass{80, 3}));
+}
+
+TEST(ExchangeBuffersTest, OfALargeTensorOneBucketLeavesBeforeTheNextFills) {
+  Case c;
+  c.GradientsAlone();
+  c.AddParam();
+  for (int bucket = 0; bucket < 5; ++bucket) c.AddBucket({0}, 10);
+  EXPECT_THAT(c.Buffers(), ElementsAre(BufferClass{80, 2}));
+  std::swap(c.plan.params[0].buckets[0], c.plan.params[0].buckets[3]);
+  EXPECT_THAT(c.Buffers(), ElementsAre(BufferClass{80, 2}));
 }
 
 TEST(ExchangeBuffersTest, ATiedTensorIsCompleteWithTheFirstOfItsSharers) {
@@ -176,7 +187,7 @@ TEST_F(ExchangePlacesTest, GradientsThatHaveAnotherFormOnTheWireAreNotAtHome) {
   c_.options.stage = 1;
   BucketPlan& bucket = c_.plan.buckets[0];
   const BucketPlan plain = bucket;
-  bucket.in_place = false;
+  bucket.region = -1;
   EXPECT_EQ(place(), GradientPlace::kBuffer);
   bucket = plain;
   bucket.dtype = DType::kBFloat16;
@@ -201,7 +212,7 @@ TEST_F(ExchangePlacesTest, WeightsNeedABufferWhereTheyAreNotOneArray) {
   EXPECT_TRUE(weights());
   c_.options.memory = MemoryForm::kFlat;
   EXPECT_FALSE(weights());
-  c_.plan.buckets[0].in_place = false;
+  c_.plan.buckets[0].region = -1;
   EXPECT_TRUE(weights());
   c_.options.stage = 3;
   EXPECT_FALSE(weights());
