@@ -14,6 +14,7 @@
 #include "tools/agree_on.h"
 #include "tools/bench.h"
 #include "tools/bench_collectives.h"
+#include "tools/bench_costs.h"
 #include "tools/bench_group.h"
 #include "tools/bench_report.h"
 #include "tools/files/json_file.h"
@@ -92,7 +93,11 @@ class CommBench {
         ZEROMINI_RETURN_IF_ERROR(Measure(what));
       }
     }
-    return reports() ? WriteJson(options_.json, json_) : absl::OkStatus();
+    ZEROMINI_ASSIGN_OR_RETURN(const ExchangeCosts costs, Costs());
+    if (!reports()) return absl::OkStatus();
+    std::printf("\n%s\n", costs.ToText().c_str());
+    for (nlohmann::json& row : json_) costs.AddTo(&row);
+    return WriteJson(options_.json, json_);
   }
 
  private:
@@ -184,8 +189,31 @@ class CommBench {
     if (rank_.mpi != nullptr) {
       ZEROMINI_ASSIGN_OR_RETURN(sent, rank_.mpi->LargestHostSum(sent));
     }
+    ours_[what.name][what.bytes()] = Median(samples[0].seconds);
     if (reports()) Report(what, samples, sent / samples[0].operations);
     return absl::OkStatus();
+  }
+
+  // Of our own rows, where there are small ones and large ones: exchanges of
+  // their own would add to the bytes that a user counts at an interface.
+  absl::StatusOr<ExchangeCosts> Costs() {
+    constexpr int64_t kSmall = 64 << 10;
+    constexpr int64_t kLarge = 1 << 20;
+    ExchangeCosts costs;
+    const auto& scatters = ours_["reduce-scatter"];
+    const auto& gathers = ours_["all-gather"];
+    if (group_.size() == 1 || scatters.empty() || gathers.empty()) return costs;
+    const int64_t small = scatters.begin()->first;
+    const int64_t large = scatters.rbegin()->first;
+    if (small > kSmall || large < kLarge) return costs;
+    const DType wire = WireFormats().at(options_.wire);
+    const double sent = SentBytes(static_cast<double>(large), group_.size()) *
+                        SizeOf(wire) / SizeOf(DType::kFloat32);
+    costs.wire_byte = (scatters.at(large) + gathers.at(large)) / (2 * sent);
+    costs.small_collective = (scatters.at(small) + gathers.at(small)) / 2;
+    buffers_ = CollectiveBuffers();
+    ZEROMINI_ASSIGN_OR_RETURN(costs.copied_byte, SecondsPerCopiedByte(group_));
+    return costs;
   }
 
   void PrintHeader() const {
@@ -259,9 +287,21 @@ class CommBench {
   Communicator& group_;
   std::vector<std::unique_ptr<Contender>> contenders_;
   CollectiveBuffers buffers_;
+  // Seconds of ours, by collective and bytes.
+  std::map<std::string, std::map<int64_t, double>> ours_;
   const Table table_ = EmptyTable();
   nlohmann::json json_ = nlohmann::json::array();
 };
+
+constexpr char kFooter[] =
+    "Below the table, and in every row of the JSON, what OptimizerOptions "
+    "takes\n"
+    "to weigh layouts on this group. copy_cost: the time of a byte that the\n"
+    "copy kernel copies, all ranks at once, over that of a byte that a rank\n"
+    "sends in the largest reduce-scatter and all-gather above.\n"
+    "collective_cost_bytes: the time of the smallest of those in such bytes.\n"
+    "Both are null on one rank, without both collectives, or without sizes up\n"
+    "to 64KiB and from 1MiB.";
 
 }  // namespace
 
@@ -270,6 +310,7 @@ void AddBenchComm(CLI::App& bench, int* exit_code) {
       "comm",
       "Collectives of a group, and of the MPI library beside them.\n"
       "Under mpirun: mpirun -n 4 zeromini bench comm");
+  verb->footer(kFooter);
   auto options = std::make_shared<Options>();
   options->sizes = DefaultSizes();
   AddGroupFlags(verb, &options->group);

@@ -59,6 +59,34 @@ TEST_F(BenchCommTest, RoundsAPayloadUpToWholeSegments) {
   EXPECT_EQ(ran.json[0]["bytes"], 1008);
 }
 
+TEST_F(BenchCommTest, MeasuresWhatALayoutIsWeighedByWhereSizesAllow) {
+  const struct {
+    const char* flags;
+    bool measured;
+  } kCases[] = {
+      {"--ranks 2 --sizes 1KiB,1MiB", true},
+      {"--ranks 2 --sizes 1KiB", false},
+      {"--ranks 2 --sizes 1MiB", false},
+      {"--ranks 2 --sizes 1KiB,1MiB --collectives all-gather", false},
+      {"--ranks 1 --sizes 1KiB,1MiB", false},
+  };
+  for (const auto& [flags, measured] : kCases) {
+    const Ran ran =
+        Run(absl::StrCat("bench comm --comm threads --repetitions 1 ", flags));
+    ASSERT_EQ(ran.exit_code, 0) << ran.error;
+    for (const json& row : ran.json) {
+      for (const char* key : {"copy_cost", "collective_cost_bytes"}) {
+        ASSERT_TRUE(row.contains(key)) << row;
+        if (measured) {
+          EXPECT_GT(row[key].get<double>(), 0) << flags;
+        } else {
+          EXPECT_TRUE(row[key].is_null()) << flags;
+        }
+      }
+    }
+  }
+}
+
 TEST_F(BenchCommTest, MeasuresMpiBesideOurs) {
   if (!HasMpi()) GTEST_SKIP() << "there is no MPI here";
   const Ran ran = RunOverMpi(2, "bench comm --sizes 4KiB --repetitions 3");
