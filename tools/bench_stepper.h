@@ -3,7 +3,9 @@
 #ifndef ZEROMINI_TOOLS_BENCH_STEPPER_H_
 #define ZEROMINI_TOOLS_BENCH_STEPPER_H_
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -23,11 +25,33 @@ struct StepSeconds {
   double exposed = 0;
 };
 
+// What a plan says of itself, for who has one.
+struct LayoutFacts {
+  int stage = 0;
+  int64_t buckets = 0;
+  double padding_fraction = 0;
+  double in_place_fraction = 0;
+  // To pack and unpack, by this rank in a step; not given where it is not
+  // known.
+  std::optional<int64_t> copied_bytes;
+};
+
+// Since it was made, by this rank; -1: nothing counts it.
+struct StepperCounts {
+  int64_t sent_between_hosts = -1;  // Bytes.
+  int64_t collectives = -1;         // Begun, scalars' included.
+};
+
+// Bytes of this rank.
+struct StepperMemory {
+  int64_t held = 0;                // The most at one time, gradients included.
+  std::optional<int64_t> buffers;  // That exchanges run in, now.
+};
+
 class Stepper {
  public:
   virtual ~Stepper() = default;
-  virtual std::string optimizer() const = 0;
-  virtual std::string implementation() const = 0;
+  virtual std::optional<LayoutFacts> Layout() const = 0;
 
   // Puts gradients where backward would leave them. Not part of a step, and
   // not needed before each: sums in place leave what may be summed again.
@@ -39,29 +63,46 @@ class Stepper {
 
   virtual absl::Status Finish() = 0;  // Blocks until the weights are in place.
 
-  // Bytes that this rank has sent to other hosts; -1 if nothing counts them.
-  virtual int64_t SentBetweenHosts() const = 0;
+  virtual StepperCounts Counts() const = 0;
+  virtual StepperMemory Memory() const = 0;
 
   virtual absl::Status Close() = 0;  // Collective.
 };
 
 struct StepSettings {
-  int stage = 1;
+  int stage = 1;  // Of ours.
   double clip = 0;
 };
 
-// Both are collective; the workload, the group and `rank` must outlive them.
+enum class StepperKind {
+  // Our optimizer, in flat memory. It looks for gradients that are not finite
+  // only where clipping has it read them twice anyway, as the baseline does.
+  kSharded,
+  // The same, in the layout that pads least, whatever it copies and holds.
+  kShardedByPadding,
+  // What a trainer without us does: one all-reduce of the whole flat gradient
+  // (MPI's own, over MPI) after backward, and AdamW of everything on every
+  // rank.
+  kReplicated,
+};
 
-// Our optimizer, in flat memory. It looks for gradients that are not finite
-// only where clipping has it read them twice anyway, as the baseline does.
-absl::StatusOr<std::unique_ptr<Stepper>> MakeShardedStepper(
-    Algorithm algorithm, const StepSettings& settings, const Workload& workload,
-    BenchRank& rank);
+struct StepperRecipe {
+  StepperKind kind = StepperKind::kSharded;
+  Algorithm algorithm = Algorithm::kAdamW;  // kReplicated knows no other.
 
-// What a trainer without us does: one all-reduce of the whole flat gradient
-// (MPI's own, over MPI) after backward, and AdamW of everything on every rank.
-absl::StatusOr<std::unique_ptr<Stepper>> MakeReplicatedStepper(
-    const StepSettings& settings, const Workload& workload, BenchRank& rank);
+  // "zeromini", "zeromini, by padding", or "mpi-allreduce+adamw" and the like.
+  std::string Implementation(const Communicator& group) const;
+
+  // What a rank holds at the least, in bytes; buffers, padding and what stage 3
+  // gathers left out.
+  int64_t LeastBytes(const StepSettings& settings, const Workload& workload,
+                     int ranks) const;
+
+  // Collective. The workload, the group and `rank` must outlive the stepper.
+  absl::StatusOr<std::unique_ptr<Stepper>> Make(const StepSettings& settings,
+                                                const Workload& workload,
+                                                BenchRank& rank) const;
+};
 
 }  // namespace zeromini::tools
 

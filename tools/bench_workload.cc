@@ -7,12 +7,24 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "tools/scaled_preset.h"
 #include "tools/stopwatch.h"
 
 namespace zeromini::tools {
 namespace {
 
 constexpr int64_t kHeadRows = 64;
+
+// Sleeps end about this much late: shorter ones are put together.
+constexpr double kShortestSleep = 2e-4;
+
+void Append(ParamSpec spec, Workload* workload) {
+  workload->params.push_back(std::move(spec));
+  const int param = static_cast<int>(workload->params.size()) - 1;
+  const int64_t elements = workload->ElementsOf(param);
+  workload->computed_elements += elements;
+  if (workload->params[param].tied_to.empty()) workload->elements += elements;
+}
 
 void Add(int layer, const char* name, std::vector<int64_t> shape,
          BlockRule rule, Workload* workload) {
@@ -21,10 +33,7 @@ void Add(int layer, const char* name, std::vector<int64_t> shape,
   spec.shape = std::move(shape);
   spec.rule = std::move(rule);
   spec.layer = layer;
-  workload->params.push_back(std::move(spec));
-  workload->offsets.push_back(workload->elements);
-  workload->elements +=
-      workload->ElementsOf(static_cast<int>(workload->params.size()) - 1);
+  Append(std::move(spec), workload);
 }
 
 // A third is attention, a third is `down`, and `up` takes what is left. Rows
@@ -60,31 +69,50 @@ int64_t Workload::ElementsOf(int param) const {
   return elements_of;
 }
 
-void Workload::Forward(int64_t share_elements) const {
-  Compute(forward_seconds * static_cast<double>(share_elements) /
-          static_cast<double>(elements));
+ComputePass Workload::Forward() const {
+  return {forward_seconds, computed_elements, spin};
 }
 
-void Workload::Backward(int64_t share_elements) const {
-  Compute(backward_seconds * static_cast<double>(share_elements) /
-          static_cast<double>(elements));
+ComputePass Workload::Backward() const {
+  return {backward_seconds, computed_elements, spin};
 }
 
-void Workload::Compute(double seconds) const {
-  if (!spin) {
-    std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
-    return;
-  }
+ComputePass::ComputePass(double seconds, int64_t elements, bool spin)
+    : seconds_per_element_(seconds / static_cast<double>(elements)),
+      spin_(spin) {}
+
+void ComputePass::Compute(int64_t elements) {
+  owed_seconds_ += seconds_per_element_ * static_cast<double>(elements);
+  Spend(spin_ ? 0 : kShortestSleep);
+}
+
+// What a sleep is late by is taken off the next.
+void ComputePass::Spend(double least_seconds) {
+  if (owed_seconds_ <= least_seconds) return;
   const Stopwatch watch;
-  while (watch.seconds() < seconds) {
+  if (!spin_) {
+    std::this_thread::sleep_for(std::chrono::duration<double>(owed_seconds_));
   }
+  while (watch.seconds() < owed_seconds_) {
+  }
+  owed_seconds_ -= watch.seconds();
 }
 
 Workload MakeWorkload(int64_t elements, int layers) {
   Workload workload;
+  workload.layers = layers;
   for (int layer = 0; layer < layers; ++layer) {
     AddLayer(layer, elements / layers, &workload);
   }
+  return workload;
+}
+
+Workload WorkloadOf(ModelPreset preset) {
+  Workload workload;
+  workload.model = preset.name;
+  workload.shape = preset.shape;
+  workload.layers = static_cast<int>(LayersOf(preset));
+  for (ParamSpec& spec : preset.params) Append(std::move(spec), &workload);
   return workload;
 }
 

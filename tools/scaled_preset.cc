@@ -11,29 +11,28 @@
 namespace zeromini::tools {
 namespace {
 
+// -1 if it is in none.
+int64_t LayerOf(const std::string& name) {
+  for (const char* stem : {".layers.", ".h."}) {
+    const size_t at = name.find(stem);
+    int64_t layer = -1;
+    if (at == name.npos) continue;
+    const size_t from = at + std::string(stem).size();
+    if (absl::SimpleAtoi(name.substr(from, name.find('.', from) - from),
+                         &layer)) {
+      return layer;
+    }
+  }
+  return -1;
+}
+
 absl::StatusOr<ModelPreset> Scale(ModelPreset preset, int64_t divisor) {
   if (divisor == 1) return preset;
-  int64_t layers = 0;
-  const auto layer_of = [](const std::string& name) -> int64_t {
-    for (const char* stem : {".layers.", ".h."}) {
-      const size_t at = name.find(stem);
-      int64_t layer = -1;
-      if (at == name.npos) continue;
-      const size_t from = at + std::string(stem).size();
-      if (absl::SimpleAtoi(name.substr(from, name.find('.', from) - from),
-                           &layer)) {
-        return layer;
-      }
-    }
-    return -1;
-  };
-  for (const ParamSpec& spec : preset.params) {
-    layers = std::max(layers, layer_of(spec.name) + 1);
-  }
+  const int64_t layers = LayersOf(preset);
   const int64_t kept = layers / divisor;
   std::vector<ParamSpec> params;
   for (ParamSpec& spec : preset.params) {
-    if (layer_of(spec.name) >= kept) continue;
+    if (LayerOf(spec.name) >= kept) continue;
     const bool vocabulary = spec.name == "model.embed_tokens.weight" ||
                             spec.name == "transformer.wte.weight" ||
                             spec.name == "lm_head.weight";
@@ -62,6 +61,14 @@ absl::StatusOr<int64_t> ParseScale(const std::string& text) {
 }
 
 }  // namespace
+
+int64_t LayersOf(const ModelPreset& preset) {
+  int64_t layers = 0;
+  for (const ParamSpec& spec : preset.params) {
+    layers = std::max(layers, LayerOf(spec.name) + 1);
+  }
+  return layers;
+}
 
 absl::StatusOr<ModelPreset> Scaled(ModelPreset preset,
                                    const std::string& scale) {

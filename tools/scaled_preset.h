@@ -3,6 +3,7 @@
 #ifndef ZEROMINI_TOOLS_SCALED_PRESET_H_
 #define ZEROMINI_TOOLS_SCALED_PRESET_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -16,6 +17,9 @@ absl::StatusOr<ModelPreset> Scaled(ModelPreset preset,
                                    const std::string& scale);
 absl::StatusOr<ModelPreset> FindScaledPreset(const std::string& name,
                                              const std::string& scale);
+
+// By the names of its parameters.
+int64_t LayersOf(const ModelPreset& preset);
 
 }  // namespace zeromini::tools
 
