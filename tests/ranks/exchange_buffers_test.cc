@@ -148,19 +148,38 @@ TEST(ExchangeBuffersTest, AStepTakesWhatThePlanSaysToTheByte) {
   for (int ranks : {1, 2, 3}) {
     for (const auto& [stage, memory] : kForms) {
       for (int micro_steps : {1, 2}) {
-        for (int64_t budget : {0, 1, 8'000}) {
-          TrainingCase c;
-          c.options = ExactOptions();
-          c.ranks = ranks;
-          c.options.stage = stage;
-          c.options.memory = memory;
-          c.options.micro_steps = micro_steps;
-          c.options.buffer_budget_bytes = budget;
-          ExpectThePlansBuffers(c);
+        // 600: tensors in several buckets.
+        for (int64_t bucket_bytes : {0, 600}) {
+          for (int64_t budget : {0, 1, 8'000}) {
+            TrainingCase c;
+            c.options = ExactOptions();
+            c.ranks = ranks;
+            c.options.stage = stage;
+            c.options.memory = memory;
+            c.options.micro_steps = micro_steps;
+            c.options.bucket_bytes = bucket_bytes;
+            c.options.buffer_budget_bytes = budget;
+            ExpectThePlansBuffers(c);
+          }
         }
       }
     }
   }
+}
+
+TEST(ExchangeBuffersTest, ATensorOfManyBucketsTakesTwoBuffers) {
+  TrainingCase c = EqualLayers(/*stage=*/2, /*ranks=*/2, /*budget=*/0);
+  c.options.collective_cost_bytes = 0;
+  c.specs = {Spec("w", {kLayers * 64, 256}, BlockRule::Rows(), 0)};
+  RunRanks(c.ranks, [&](int rank, Communicator& group) {
+    Replica replica(c.specs);
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         MakeOptimizer(c.options, replica.specs(), group));
+    ASSERT_EQ(optimizer->plan().buckets.size(), size_t{kLayers});
+    ASSERT_OK(GiveGradients(c, *optimizer, 1, rank));
+    ASSERT_OK(optimizer->Step({0.01}));
+    EXPECT_EQ(optimizer->Memory().buckets, 2 * kLayerBytes);
+  });
 }
 
 TEST(ExchangeBuffersTest, SoDoesOneOfSixteenBitsOrARoundedWire) {
