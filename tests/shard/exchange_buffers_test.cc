@@ -116,6 +116,17 @@ TEST(ExchangeBuffersTest, ATiedTensorIsCompleteWithTheFirstOfItsSharers) {
   EXPECT_THAT(c.Buffers(), ElementsAre(BufferClass{80, 3}));
 }
 
+TEST(ExchangeBuffersTest, TheLastBucketWaitsForAllSharersAndOthersForIt) {
+  Case c;
+  c.GradientsAlone();
+  for (int p = 0; p < 3; ++p) c.AddParam();
+  c.AddBucket({1}, 10);
+  c.AddBucket({2}, 10);
+  c.AddBucket({0}, 10);
+  c.AddTied(0);
+  EXPECT_THAT(c.Buffers(), ElementsAre(BufferClass{80, 3}));
+}
+
 TEST(ExchangeBuffersTest, AFrozenParameterHasNoPartInIt) {
   Case c;
   c.GradientsAlone().Add({10, 10});
