@@ -154,6 +154,12 @@ struct OptimizerOptions {
   ValueBlocks value_blocks = ValueBlocks::kRows;
   BlockCuts blocks = BlockCuts::kWhole;
   int64_t bucket_bytes = 0;
+  // Gradients in the reverse order of the parameters always fit, if need be in
+  // more than this. Buckets leave in that order only, so others that come
+  // before take a buffer each; a gradient that then finds no room breaks the
+  // step, on every rank, with ResourceExhausted. With kSkip one that is absent
+  // holds up all behind it until Step(). Buffers that wait for a thread that
+  // alone may exchange (Communicator::overlaps()) are not counted.
   int64_t buffer_budget_bytes = kDefaultBufferBudget;
   double copy_cost = 0.125;
   int64_t collective_cost_bytes = int64_t{128} << 10;
