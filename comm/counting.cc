@@ -5,6 +5,7 @@
 
 #include "comm/call.h"
 #include "zeromini/group.h"
+#include "zeromini/internal/sent_bytes.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
@@ -161,7 +162,7 @@ class Counting : public CountingCommunicator {
   void Count(int64_t elements, DType dtype, int passes,
              const Exchange& exchange) {
     const auto sent = [&](int64_t count) {
-      return passes * (size() - 1) * count * SizeOf(dtype) / size();
+      return SentBytes(count * SizeOf(dtype), passes, size());
     };
     totals_->Count(exchange, sent(elements), sent(exchange.padding));
   }

@@ -6,24 +6,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "runtime/step/step_words.h"
 #include "shard/stages.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
-
-bool NeedsStatistics(const OptimizerOptions& options) {
-  return options.non_finite != NonFiniteGradients::kIgnore ||
-         options.max_grad_norm > 0 || options.skip_above_grad_norm > 0 ||
-         options.max_grad_value > 0;
-}
-
-// A tile of a coded shard is no whole block, so the sums of all must be there
-// before. What is clipped by value needs the loss scale, which Step() brings.
-SumsNeeded SumsOf(const Plan& plan, const OptimizerOptions& options) {
-  return {NeedsStatistics(options) || HasCodedShards(plan, options),
-          options.max_grad_value > 0};
-}
 
 GradRoad::GradRoad(const BucketContext& context,
                    const OptimizerOptions& options, int64_t* words)
@@ -48,6 +34,7 @@ absl::Status GradRoad::AddBucket(int bucket, const ShardState& state) {
   ZEROMINI_ASSIGN_OR_RETURN(auto grads, GradBucket::Create(context_, bucket));
   buckets_.push_back(std::move(grads));
   const ShardLayout& layout = state.layout(bucket);
+  const BucketPlan& plan = context_.plan.buckets[bucket];
   ZEROMINI_ASSIGN_OR_RETURN(
       Buffer sums,
       context_.device.Allocate(layout.block_sums * int64_t{sizeof(double)},
@@ -55,7 +42,9 @@ absl::Status GradRoad::AddBucket(int bucket, const ShardState& state) {
   block_sums_.push_back(std::move(sums));
   for (bool full : {false, true}) {
     SpanTable table;
-    const std::vector<SumSpan> spans = SpansOfBucket(bucket, layout, full);
+    const std::vector<SumSpan> spans =
+        SumSpansOf(context_.plan, layout, full ? plan.full_wire() : plan.wire(),
+                   sums_.all, context_.groups.of(plan).slice);
     table.count = static_cast<int64_t>(spans.size());
     if (!full || buckets_.back()->projects()) {
       ZEROMINI_ASSIGN_OR_RETURN(table.spans, Upload(spans));
@@ -63,50 +52,6 @@ absl::Status GradRoad::AddBucket(int bucket, const ShardState& state) {
     (full ? full_spans_ : spans_).push_back(std::move(table));
   }
   return absl::OkStatus();
-}
-
-std::vector<SumSpan> GradRoad::SpansOfBucket(int bucket,
-                                             const ShardLayout& layout,
-                                             bool full) const {
-  std::vector<SumSpan> spans;
-  const BucketPlan& plan = context_.plan.buckets[bucket];
-  const WireLayout wire = full ? plan.full_wire() : plan.wire();
-  const int slice = context_.groups.of(plan).slice;
-  for (const RunState& state : layout.runs) {
-    const Run& run = *state.run;
-    const PlannedParam& param = *state.param;
-    SumSpan part;
-    part.first_element = wire.OffsetOf(run);
-    part.param_word = ParamWord(run.param);
-    if (param.element_state) {
-      if (!sums_.all) continue;
-      const int64_t elements = wire.ElementsOf(param, run);
-      const bool by_rows = elements == run.rows * param.row_elements;
-      part.row_elements =
-          by_rows ? param.row_elements
-                  : ProjectedRowElements(param, &UnitSegment::wire_elements);
-      part.rows = elements / part.row_elements;
-      spans.push_back(part);
-      continue;
-    }
-    for (const SpanState& block : state.spans) {
-      if (!sums_.all && block.split < 0) continue;
-      const BlockSpan& span = block.span;
-      SumSpan sum = part;
-      sum.first_element +=
-          (span.first_row - run.first_row) * param.row_elements;
-      sum.rows = span.blocks * span.rows_per_block;
-      sum.row_elements = param.row_elements;
-      sum.sums_at = block.sums_offset;
-      if (block.split < 0) {
-        sum.rows_per_block = span.rows_per_block;
-      } else {
-        sum.split_words = SplitWordsOf(context_.plan, block.split, slice);
-      }
-      spans.push_back(sum);
-    }
-  }
-  return spans;
 }
 
 absl::StatusOr<Buffer> GradRoad::Upload(

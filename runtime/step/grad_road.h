@@ -16,20 +16,11 @@
 #include "absl/status/statusor.h"
 #include "runtime/state/shard_state.h"
 #include "runtime/step/grad_bucket.h"
+#include "shard/sum_spans.h"
 #include "zeromini/kernels.h"
 #include "zeromini/options.h"
 
 namespace zeromini {
-
-// What a step's update asks of the gradient beside itself.
-struct SumsNeeded {
-  bool all = false;   // Of every block, and the norm; else split blocks' only.
-  bool late = false;  // Taken in Step(), after clipping by value.
-};
-SumsNeeded SumsOf(const Plan& plan, const OptimizerOptions& options);
-
-// True if the norm and the finite flag decide something.
-bool NeedsStatistics(const OptimizerOptions& options);
 
 // Add() from any thread. The rest from one at a time: whoever holds the
 // pipeline's exchange lock, which orders exchanges alike on all ranks.
@@ -101,8 +92,6 @@ class GradRoad {
     return *buckets_[context_.plan.params[param].buckets.front()];
   }
   absl::Status AddBucket(int bucket, const ShardState& state);
-  std::vector<SumSpan> SpansOfBucket(int bucket, const ShardLayout& layout,
-                                     bool full) const;
   absl::StatusOr<Buffer> Upload(const std::vector<SumSpan>& spans) const;
   absl::Status SubmitStatistics(int bucket, float limit);
   void BeginStep();

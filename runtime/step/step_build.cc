@@ -4,9 +4,9 @@
 #include <utility>
 
 #include "runtime/step/step_pipeline.h"
-#include "runtime/step/step_words.h"
 #include "shard/exchange_buffers.h"
 #include "shard/stages.h"
+#include "shard/step_words.h"
 #include "zeromini/internal/check.h"
 #include "zeromini/internal/status_macros.h"
 

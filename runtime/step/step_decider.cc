@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "runtime/options/option_checks.h"
-#include "runtime/step/grad_road.h"
-#include "runtime/step/step_words.h"
+#include "shard/step_words.h"
+#include "shard/sum_spans.h"
 #include "zeromini/internal/check.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -60,14 +60,8 @@ StepDecider::StepDecider(const Plan& plan, const OptimizerOptions& options,
       groups_(groups),
       device_(device),
       steps_(steps),
-      count_(WordsOf(plan, groups.slices())),
-      slots_(kInFlight) {
-  const auto hyper_groups = static_cast<int64_t>(options.hyper_groups.size());
-  input_at_ = count_ * int64_t{sizeof(int64_t)};
-  hyper_at_ = input_at_ + int64_t{sizeof(DecisionInput)};
-  params_at_ = hyper_at_ + hyper_groups * int64_t{sizeof(StepScalars)};
-  in_bytes_ = params_at_ + params() * int64_t{sizeof(DecisionParam)};
-}
+      layout_(DecisionLayoutOf(plan, options)),
+      slots_(kInFlight) {}
 
 absl::StatusOr<std::unique_ptr<StepDecider>> StepDecider::Create(
     const Plan& plan, const OptimizerOptions& options, const RankGroups& groups,
@@ -84,17 +78,14 @@ absl::Status StepDecider::Allocate() {
                               device_.Allocate(bytes, MemoryKind::kTables));
     return absl::OkStatus();
   };
-  const int64_t word_bytes = count_ * int64_t{sizeof(int64_t)};
-  ZEROMINI_RETURN_IF_ERROR(allocate(word_bytes, &words_));
-  ZEROMINI_RETURN_IF_ERROR(allocate(in_bytes_, &in_));
-  ZEROMINI_RETURN_IF_ERROR(
-      allocate(params() * int64_t{sizeof(StepScalars)}, &scalars_));
+  ZEROMINI_RETURN_IF_ERROR(allocate(layout_.word_bytes(), &words_));
+  ZEROMINI_RETURN_IF_ERROR(allocate(layout_.in_bytes, &in_));
+  ZEROMINI_RETURN_IF_ERROR(allocate(layout_.scalars_bytes, &scalars_));
   ZEROMINI_RETURN_IF_ERROR(allocate(sizeof(StepDecision), &decision_));
   for (Slot& slot : slots_) {
-    ZEROMINI_ASSIGN_OR_RETURN(slot.in, device_.AllocateHost(in_bytes_));
-    ZEROMINI_ASSIGN_OR_RETURN(
-        slot.out,
-        device_.AllocateHost(word_bytes + int64_t{sizeof(StepDecision)}));
+    ZEROMINI_ASSIGN_OR_RETURN(slot.in, device_.AllocateHost(layout_.in_bytes));
+    ZEROMINI_ASSIGN_OR_RETURN(slot.out,
+                              device_.AllocateHost(layout_.out_bytes()));
     slot.times = std::make_shared<Times>();
   }
   last_times_ = slots_.front().times;
@@ -123,7 +114,7 @@ void StepDecider::FillParams(const StepQuestion& question,
 void StepDecider::Fill(const StepQuestion& question, void* in) const {
   const uint64_t agreement = AgreementWord(question);
   auto* const words = static_cast<int64_t*>(in);
-  std::memset(words, 0, static_cast<size_t>(input_at_));
+  std::memset(words, 0, static_cast<size_t>(layout_.input_at));
   words[kAgreementWord] = static_cast<int64_t>(agreement);
   for (size_t p = 0; p < plan_.params.size(); ++p) {
     words[ParamWord(static_cast<int64_t>(p))] = question.present[p];
@@ -138,8 +129,8 @@ void StepDecider::Fill(const StepQuestion& question, void* in) const {
   input.mean_scale = question.mean_scale;
   input.max_grad_norm = options_.max_grad_norm;
   input.skip_above = options_.skip_above_grad_norm;
-  std::memcpy(bytes + input_at_, &input, sizeof(input));
-  auto* const hyper = reinterpret_cast<StepScalars*>(bytes + hyper_at_);
+  std::memcpy(bytes + layout_.input_at, &input, sizeof(input));
+  auto* const hyper = reinterpret_cast<StepScalars*>(bytes + layout_.hyper_at);
   for (size_t g = 0; g < question.groups.size(); ++g) {
     const HyperGroup& group = question.groups[g];
     hyper[g] = StepScalars();
@@ -150,7 +141,8 @@ void StepDecider::Fill(const StepQuestion& question, void* in) const {
     hyper[g].beta2 = group.beta2;
     hyper[g].epsilon = group.epsilon;
   }
-  FillParams(question, reinterpret_cast<DecisionParam*>(bytes + params_at_));
+  FillParams(question,
+             reinterpret_cast<DecisionParam*>(bytes + layout_.params_at));
 }
 
 absl::Status StepDecider::Decide(const StepQuestion& question) {
@@ -162,16 +154,17 @@ absl::Status StepDecider::Decide(const StepQuestion& question) {
   device_.Stamp(compute,
                 [times = slot.times](int64_t now) { times->landed = now; });
   ZEROMINI_RETURN_IF_ERROR(
-      device_.Copy(slot.in.get(), in_.get(), in_bytes_, compute));
+      device_.Copy(slot.in.get(), in_.get(), layout_.in_bytes, compute));
   ZEROMINI_RETURN_IF_ERROR(device_.Launch(
-      compute, [&kernels = device_.kernels(),
-                args = AddWordsArgs{words(), ArrayAt<int64_t>(in_, 0), count_}](
-                   Stream on) { return kernels.add_words(args, on); }));
+      compute,
+      [&kernels = device_.kernels(),
+       args = AddWordsArgs{words(), ArrayAt<int64_t>(in_, 0), layout_.words}](
+          Stream on) { return kernels.add_words(args, on); }));
   Communicator& world = groups_.world();
   ZEROMINI_RETURN_IF_ERROR(
       device_.WaitFor(world.stream(), device_.Record(compute)));
   ZEROMINI_RETURN_IF_ERROR(world.AllReduce(
-      words(), count_, DType::kInt64, ReduceOp::kSum,
+      words(), layout_.words, DType::kInt64, ReduceOp::kSum,
       Exchange{Purpose::kScalars, -1, 0, DType::kFloat32, plan_.hash}));
   ZEROMINI_RETURN_IF_ERROR(
       device_.WaitFor(compute, device_.Record(world.stream())));
@@ -184,9 +177,9 @@ absl::Status StepDecider::Decide(const StepQuestion& question) {
 absl::Status StepDecider::EnqueueDecision(Slot& slot) {
   const Stream compute = device_.compute();
   const DecideArgs args = {words(),
-                           ArrayAt<DecisionInput>(in_, input_at_),
-                           ArrayAt<StepScalars>(in_, hyper_at_),
-                           ArrayAt<DecisionParam>(in_, params_at_),
+                           ArrayAt<DecisionInput>(in_, layout_.input_at),
+                           ArrayAt<StepScalars>(in_, layout_.hyper_at),
+                           ArrayAt<DecisionParam>(in_, layout_.params_at),
                            params(),
                            static_cast<const SplitTarget*>(splits_.get()),
                            num_splits_,
@@ -197,7 +190,7 @@ absl::Status StepDecider::EnqueueDecision(Slot& slot) {
       device_.Launch(compute, [&kernels = device_.kernels(), args](Stream on) {
         return kernels.decide(args, on);
       }));
-  const int64_t word_bytes = count_ * int64_t{sizeof(int64_t)};
+  const int64_t word_bytes = layout_.word_bytes();
   ZEROMINI_RETURN_IF_ERROR(device_.Copy(decision_.get(), slot.out.get(),
                                         sizeof(StepDecision), compute));
   ZEROMINI_RETURN_IF_ERROR(
@@ -225,7 +218,7 @@ absl::StatusOr<StepAnswer> StepDecider::Read(absl::Time deadline) {
   StepAnswer answer;
   std::memcpy(&answer.decision, slot.out.get(), sizeof(StepDecision));
   const auto* words = ArrayAt<int64_t>(slot.out, sizeof(StepDecision));
-  answer.words.assign(words, words + count_);
+  answer.words.assign(words, words + layout_.words);
   return answer;
 }
 

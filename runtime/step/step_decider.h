@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "runtime/device/device.h"
 #include "runtime/group/rank_groups.h"
+#include "shard/decision_layout.h"
 #include "zeromini/kernels.h"
 #include "zeromini/optimizer.h"
 #include "zeromini/options.h"
@@ -43,8 +44,7 @@ struct StepAnswer {
 // One thread at a time.
 class StepDecider {
  public:
-  // Steps whose decision the host has not read that may be in flight.
-  static constexpr int kInFlight = 2;
+  static constexpr int kInFlight = kDecisionsInFlight;
 
   // All must outlive it. `steps`: by parameter, updates so far, in device
   // memory.
@@ -82,7 +82,7 @@ class StepDecider {
   struct Slot {
     StepQuestion question;
     Buffer in;   // Laid out as in_.
-    Buffer out;  // StepDecision, then the words.
+    Buffer out;  // See DecisionLayout::out_bytes().
     Event done;
     std::shared_ptr<Times> times;
   };
@@ -105,16 +105,10 @@ class StepDecider {
   const RankGroups& groups_;
   Device& device_;
   int64_t* const steps_;
-  const int64_t count_;  // Words.
-
-  // Parts of a step's input, in bytes from its begin.
-  int64_t input_at_ = 0;
-  int64_t hyper_at_ = 0;
-  int64_t params_at_ = 0;
-  int64_t in_bytes_ = 0;
+  const DecisionLayout layout_;
 
   Buffer words_;
-  Buffer in_;        // Words to add, then the parts above.
+  Buffer in_;        // By layout_.
   Buffer scalars_;   // StepScalars by parameter.
   Buffer decision_;  // StepDecision.
   Buffer splits_;    // SplitTarget.

@@ -4,56 +4,18 @@
 #include <utility>
 
 #include "runtime/state/rounding_seed.h"
-#include "shard/shard_format.h"
+#include "shard/tiles.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
-namespace {
-
-// Three arrays of a tile, its gradient and its packed forms stay within half of
-// a second-level cache of 256 KiB.
-constexpr int64_t kTileElements = 8192;
-
-// A method that sees a matrix as one, or keeps or sends a projection of it, has
-// no use for some of its rows.
-bool IsOneTile(const PlannedParam& param, const Run& run) {
-  const int64_t elements = run.rows * param.row_elements;
-  const bool plain =
-      run.wire_elements == elements && run.state_elements == elements;
-  const bool by_rows = std::all_of(
-      param.units.begin(), param.units.end(),
-      [](const UnitSegment& unit) { return unit.rows_per_unit == 1; });
-  return param.element_state && !(plain && by_rows);
-}
-
-int64_t LargestTile(const Plan& plan, const OptimizerOptions& options) {
-  int64_t elements = kTileElements;
-  for (const BucketPlan& bucket : plan.buckets) {
-    for (const std::vector<Run>& runs : bucket.runs) {
-      for (const Run& run : runs) {
-        const PlannedParam& param = plan.params[run.param];
-        const bool whole =
-            !FormatOf(param, options).plain() && IsOneTile(param, run);
-        elements =
-            std::max(elements, (whole ? run.rows : 1) * param.row_elements);
-      }
-    }
-  }
-  return elements;
-}
-
-}  // namespace
-
 absl::StatusOr<TiledUpdate> TiledUpdate::Create(const Plan& plan,
                                                 const OptimizerOptions& options,
                                                 Device& device) {
   TiledUpdate update;
-  if (!HasCodedShards(plan, options)) return update;
   update.elements_ = LargestTile(plan, options);
-  ZEROMINI_ASSIGN_OR_RETURN(
-      update.scratch_,
-      device.Allocate((3 * update.elements_ + 1) * int64_t{sizeof(float)},
-                      MemoryKind::kStatistics));
+  ZEROMINI_ASSIGN_OR_RETURN(update.scratch_,
+                            device.Allocate(TileScratchBytes(update.elements_),
+                                            MemoryKind::kStatistics));
   return update;
 }
 

@@ -1,8 +1,8 @@
 // Where things are in the words that ranks add up in a step: see
 // zeromini/internal/scalar_words.h.
 
-#ifndef ZEROMINI_RUNTIME_STEP_STEP_WORDS_H_
-#define ZEROMINI_RUNTIME_STEP_STEP_WORDS_H_
+#ifndef ZEROMINI_SHARD_STEP_WORDS_H_
+#define ZEROMINI_SHARD_STEP_WORDS_H_
 
 #include <cstdint>
 
@@ -25,4 +25,4 @@ inline int64_t WordsOf(const Plan& plan, int slices) {
 
 }  // namespace zeromini
 
-#endif  // ZEROMINI_RUNTIME_STEP_STEP_WORDS_H_
+#endif  // ZEROMINI_SHARD_STEP_WORDS_H_
