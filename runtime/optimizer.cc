@@ -9,7 +9,7 @@
 #include "runtime/group/rank_groups.h"
 #include "runtime/optimizer_parts.h"
 #include "runtime/options/hyper_groups.h"
-#include "runtime/options/option_checks.h"
+#include "runtime/options/plan_inputs.h"
 #include "runtime/state/state_gather.h"
 #include "runtime/step/step_pipeline.h"
 #include "zeromini/internal/status_macros.h"
@@ -324,19 +324,14 @@ class ShardedOptimizer : public Optimizer {
   }
 
   absl::Status PlanHere(absl::Span<const ParamSpec> specs) {
-    ZEROMINI_RETURN_IF_ERROR(CheckOptions(options_));
+    ZEROMINI_ASSIGN_OR_RETURN(const PlanInputs inputs,
+                              PlanInputsOf(specs, options_, group_->size()));
     // Its thread may not have been made.
     ZEROMINI_RETURN_IF_ERROR(parts_.device->Synchronize(
         parts_.device->Record(parts_.device->compute()),
         absl::Now() + StreamPatience(*group_)));
-    ZEROMINI_ASSIGN_OR_RETURN(const int shards,
-                              RankGroups::ShardRanks(options_, group_->size()));
-    ZEROMINI_ASSIGN_OR_RETURN(const std::vector<ParamSpec> grouped,
-                              JoinGroups(specs, options_));
-    ZEROMINI_RETURN_IF_ERROR(CheckSpecs(grouped, options_));
-    const PlanOptions plan_options =
-        PlanOptionsOf(options_, shards, group_->size());
-    ZEROMINI_ASSIGN_OR_RETURN(plan_, parts_.make_plan(grouped, plan_options));
+    ZEROMINI_ASSIGN_OR_RETURN(plan_,
+                              parts_.make_plan(inputs.specs, inputs.options));
     return absl::OkStatus();
   }
 

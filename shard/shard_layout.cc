@@ -56,6 +56,15 @@ int64_t ScalesOf(const RunState& state) {
          ScalesPerRow(state.format.state, state.state_row_elements());
 }
 
+RunState StateOf(const Plan& plan, const Run& run,
+                 const OptimizerOptions& options) {
+  RunState state;
+  state.run = &run;
+  state.param = &plan.params[run.param];
+  state.format = FormatOf(*state.param, options);
+  return state;
+}
+
 // The bytes of the bucket's block scalars.
 int64_t AddSpans(const Plan& plan, ShardLayout* layout) {
   int64_t scalars = 0;
@@ -129,17 +138,31 @@ ShardLayout LayoutOf(const Plan& plan, int bucket, int rank,
                      const OptimizerOptions& options) {
   ShardLayout layout;
   for (const Run& run : plan.buckets[bucket].runs[rank]) {
-    RunState state;
-    state.run = &run;
-    state.param = &plan.params[run.param];
-    state.format = FormatOf(*state.param, options);
-    layout.runs.push_back(std::move(state));
+    layout.runs.push_back(StateOf(plan, run, options));
   }
   const int64_t block_scalar_bytes = AddSpans(plan, &layout);
   PlaceState(block_scalar_bytes, &layout);
   layout.master_is_segment = MasterIsSegment(plan, bucket, options);
   PlaceMasters(plan.buckets[bucket], layout.master_is_segment, &layout);
   return layout;
+}
+
+int64_t StateBytesOf(const Plan& plan, const Run& run,
+                     const OptimizerOptions& options) {
+  const RunState state = StateOf(plan, run, options);
+  const int64_t values = StateBytes(state.format.state) * run.state_elements +
+                         kScaleBytes * ScalesOf(state);
+  int64_t bytes = state.element_moments() ? 2 * values : values;
+  if (!state.param->element_state) {
+    for (const BlockSpan& span : SpansOf(*state.param, run)) {
+      bytes += span.blocks * int64_t{sizeof(float)};
+    }
+  }
+  if (!state.format.master_is_segment()) {
+    bytes +=
+        MasterBytes(state.format.master) * run.rows * state.param->row_elements;
+  }
+  return bytes;
 }
 
 }  // namespace zeromini

@@ -72,6 +72,11 @@ struct ShardLayout {
 ShardLayout LayoutOf(const Plan& plan, int bucket, int rank,
                      const OptimizerOptions& options);
 
+// Momentum, second moments and master of one run; a master that is laid out as
+// the segment is left out.
+int64_t StateBytesOf(const Plan& plan, const Run& run,
+                     const OptimizerOptions& options);
+
 }  // namespace zeromini
 
 #endif  // ZEROMINI_SHARD_SHARD_LAYOUT_H_

@@ -36,7 +36,7 @@ int64_t LargestTile(const Plan& plan, const OptimizerOptions& options) {
   std::vector<char> one_tile(plan.params.size(), 0);
   for (size_t p = 0; p < plan.params.size(); ++p) {
     const PlannedParam& param = plan.params[p];
-    if (param.bucket < 0) continue;
+    if (!param.has_state()) continue;
     elements = std::max(elements, param.row_elements);
     one_tile[p] = MayBeOneTile(param) && !FormatOf(param, options).plain();
   }

@@ -2,30 +2,10 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "runtime/options/plan_inputs.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
-
-absl::StatusOr<int> RankGroups::ShardRanks(const OptimizerOptions& options,
-                                           int ranks) {
-  const int slices = options.expert_slices;
-  if (slices < 1 || ranks % slices != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "expert_slices ", slices, " does not divide the ", ranks, " ranks"));
-  }
-  const int shards = options.shard_ranks == 0 ? ranks : options.shard_ranks;
-  if (shards < 1 || ranks % shards != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "shard_ranks ", shards, " does not divide the ", ranks, " ranks"));
-  }
-  if (ranks / slices % shards != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "shard_ranks ", shards, " does not divide the ", ranks / slices,
-        " ranks of each of the ", slices, " expert slices"));
-  }
-  return shards;
-}
 
 absl::Status RankGroups::Init(Communicator& world,
                               const OptimizerOptions& options) {

@@ -37,10 +37,6 @@ class RankGroups {
   const Family& of(const BucketPlan& bucket) const { return of(bucket.expert); }
   int slices() const { return slices_; }
 
-  // Ranks of one copy, or InvalidArgument as Init().
-  static absl::StatusOr<int> ShardRanks(const OptimizerOptions& options,
-                                        int ranks);
-
   // Collective. Frees what Init() has made.
   absl::Status Close();
 
