@@ -81,9 +81,10 @@ std::vector<ParamSpec> WideHeads(std::vector<std::vector<float>>& weights) {
 }
 
 TEST_F(PlanVerbTest, PlansTheScalarBytesThatAStepSends) {
-  const Ran ran = Run(
-      absl::StrCat("plan --config ", Config(kWideHeads),
-                   " --ranks 16 --value-blocks whole --optimizer adam-mini"));
+  const Ran ran =
+      Run(absl::StrCat("plan --config ", Config(kWideHeads),
+                       " --ranks 16 --value-blocks whole --blocks split ",
+                       "--memory external --optimizer adam-mini"));
   ASSERT_EQ(ran.exit_code, 0) << ran.error;
   EXPECT_GT(ran.json[0]["split_blocks"], 0);
   const nlohmann::json& planned = ran.json[0]["step_bytes_per_rank"];
@@ -92,6 +93,7 @@ TEST_F(PlanVerbTest, PlansTheScalarBytesThatAStepSends) {
     const std::vector<ParamSpec> specs = WideHeads(weights);
     OptimizerOptions options;
     options.value_blocks = ValueBlocks::kWhole;
+    options.blocks = BlockCuts::kSplitAtCuts;
     options.model = {64, 4, 2, 32};
     options.hyper_groups = {HyperGroup()};
     ASSERT_OK_AND_ASSIGN(const auto optimizer,
@@ -105,6 +107,124 @@ TEST_F(PlanVerbTest, PlansTheScalarBytesThatAStepSends) {
               report.traffic[static_cast<int>(Purpose::kScalars)].bytes);
     ASSERT_OK(optimizer->Close());
   });
+}
+
+// Each flag's word and number reaches the runtime's options as it should.
+TEST_F(PlanVerbTest, PlansTheMemoryThatItsLargestRankHolds) {
+  const Ran ran = Run(absl::StrCat(
+      "plan --config ", Config(kWideHeads), " --ranks 6 --optimizer adamw ",
+      "--stage 2 --shard-group 3 --dtype bf16 --master remainder16 ",
+      "--state int8 --gradient-wire bf16 --memory external --micro-steps 2 ",
+      "--bucket-bytes 65536"));
+  ASSERT_EQ(ran.exit_code, 0) << ran.error;
+  const nlohmann::json& planned = ran.json[0];
+  RunRanks(6, [&](int rank, Communicator& group) {
+    std::vector<std::vector<float>> weights;
+    std::vector<ParamSpec> specs = WideHeads(weights);
+    for (ParamSpec& spec : specs) spec.dtype = DType::kBFloat16;
+    OptimizerOptions options;
+    options.algorithm = Algorithm::kAdamW;
+    options.stage = 2;
+    options.shard_ranks = 3;
+    options.master = MasterFormat::kRemainder16;
+    options.state = StateFormat::kInt8;
+    options.gradient_wire = DType::kBFloat16;
+    options.micro_steps = 2;
+    options.bucket_bytes = 65536;
+    options.model = {64, 4, 2, 32};
+    ASSERT_OK_AND_ASSIGN(const auto optimizer,
+                         Optimizer::Create(options, specs, group));
+    Traffic sent = {};
+    for (int micro = 0; micro < options.micro_steps; ++micro) {
+      for (int i = static_cast<int>(specs.size()) - 1; i >= 0; --i) {
+        ASSERT_OK(optimizer->GradReady(i, weights[i].data()));
+      }
+    }
+    ASSERT_OK_AND_ASSIGN(const StepReport report,
+                         optimizer->Step({/*learning_rate=*/0.1, true}));
+    sent = report.traffic;
+    const MemoryReport held = optimizer->Memory();
+    ASSERT_OK(optimizer->Close());
+    if (planned["largest_rank"] != rank) return;
+    const nlohmann::json& bytes = planned["bytes_per_rank"];
+    EXPECT_EQ(bytes["weights"], 0);
+    EXPECT_EQ(bytes["gradients"], held.gradients);
+    EXPECT_EQ(bytes["momentum"], held.momentum);
+    EXPECT_EQ(bytes["second_moment"], held.second_moment);
+    EXPECT_EQ(bytes["master"], held.master);
+    EXPECT_EQ(bytes["statistics"], held.statistics);
+    EXPECT_EQ(bytes["buckets"], held.buckets);
+    EXPECT_EQ(bytes["tables"], held.tables);
+    EXPECT_EQ(bytes["total"], held.total());
+    const nlohmann::json& step = planned["step_bytes_per_rank"];
+    const auto& gradients = sent[static_cast<int>(Purpose::kGradients)];
+    const auto& back = sent[static_cast<int>(Purpose::kWeights)];
+    EXPECT_EQ(step["gradients"], gradients.bytes - gradients.padding_bytes);
+    EXPECT_EQ(step["weights"], back.bytes - back.padding_bytes);
+    EXPECT_EQ(step["padding"], gradients.padding_bytes + back.padding_bytes);
+    EXPECT_EQ(planned["collectives"], gradients.calls + back.calls + 1);
+  });
+}
+
+TEST_F(PlanVerbTest, RefusesWhatAnOptimizerWouldRefuse) {
+  const struct {
+    const char* flags;
+    const char* why;
+  } refused[] = {
+      {"--stage 3 --memory external", "memory must be flat"},
+      {"--dtype fp16 --master remainder8", "needs bf16 weights"},
+      {"--shard-group 3", "shard_ranks 3 does not divide the 4 ranks"},
+      {"--dtype int8", "--dtype"},
+      {"--state fp16", "--state"},
+      {"--blocks some", "--blocks"},
+      {"--copy-cost -1", "--copy-cost"},
+      {"--buffer-budget -1", "buffer_budget_bytes must be 0 to"},
+      {"--micro-steps 0", "--micro-steps"},
+      {"--optimizer lion", "lion"}};
+  for (const auto& [flags, why] : refused) {
+    const Ran ran = Run(absl::StrCat("plan --model gpt2 --ranks 4 ", flags));
+    EXPECT_EQ(ran.exit_code, 2) << flags;
+    EXPECT_THAT(ran.error, HasSubstr(why)) << flags;
+  }
+}
+
+TEST_F(PlanVerbTest, BytesOfARankAddUpToItsTotal) {
+  const Ran ran =
+      Run("plan --model gpt2 --ranks 3,8 --stage 3 --dtype bf16 --optimizer "
+          "adam-mini,adamw,sgd");
+  ASSERT_EQ(ran.exit_code, 0) << ran.error;
+  ASSERT_EQ(ran.json.size(), 6);
+  for (const nlohmann::json& plan : ran.json) {
+    int64_t sum = 0;
+    for (const auto& [purpose, bytes] : plan["bytes_per_rank"].items()) {
+      if (purpose != "total" && purpose != "peak") sum += bytes.get<int64_t>();
+    }
+    EXPECT_EQ(plan["bytes_per_rank"]["total"], sum);
+    EXPECT_GE(plan["bytes_per_rank"]["peak"], sum);
+    EXPECT_GT(plan["bytes_per_rank"]["gathered"], 0);
+    EXPECT_GT(plan["bytes_per_rank"]["master"], 0);
+  }
+}
+
+TEST_F(PlanVerbTest, CostIsWhatIsSentCopiedAndStarted) {
+  const Ran ran =
+      Run("plan --model gpt2 --ranks 8 --optimizer adamw --memory external "
+          "--copy-cost 0.5 --collective-cost 1000");
+  ASSERT_EQ(ran.exit_code, 0) << ran.error;
+  const nlohmann::json& plan = ran.json[0];
+  const nlohmann::json& cost = plan["wire_cost"];
+  EXPECT_GT(plan["copied_bytes_per_rank"], 0);
+  EXPECT_EQ(cost["copies"], plan["copied_bytes_per_rank"].get<double>() * 0.5);
+  EXPECT_EQ(cost["collectives"], plan["collectives"].get<double>() * 1000);
+  EXPECT_EQ(cost["total"], cost["sent"].get<double>() +
+                               cost["copies"].get<double>() +
+                               cost["collectives"].get<double>());
+}
+
+TEST_F(PlanVerbTest, PlansManyRanksAtOnce) {
+  const Ran ran = Run("plan --model llama-2-7b --ranks 4096");
+  ASSERT_EQ(ran.exit_code, 0) << ran.error;
+  EXPECT_EQ(ran.json[0]["ranks"], 4096);
 }
 
 TEST_F(PlanVerbTest, PlansAConfigAsItsPreset) {

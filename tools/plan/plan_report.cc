@@ -1,0 +1,198 @@
+#include "tools/plan/plan_report.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "zeromini/plan_bytes.h"
+
+namespace zeromini::tools {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+int64_t Parameters(const Plan& plan) {
+  int64_t elements = 0;
+  for (const PlannedParam& param : plan.params) {
+    if (param.tied_to < 0) elements += param.rows * param.row_elements;
+  }
+  return elements;
+}
+
+void CountBlocks(const PlannedParam& param, Json& counts) {
+  if (param.element_state) {
+    counts["element"] = counts["element"].get<int64_t>() + param.blocks_total;
+    return;
+  }
+  int64_t period = 0;
+  for (const BlockSegment& segment : param.blocks) period += segment.rows;
+  for (const BlockSegment& segment : param.blocks) {
+    const char* kind = BlockKindName(segment.kind.value());
+    counts[kind] =
+        counts[kind].get<int64_t>() +
+        param.rows / period * (segment.rows / segment.rows_per_block);
+  }
+}
+
+Json BlocksOf(const Plan& plan) {
+  Json counts = {{"head", 0}, {"row", 0}, {"whole", 0}, {"element", 0}};
+  for (const PlannedParam& param : plan.params) {
+    if (param.has_state()) CountBlocks(param, counts);
+  }
+  return counts;
+}
+
+Json MemoryJson(const MemoryReport& memory) {
+  return {{"weights", memory.weights},
+          {"gathered", memory.gathered},
+          {"gradients", memory.gradients},
+          {"momentum", memory.momentum},
+          {"second_moment", memory.second_moment},
+          {"master", memory.master},
+          {"method_state", memory.method_state},
+          {"statistics", memory.statistics},
+          {"buckets", memory.buckets},
+          {"tables", memory.tables},
+          {"peak", memory.peak},
+          {"total", memory.total()}};
+}
+
+Json StepJson(const StepBytes& step) {
+  return {{"gradients", step.gradients.bytes - step.gradients.padding_bytes},
+          {"weights", step.weights.bytes - step.weights.padding_bytes},
+          {"scalars", step.scalars.bytes},
+          {"padding", step.padding()}};
+}
+
+// What the planner keeps low.
+Json CostJson(const StepBytes& step, const OptimizerOptions& options) {
+  const int64_t sent = step.gradients.bytes + step.weights.bytes;
+  const double copies = options.copy_cost * static_cast<double>(step.copied());
+  const double starts = static_cast<double>(options.collective_cost_bytes) *
+                        static_cast<double>(step.collectives());
+  return {{"sent", sent},
+          {"copies", copies},
+          {"collectives", starts},
+          {"total", static_cast<double>(sent) + copies + starts}};
+}
+
+// What restores fp32, if anything is kept for it.
+const char* MasterOf(const OptimizerOptions& options, DType dtype,
+                     int64_t bytes) {
+  if (bytes == 0) return MasterFormatName(MasterFormat::kNone);
+  return MasterFormatName(dtype == DType::kFloat32 ? MasterFormat::kFloat32
+                                                   : options.master);
+}
+
+void DescribeChoices(const OptimizerOptions& options, const Plan& plan,
+                     const MemoryReport& memory, Json* json) {
+  Json& out = *json;
+  const DType dtype = plan.params.front().dtype;
+  out["stage"] = options.stage;
+  out["shard_group"] = plan.options.ranks;
+  out["replicas"] = plan.options.replicas;
+  out["memory"] = options.memory == MemoryForm::kFlat ? "flat" : "external";
+  out["dtype"] = DTypeName(dtype);
+  out["master_format"] = MasterOf(options, dtype, memory.master);
+  out["state_format"] = StateFormatName(options.state);
+  out["gradient_wire"] = DTypeName(options.gradient_wire);
+  out["weight_wire"] = DTypeName(options.weight_wire);
+  out["micro_steps"] = options.micro_steps;
+  out["block_cuts"] = options.blocks == BlockCuts::kWhole ? "whole" : "split";
+}
+
+double Mebibytes(const Json& bytes) {
+  return static_cast<double>(bytes.get<int64_t>()) / (1 << 20);
+}
+
+}  // namespace
+
+const char kPlanKeys[] =
+    "bytes_per_rank: what Optimizer::Memory() counts after a step on the rank\n"
+    "  that holds most state; total is their sum, peak left out\n"
+    "  weights, gradients  flat memory with its padding (external: 0), at\n"
+    "                 stage 3 shards; gradients also what is kept packed\n"
+    "  gathered       stage 3: what is kept after passes layer by layer\n"
+    "  buckets        exchange buffers; statistics, tables: what kernels need\n"
+    "  peak           an upper bound of a step's\n"
+    "step_bytes_per_rank: what one step sends, as the runtime counts it;\n"
+    "  gradients and weights without the padding, which is that of both. At\n"
+    "  stage 3 weights are one gather of all: a trainer's passes gather each\n"
+    "  layer twice\n"
+    "copied_bytes_per_rank: written by packing and unpacking in a step, if\n"
+    "  gradients that have a home are written there by backward\n"
+    "wire_cost: what the planner keeps low, in bytes on the wire: bytes sent,\n"
+    "  copied bytes times --copy-cost, collectives times --collective-cost\n"
+    "early_fraction: share of the gradient that can leave before backward\n"
+    "  reaches the first layer";
+
+Json DescribePlan(const PlannedModel& planned) {
+  const Plan& plan = planned.plan;
+  const OptimizerOptions& options = planned.options;
+  const int rank = LargestRank(plan, options);
+  const StepBytes step = StepBytesOf(plan, options, rank);
+  const MemoryReport memory = MemoryOf(plan, options, rank);
+  Json json;
+  json["model"] = planned.name;
+  json["optimizer"] = AlgorithmName(options.algorithm);
+  json["parameters"] = Parameters(plan);
+  json["ranks"] = plan.options.ranks * plan.options.replicas;
+  DescribeChoices(options, plan, memory, &json);
+  json["plan_seconds"] = planned.seconds;
+  json["buckets"] = plan.buckets.size();
+  json["padding_fraction"] = plan.PaddingFraction();
+  json["imbalance"] = plan.Imbalance();
+  json["in_place_fraction"] = plan.InPlaceFraction();
+  json["early_fraction"] = plan.EarlyFraction();
+  json["largest_bucket_bytes"] = plan.LargestBucketBytes();
+  json["split_blocks"] = plan.split_blocks.size();
+  json["copied_bytes_per_rank"] = step.copied();
+  json["collectives"] = step.collectives();
+  json["wire_cost"] = CostJson(step, options);
+  json["blocks"] = BlocksOf(plan);
+  json["largest_rank"] = rank;
+  json["bytes_per_rank"] = MemoryJson(memory);
+  json["step_bytes_per_rank"] = StepJson(step);
+  return json;
+}
+
+Table EmptyPlanTable() {
+  return {{{"model", Align::kLeft, 13},
+           {"optimizer", Align::kLeft},
+           {"ranks", Align::kRight, 5},
+           {"padding", Align::kRight, 7},
+           {"in place", Align::kRight, 8},
+           {"splits", Align::kRight, 6},
+           {"plan ms", Align::kRight, 7},
+           {"m MiB", Align::kRight, 9},
+           {"v MiB", Align::kRight, 9},
+           {"step MiB", Align::kRight, 10},
+           {"copied MiB", Align::kRight, 10},
+           {"buffers MiB", Align::kRight, 11},
+           {"total MiB", Align::kRight, 10}},
+          {}};
+}
+
+std::vector<std::string> PlanCells(const Json& json) {
+  const Json& held = json["bytes_per_rank"];
+  const Json& step = json["step_bytes_per_rank"];
+  const double sent = Mebibytes(step["gradients"]) + Mebibytes(step["weights"]);
+  const auto percent = [&json](const char* key, int digits) {
+    return absl::StrFormat("%.*f%%", digits, 100 * json[key].get<double>());
+  };
+  return {json["model"].get<std::string>(),
+          json["optimizer"].get<std::string>(),
+          absl::StrCat(json["ranks"].get<int>()),
+          percent("padding_fraction", 3),
+          percent("in_place_fraction", 1),
+          absl::StrCat(json["split_blocks"].get<int>()),
+          absl::StrFormat("%.1f", 1000 * json["plan_seconds"].get<double>()),
+          absl::StrFormat("%.2f", Mebibytes(held["momentum"])),
+          absl::StrFormat("%.3f", Mebibytes(held["second_moment"])),
+          absl::StrFormat("%.1f", sent),
+          absl::StrFormat("%.1f", Mebibytes(json["copied_bytes_per_rank"])),
+          absl::StrFormat("%.1f", Mebibytes(held["buckets"])),
+          absl::StrFormat("%.1f", Mebibytes(held["total"]))};
+}
+
+}  // namespace zeromini::tools

@@ -1,0 +1,110 @@
+// zeromini plan: what a model's optimizer would hold and move, before any GPU
+// is rented.
+
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "tools/config_preset.h"
+#include "tools/files/apart.h"
+#include "tools/files/json_file.h"
+#include "tools/files/terminal.h"
+#include "tools/plan/plan_flags.h"
+#include "tools/plan/plan_report.h"
+#include "tools/scaled_preset.h"
+#include "tools/verbs.h"
+#include "zeromini/internal/status_macros.h"
+#include "zeromini/plan_bytes.h"
+
+namespace zeromini::tools {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+absl::Status PlanOne(const PlanFlags& flags, const ModelPreset& preset,
+                     const OptimizerOptions& options, int ranks, Json* list) {
+  const auto begin = std::chrono::steady_clock::now();
+  ZEROMINI_ASSIGN_OR_RETURN(const Plan plan,
+                            PlanFor(preset.params, options, ranks));
+  const std::chrono::duration<double> seconds =
+      std::chrono::steady_clock::now() - begin;
+  list->push_back(DescribePlan({preset.name, options, plan, seconds.count()}));
+  std::printf("%s", EmptyPlanTable().Line(PlanCells(list->back())).c_str());
+  if (flags.buckets) std::printf("%s", plan.ToTable().c_str());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<ModelPreset>> FindModels(const PlanFlags& flags) {
+  if (flags.models.empty() && flags.configs.empty()) {
+    return absl::InvalidArgumentError("--model or --config is required");
+  }
+  std::vector<ModelPreset> presets;
+  for (const std::string& name : flags.models) {
+    ZEROMINI_ASSIGN_OR_RETURN(ModelPreset preset,
+                              FindScaledPreset(name, flags.scale));
+    presets.push_back(std::move(preset));
+  }
+  std::vector<std::string> warnings;
+  for (const std::string& path : flags.configs) {
+    ZEROMINI_ASSIGN_OR_RETURN(ModelPreset preset,
+                              PresetFromConfig(path, &warnings));
+    ZEROMINI_ASSIGN_OR_RETURN(preset, Scaled(std::move(preset), flags.scale));
+    presets.push_back(std::move(preset));
+  }
+  for (const std::string& warning : warnings) {
+    std::fprintf(stderr, "zeromini plan: warning: %s\n",
+                 ForTerminal(warning).c_str());
+  }
+  for (ModelPreset& preset : presets) {
+    for (ParamSpec& param : preset.params) param.dtype = DTypeOf(flags);
+  }
+  return presets;
+}
+
+absl::Status CheckFiles(const PlanFlags& flags) {
+  std::vector<FlagFile> inputs;
+  for (const std::string& config : flags.configs) {
+    ZEROMINI_ASSIGN_OR_RETURN(const std::string path, ConfigPath(config));
+    inputs.push_back({"--config", path});
+  }
+  return CheckApart(inputs, {{"--json", flags.json}});
+}
+
+absl::Status RunPlan(const PlanFlags& flags) {
+  ZEROMINI_RETURN_IF_ERROR(CheckFiles(flags));
+  ZEROMINI_RETURN_IF_ERROR(CheckWritable(flags.json));
+  OptimizerOptions options = OptionsOf(flags);
+  ZEROMINI_ASSIGN_OR_RETURN(const std::vector<ModelPreset> presets,
+                            FindModels(flags));
+  Json list = Json::array();
+  std::printf("%s", EmptyPlanTable().Header().c_str());
+  for (const ModelPreset& preset : presets) {
+    options.model = preset.shape;
+    for (const std::string& optimizer : flags.optimizers) {
+      ZEROMINI_ASSIGN_OR_RETURN(options.algorithm, ParseAlgorithm(optimizer));
+      for (int ranks : flags.ranks) {
+        ZEROMINI_RETURN_IF_ERROR(PlanOne(flags, preset, options, ranks, &list));
+      }
+    }
+  }
+  return WriteJson(flags.json, list, 1);
+}
+
+}  // namespace
+
+void AddPlan(CLI::App& app, int* exit_code) {
+  CLI::App* verb = app.add_subcommand(
+      "plan", "Plan a model's shards: padding, memory and bytes per step");
+  auto flags = std::make_shared<PlanFlags>();
+  AddPlanFlags(verb, flags.get());
+  verb->footer(kPlanKeys);
+  verb->callback([flags, exit_code] {
+    *exit_code = ReportStatus("zeromini plan", RunPlan(*flags));
+  });
+}
+
+}  // namespace zeromini::tools
