@@ -192,10 +192,9 @@ constexpr char kFooter[] =
     "Each case runs in a process of its own, on threads as ranks: stage 1 on "
     "one rank, and stage 3.\nA step gathers layer by layer forward and back "
     "and gives a gradient of zeros for each tensor;\nthere is no model. "
-    "Expected: counted from the plan and the formats; of the peak, all that "
-    "is\nheld at rest (gradient shards too), the buffers that gradients "
-    "travel in, and the gather budget\n(what lies outside of the layers and "
-    "two layers). Resident: this process, all ranks, less what\nit had "
+    "Expected: what the plan and the options say, "
+    "to the byte at rest; the peak is an\nupper bound. Resident: this process, "
+    "all ranks, less what\nit had "
     "before.";
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "tools/stopwatch.h"
 #include "zeromini/internal/status_macros.h"
 #include "zeromini/optimizer.h"
+#include "zeromini/plan_bytes.h"
 
 namespace zeromini::tools {
 namespace {
@@ -17,10 +18,6 @@ namespace {
 void LayOutByPadding(OptimizerOptions* options) {
   options->copy_cost = 0;
   options->buffer_budget_bytes = 0;
-}
-
-std::optional<int64_t> CopiedBytes(const Plan&, const OptimizerOptions&) {
-  return std::nullopt;
 }
 
 class ShardedStepper : public Stepper {
@@ -56,7 +53,7 @@ class ShardedStepper : public Stepper {
     return LayoutFacts{options_.stage,
                        static_cast<int64_t>(plan.buckets.size()),
                        plan.PaddingFraction(), plan.InPlaceFraction(),
-                       CopiedBytes(plan, options_)};
+                       StepBytesOf(plan, options_, group_.rank()).copied()};
   }
 
   void Prepare() override {

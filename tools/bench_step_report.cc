@@ -53,9 +53,7 @@ void AddLayout(const StepResult& result, Json* row) {
   (*row)["buckets"] = layout.buckets;
   (*row)["padding_fraction"] = layout.padding_fraction;
   (*row)["in_place_fraction"] = layout.in_place_fraction;
-  if (layout.copied_bytes) {
-    (*row)["copied_bytes_per_rank"] = *layout.copied_bytes;
-  }
+  (*row)["copied_bytes_per_rank"] = layout.copied_bytes;
 }
 
 void AddRatios(const StepResult& result, Json* row) {

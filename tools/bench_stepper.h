@@ -31,9 +31,8 @@ struct LayoutFacts {
   int64_t buckets = 0;
   double padding_fraction = 0;
   double in_place_fraction = 0;
-  // To pack and unpack, by this rank in a step; not given where it is not
-  // known.
-  std::optional<int64_t> copied_bytes;
+  // To pack and unpack, by this rank in a step: StepBytes::copied().
+  int64_t copied_bytes = 0;
 };
 
 // Since it was made, by this rank; -1: nothing counts it.

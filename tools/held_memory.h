@@ -28,14 +28,11 @@ struct HeldMemory {
   int64_t master = 0;
   int64_t momentum = 0;
   int64_t second_moment = 0;
-  // What formats and plan say of the four above, counted by hand.
-  int64_t expected = 0;
+  int64_t expected = 0;       // What MemoryOf() says of the four above.
   int64_t gradients = 0;      // Of rank 0, at rest.
   int64_t gather_budget = 0;  // Of rank 0; 0 below stage 3.
   int64_t peak = 0;           // Of rank 0.
-  // Of rank 0: all it holds at rest, the buffers that gradients travel in, and
-  // the gather budget.
-  int64_t peak_expected = 0;
+  int64_t peak_expected = 0;  // Of rank 0: MemoryReport::peak of MemoryOf().
   // Of this process, less what it had before; the trainer's one gradient tensor
   // per rank included.
   int64_t resident_at_rest = 0;

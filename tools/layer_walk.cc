@@ -4,6 +4,7 @@
 #include <map>
 
 #include "zeromini/internal/status_macros.h"
+#include "zeromini/plan_bytes.h"
 
 namespace zeromini::tools {
 namespace {
@@ -47,18 +48,7 @@ absl::StatusOr<int64_t> GatherBudget(const std::vector<ParamSpec>& params,
                                      const OptimizerOptions& options,
                                      int ranks) {
   if (options.stage != 3) return 0;
-  PlanOptions plan_options;
-  plan_options.algorithm = options.algorithm;
-  plan_options.ranks = ranks;
-  plan_options.stage = options.stage;
-  plan_options.model = options.model;
-  plan_options.blocks = options.blocks;
-  plan_options.memory = options.memory;
-  plan_options.copy_cost = options.copy_cost;
-  plan_options.collective_cost_bytes = options.collective_cost_bytes;
-  plan_options.bucket_bytes = options.bucket_bytes;
-  plan_options.buffer_budget_bytes = options.buffer_budget_bytes;
-  ZEROMINI_ASSIGN_OR_RETURN(const Plan plan, MakePlan(params, plan_options));
+  ZEROMINI_ASSIGN_OR_RETURN(const Plan plan, PlanFor(params, options, ranks));
   return GatherBudgetOf(plan);
 }
 
