@@ -38,7 +38,9 @@ int64_t LargestTile(const Plan& plan, const OptimizerOptions& options) {
     const PlannedParam& param = plan.params[p];
     if (!param.has_state()) continue;
     elements = std::max(elements, param.row_elements);
-    one_tile[p] = MayBeOneTile(param) && !FormatOf(param, options).plain();
+    if (!FormatOf(param, options).plain() && MayBeOneTile(param)) {
+      one_tile[p] = 1;
+    }
   }
   if (std::count(one_tile.begin(), one_tile.end(), 1) == 0) return elements;
   for (const BucketPlan& bucket : plan.buckets) {

@@ -4,20 +4,25 @@
 #include "absl/strings/str_format.h"
 #include "tools/files/terminal.h"
 #include "tools/report/table.h"
+#include "zeromini/plan_bytes.h"
 
 namespace zeromini::tools {
 namespace {
 
 using Json = nlohmann::json;
 
-// What must leave a host in a step: the other hosts' part of each host's sum of
-// gradients, and its own part of the weights to each of the others. At stage 3
-// it depends on what is gathered how often.
+// What must leave a host in a step, padding left out: what a rank sends where
+// each host is one. At stage 3 it depends on what is gathered how often.
 std::optional<int64_t> BoundBetweenHosts(const StepConditions& conditions) {
   if (conditions.stage == 3) return std::nullopt;
-  const int64_t hosts = conditions.hosts;
-  return 2 * (hosts - 1) * conditions.workload->elements *
-         int64_t{sizeof(float)} / hosts;
+  OptimizerOptions options;
+  options.stage = conditions.stage;
+  options.model = conditions.workload->shape;
+  const absl::StatusOr<Plan> plan =
+      PlanFor(conditions.workload->params, options, conditions.hosts);
+  if (!plan.ok()) return std::nullopt;
+  const StepBytes bytes = StepBytesOf(*plan, options, 0);
+  return bytes.gradients.bytes + bytes.weights.bytes - bytes.padding();
 }
 
 void AddCounts(const StepResult& result, const StepConditions& conditions,
