@@ -84,8 +84,7 @@ void AddModelFlags(CLI::App* verb, Options* options) {
       ->check(CLI::Range(kFewestInALayer, int64_t{1} << 30))
       ->excludes(model)
       ->default_str("32Mi");
-  verb->add_option("--layers", options->layers,
-                   "Layers they make; each travels in a bucket of its own")
+  verb->add_option("--layers", options->layers, "Layers that they make")
       ->check(CLI::Range(1, 1000))
       ->excludes(model)
       ->capture_default_str();
