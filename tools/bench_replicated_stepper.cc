@@ -55,9 +55,7 @@ class ReplicatedStepper : public Stepper {
   absl::Status Finish() override { return absl::OkStatus(); }
   StepperCounts Counts() const override { return {}; }
 
-  StepperMemory Memory() const override {
-    return {4 * workload_.elements * int64_t{sizeof(float)}, std::nullopt};
-  }
+  std::optional<int64_t> BufferBytes() const override { return std::nullopt; }
 
   absl::Status Close() override { return absl::OkStatus(); }
 
@@ -122,6 +120,11 @@ class ReplicatedStepper : public Stepper {
 };
 
 }  // namespace
+
+// Weights, gradients, momentum and second moments.
+int64_t ReplicatedBytes(const Workload& workload) {
+  return 4 * workload.elements * int64_t{sizeof(float)};
+}
 
 absl::StatusOr<std::unique_ptr<Stepper>> MakeReplicatedStepper(
     const StepSettings& settings, const Workload& workload, BenchRank& rank) {

@@ -20,27 +20,31 @@ void LayOutByPadding(OptimizerOptions* options) {
   options->buffer_budget_bytes = 0;
 }
 
+absl::StatusOr<OptimizerOptions> OptionsFor(const StepperRecipe& recipe,
+                                            const StepSettings& settings,
+                                            const Workload& workload,
+                                            int ranks) {
+  OptimizerOptions options;
+  options.algorithm = recipe.algorithm;
+  options.stage = settings.stage;
+  options.memory = MemoryForm::kFlat;
+  options.model = workload.shape;
+  options.max_grad_norm = settings.clip;
+  options.non_finite = settings.clip > 0 ? NonFiniteGradients::kError
+                                         : NonFiniteGradients::kIgnore;
+  if (recipe.kind == StepperKind::kShardedByPadding) LayOutByPadding(&options);
+  ZEROMINI_ASSIGN_OR_RETURN(options.gather_budget_bytes,
+                            GatherBudget(workload.params, options, ranks));
+  return options;
+}
+
 class ShardedStepper : public Stepper {
  public:
-  ShardedStepper(const StepSettings& settings, const Workload& workload,
+  ShardedStepper(const OptimizerOptions& options, const Workload& workload,
                  Communicator& group)
-      : workload_(workload), group_(group) {
-    options_.stage = settings.stage;
-    options_.memory = MemoryForm::kFlat;
-    options_.model = workload.shape;
-    options_.max_grad_norm = settings.clip;
-    options_.non_finite = settings.clip > 0 ? NonFiniteGradients::kError
-                                            : NonFiniteGradients::kIgnore;
-  }
+      : options_(options), workload_(workload), group_(group) {}
 
-  absl::Status Init(const StepperRecipe& recipe) {
-    options_.algorithm = recipe.algorithm;
-    if (recipe.kind == StepperKind::kShardedByPadding) {
-      LayOutByPadding(&options_);
-    }
-    ZEROMINI_ASSIGN_OR_RETURN(
-        options_.gather_budget_bytes,
-        GatherBudget(workload_.params, options_, group_.size()));
+  absl::Status Init() {
     ZEROMINI_ASSIGN_OR_RETURN(
         optimizer_, Optimizer::Create(options_, workload_.params, group_));
     walk_ = std::make_unique<LayerWalk>(*optimizer_);
@@ -92,10 +96,8 @@ class ShardedStepper : public Stepper {
     return counts;
   }
 
-  StepperMemory Memory() const override {
-    const MemoryReport report = optimizer_->Memory();
-    return {report.peak + given_elements_ * int64_t{sizeof(float)},
-            report.buckets};
+  std::optional<int64_t> BufferBytes() const override {
+    return optimizer_->Memory().buckets;
   }
 
   absl::Status Close() override { return optimizer_->Close(); }
@@ -117,13 +119,14 @@ class ShardedStepper : public Stepper {
   // none, the gradient comes from the trainer's own.
   absl::Status FindGradients() {
     std::vector<int64_t> offsets(params(), -1);
+    int64_t elements = 0;
     for (int p = 0; p < params(); ++p) {
       if (optimizer_->GradData(p) != nullptr) continue;
-      offsets[p] = given_elements_;
-      given_elements_ += workload_.ElementsOf(p);
+      offsets[p] = elements;
+      elements += workload_.ElementsOf(p);
     }
-    gradients_ = AllocateFloats(given_elements_, 0);
-    if (gradients_ == nullptr) return NoMemoryForParameters(given_elements_);
+    gradients_ = AllocateFloats(elements, 0);
+    if (gradients_ == nullptr) return NoMemoryForParameters(elements);
     for (const int64_t offset : offsets) {
       given_.push_back(offset < 0 ? nullptr : gradients_.get() + offset);
     }
@@ -159,13 +162,12 @@ class ShardedStepper : public Stepper {
     return absl::OkStatus();
   }
 
+  OptimizerOptions options_;
   const Workload& workload_;
   Communicator& group_;
-  OptimizerOptions options_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<LayerWalk> walk_;
   Floats gradients_;
-  int64_t given_elements_ = 0;
   std::vector<float*> given_;  // By parameter; null: at home in ours.
   double waited_ =
       0;  // In this step: for weights, and for kernels before them.
@@ -173,12 +175,31 @@ class ShardedStepper : public Stepper {
 
 }  // namespace
 
+absl::StatusOr<int64_t> ShardedBytes(const StepperRecipe& recipe,
+                                     const StepSettings& settings,
+                                     const Workload& workload, int ranks) {
+  ZEROMINI_ASSIGN_OR_RETURN(const OptimizerOptions options,
+                            OptionsFor(recipe, settings, workload, ranks));
+  ZEROMINI_ASSIGN_OR_RETURN(const Plan plan,
+                            PlanFor(workload.params, options, ranks));
+  int64_t given = 0;  // Gradients that have no home in the optimizer.
+  for (size_t p = 0; p < plan.params.size(); ++p) {
+    const bool home = options.stage == 1 && plan.params[p].sharers.size() == 1;
+    if (!home) given += workload.ElementsOf(static_cast<int>(p));
+  }
+  return MemoryOf(plan, options, LargestRank(plan, options)).peak +
+         given * int64_t{sizeof(float)};
+}
+
 absl::StatusOr<std::unique_ptr<Stepper>> MakeShardedStepper(
     const StepperRecipe& recipe, const StepSettings& settings,
     const Workload& workload, BenchRank& rank) {
+  ZEROMINI_ASSIGN_OR_RETURN(
+      const OptimizerOptions options,
+      OptionsFor(recipe, settings, workload, rank.group.size()));
   auto stepper =
-      std::make_unique<ShardedStepper>(settings, workload, rank.group);
-  ZEROMINI_RETURN_IF_ERROR(stepper->Init(recipe));
+      std::make_unique<ShardedStepper>(options, workload, rank.group);
+  ZEROMINI_RETURN_IF_ERROR(stepper->Init());
   return stepper;
 }
 

@@ -175,11 +175,11 @@ constexpr char kDescription[] =
     "Under mpirun: mpirun -n 4 zeromini bench step";
 constexpr char kFooter[] =
     "Compute time is shared out by the elements of each parameter, in forward\n"
-    "order and back. A rank holds 8 bytes a parameter at stage 1 and 4 to 8 "
-    "for\n"
-    "each rank's share of the state; the baseline 16.\n"
+    "order and back. A rank holds 8 bytes a parameter at stage 1, and 4 to 8\n"
+    "for each of its share of the state; the baseline 16.\n"
     "Layout, of rank 0: padding and in place are fractions of the elements in\n"
-    "buckets; buffers are what exchanges run in, after the steps; collectives\n"
+    "buckets; copied is what a step packs and unpacks (at stage 3 weights\n"
+    "once); buffers are what exchanges run in, after the steps; collectives\n"
     "are those of a step, the scalars' included.\n"
     "copy_cost is the time of a copied byte over that of a byte that a rank\n"
     "sends in a reduce-scatter and all-gather of at most 64 MiB, and\n"

@@ -47,11 +47,12 @@ void AddCounts(const StepResult& result, const StepConditions& conditions,
 }
 
 void AddLayout(const StepResult& result, Json* row) {
-  for (const char* key : {"stage", "buckets", "padding_fraction",
-                          "in_place_fraction", "buffer_bytes"}) {
+  for (const char* key :
+       {"stage", "buckets", "padding_fraction", "in_place_fraction",
+        "copied_bytes_per_rank", "buffer_bytes"}) {
     (*row)[key] = nullptr;
   }
-  if (result.memory.buffers) (*row)["buffer_bytes"] = *result.memory.buffers;
+  if (result.buffer_bytes) (*row)["buffer_bytes"] = *result.buffer_bytes;
   if (!result.layout) return;
   const LayoutFacts& layout = *result.layout;
   (*row)["stage"] = layout.stage;

@@ -33,7 +33,7 @@ struct StepResult {
   std::string implementation;
   bool counted = false;  // There are sent bytes and collectives.
   std::optional<LayoutFacts> layout;
-  StepperMemory memory;
+  std::optional<int64_t> buffer_bytes;
   StepSamples samples;
   std::optional<Ratio> to_baseline;
   std::optional<Ratio> to_padding_layout;

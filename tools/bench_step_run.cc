@@ -78,32 +78,31 @@ class StepBench {
     ZEROMINI_ASSIGN_OR_RETURN(const int64_t negative, Largest(-mine, group_));
     budget_ = -negative;
     for (const StepperRecipe& recipe : recipes_) {
-      const int64_t bytes =
-          RanksOfAHost() *
-          recipe.LeastBytes(options_.settings, workload_, group_.size());
-      if (budget_ == 0 || bytes <= budget_) continue;
+      ZEROMINI_ASSIGN_OR_RETURN(
+          const int64_t held,
+          recipe.HeldBytes(options_.settings, workload_, group_.size()));
+      const int64_t bytes = held * RanksOfAHost();
+      together_ += bytes;
+      if (Fits(bytes)) continue;
       return absl::ResourceExhaustedError(absl::StrCat(
           AlgorithmName(recipe.algorithm), " (", recipe.Implementation(group_),
-          ") takes at least ", InGibibytes(bytes), " on a machine of ",
-          RanksOfAHost(), " ranks, which has ", InGibibytes(budget_),
+          ") takes ", InGibibytes(bytes), " on a machine of ", RanksOfAHost(),
+          " ranks, which has ", InGibibytes(budget_),
           ": take a smaller --scale or fewer --params"));
     }
+    one_at_a_time_ = !Fits(together_);
     return absl::OkStatus();
   }
 
-  // What touches memory for the first time does not count. Each is alone here,
-  // which shows what it holds, and so whether all can be there at a time.
+  // With a tenth for what nobody counts.
+  bool Fits(int64_t bytes) const {
+    return budget_ == 0 || bytes <= budget_ / 10 * 9;
+  }
+
+  // What touches memory for the first time does not count. What is made anew
+  // for each run has a step of its own for that.
   absl::Status WarmUp() {
     std::vector<StepResult> unused = results_;
-    int64_t together = 0;
-    for (size_t i = 0; i < recipes_.size(); ++i) {
-      ZEROMINI_RETURN_IF_ERROR(Turn(i, &unused[i]));
-      together += unused[i].memory.held;
-    }
-    ZEROMINI_ASSIGN_OR_RETURN(together, Largest(together, group_));
-    together_ = together * RanksOfAHost();
-    one_at_a_time_ = budget_ > 0 && together_ > budget_ / 10 * 9;
-    if (one_at_a_time_) return absl::OkStatus();
     for (size_t i = 0; i < recipes_.size(); ++i) {
       ZEROMINI_RETURN_IF_ERROR(Turn(i, &unused[i]));
     }
@@ -129,7 +128,7 @@ class StepBench {
     result->optimizer = AlgorithmName(recipes_[index].algorithm);
     result->implementation = recipes_[index].Implementation(group_);
     result->layout = stepper->Layout();
-    result->memory = stepper->Memory();
+    result->buffer_bytes = stepper->BufferBytes();
     result->counted = stepper->Counts().collectives >= 0;
     return one_at_a_time_ ? Drop(&stepper) : absl::OkStatus();
   }
@@ -226,7 +225,7 @@ class StepBench {
   ExchangeCosts costs_;
   int64_t budget_ = 0;    // Bytes of a machine; 0: unknown.
   int64_t together_ = 0;  // What all take on a machine.
-  bool one_at_a_time_ = true;
+  bool one_at_a_time_ = false;
 };
 
 }  // namespace

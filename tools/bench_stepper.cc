@@ -37,16 +37,11 @@ std::string StepperRecipe::Implementation(const Communicator& group) const {
   return absl::StrCat(group.backend(), "-allreduce+adamw");
 }
 
-int64_t StepperRecipe::LeastBytes(const StepSettings& settings,
-                                  const Workload& workload, int ranks) const {
-  const int64_t whole = workload.elements * int64_t{sizeof(float)};
-  const int64_t shard = whole / ranks;
-  if (kind == StepperKind::kReplicated) return 4 * whole;
-  const int64_t weights = settings.stage == 3 ? shard : whole;
-  // The trainer's own, where ours are in shards.
-  const int64_t gradients = settings.stage == 1 ? whole : whole + shard;
-  const int64_t state = algorithm == Algorithm::kAdamW ? 2 * shard : shard;
-  return weights + gradients + state;
+absl::StatusOr<int64_t> StepperRecipe::HeldBytes(const StepSettings& settings,
+                                                 const Workload& workload,
+                                                 int ranks) const {
+  if (kind == StepperKind::kReplicated) return ReplicatedBytes(workload);
+  return ShardedBytes(*this, settings, workload, ranks);
 }
 
 absl::StatusOr<std::unique_ptr<Stepper>> StepperRecipe::Make(

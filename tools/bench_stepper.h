@@ -31,7 +31,8 @@ struct LayoutFacts {
   int64_t buckets = 0;
   double padding_fraction = 0;
   double in_place_fraction = 0;
-  // To pack and unpack, by this rank in a step: StepBytes::copied().
+  // To pack and unpack, by this rank in a step; at stage 3 in one gather of
+  // each layer set.
   int64_t copied_bytes = 0;
 };
 
@@ -39,12 +40,6 @@ struct LayoutFacts {
 struct StepperCounts {
   int64_t sent_between_hosts = -1;  // Bytes.
   int64_t collectives = -1;         // Begun, scalars' included.
-};
-
-// Bytes of this rank.
-struct StepperMemory {
-  int64_t held = 0;                // The most at one time, gradients included.
-  std::optional<int64_t> buffers;  // That exchanges run in, now.
 };
 
 class Stepper {
@@ -63,7 +58,8 @@ class Stepper {
   virtual absl::Status Finish() = 0;  // Blocks until the weights are in place.
 
   virtual StepperCounts Counts() const = 0;
-  virtual StepperMemory Memory() const = 0;
+  // Bytes that exchanges run in now, of who counts them.
+  virtual std::optional<int64_t> BufferBytes() const = 0;
 
   virtual absl::Status Close() = 0;  // Collective.
 };
@@ -92,10 +88,10 @@ struct StepperRecipe {
   // "zeromini", "zeromini, by padding", or "mpi-allreduce+adamw" and the like.
   std::string Implementation(const Communicator& group) const;
 
-  // What a rank holds at the least, in bytes; buffers, padding and what stage 3
-  // gathers left out.
-  int64_t LeastBytes(const StepSettings& settings, const Workload& workload,
-                     int ranks) const;
+  // What the largest rank holds at most, its gradients in, before anything is
+  // made; errors as the optimizer's.
+  absl::StatusOr<int64_t> HeldBytes(const StepSettings& settings,
+                                    const Workload& workload, int ranks) const;
 
   // Collective. The workload, the group and `rank` must outlive the stepper.
   absl::StatusOr<std::unique_ptr<Stepper>> Make(const StepSettings& settings,

@@ -28,6 +28,11 @@ absl::StatusOr<std::unique_ptr<Stepper>> MakeShardedStepper(
     const StepperRecipe& recipe, const StepSettings& settings,
     const Workload& workload, BenchRank& rank);
 
+absl::StatusOr<int64_t> ShardedBytes(const StepperRecipe& recipe,
+                                     const StepSettings& settings,
+                                     const Workload& workload, int ranks);
+int64_t ReplicatedBytes(const Workload& workload);
+
 absl::StatusOr<std::unique_ptr<Stepper>> MakeReplicatedStepper(
     const StepSettings& settings, const Workload& workload, BenchRank& rank);
 

@@ -19,7 +19,7 @@ class BenchStepTest : public ProgramTest {
          {"optimizer", "implementation", "parameters", "ranks", "seconds",
           "exposed_comm_seconds", "stage", "buckets", "padding_fraction",
           "in_place_fraction", "buffer_bytes", "collectives", "copy_cost",
-          "collective_cost_bytes"}) {
+          "copied_bytes_per_rank", "collective_cost_bytes"}) {
       EXPECT_TRUE(row.contains(key)) << key << " in " << row;
     }
     EXPECT_EQ(row["ranks"], ranks);
@@ -101,6 +101,7 @@ TEST_F(BenchStepTest, StepsAModelsOwnTensorsInBothLayouts) {
   EXPECT_EQ(by_cost["implementation"], "zeromini");
   EXPECT_EQ(ran.json[1]["implementation"], "zeromini, by padding");
   EXPECT_EQ(ran.json[1]["optimizer"], "adam-mini");
+  EXPECT_GT(by_cost["copied_bytes_per_rank"], 0) << "columns are packed";
   const double ratio = by_cost["ratio_to_padding_layout"].get<double>();
   EXPECT_GT(ratio, 0);
   EXPECT_LE(by_cost["ratio_to_padding_layout_low"].get<double>(), ratio);
@@ -170,9 +171,11 @@ TEST_F(BenchStepTest, SaysWhatALayoutTakes) {
     EXPECT_LE(row["in_place_fraction"], 1);
     EXPECT_GE(row["padding_fraction"], 0);
     EXPECT_GE(row["buffer_bytes"], 0);
+    EXPECT_GE(row["copied_bytes_per_rank"], 0);
   }
-  for (const char* key : {"stage", "buckets", "collectives", "buffer_bytes",
-                          "in_place_fraction", "padding_fraction"}) {
+  for (const char* key :
+       {"stage", "buckets", "collectives", "buffer_bytes", "in_place_fraction",
+        "padding_fraction", "copied_bytes_per_rank"}) {
     EXPECT_TRUE(ran.json[2][key].is_null()) << key;
   }
 }
@@ -211,7 +214,7 @@ TEST_F(BenchStepTest, RefusesWhatCannotFitBeforeItTakesMemory) {
       Run("bench step --comm threads --ranks 2 --model llama-3-70b "
           "--memory-budget 100GiB");
   EXPECT_EQ(ran.exit_code, 1);
-  EXPECT_THAT(ran.error, HasSubstr("takes at least"));
+  EXPECT_THAT(ran.error, HasSubstr("GiB on a machine of 2 ranks, which has"));
   EXPECT_THAT(ran.error, HasSubstr("take a smaller --scale"));
 }
 
