@@ -19,9 +19,9 @@ bool Projects(Slices slices) {
 }
 
 bool HasTransposed(Slices slices) {
-  return std::any_of(
-      slices.begin(), slices.end(),
-      [](const Slice& slice) { return slice.param->transposed; });
+  return std::any_of(slices.begin(), slices.end(), [](const Slice& slice) {
+    return slice.param->transposed;
+  });
 }
 
 BucketReason WhyPacked(Slices slices) {
@@ -67,15 +67,16 @@ int64_t LargestSegment(const BucketPlan& packed, const PlanOptions& options) {
   const double per_element =
       (SizeOf(DType::kFloat32) + SizeOf(packed.dtype)) *
       static_cast<double>(std::max(options.ranks - 1, 1));
-  return packed.segment + static_cast<int64_t>(std::floor(spared / per_element));
+  return packed.segment +
+         static_cast<int64_t>(std::floor(spared / per_element));
 }
 
 BucketLayout MakeLayout(Slices slices, const PlanOptions& options) {
   BucketLayout packed = PackBucket(slices, options);
   if (packed.plan.reason != BucketReason::kPacked) return packed;
-  std::optional<InPlaceCuts> cuts = CutInPlace(
-      slices, StretchesOf(slices, options.ranks, options.blocks),
-      options.ranks, LargestSegment(packed.plan, options));
+  std::optional<InPlaceCuts> cuts =
+      CutInPlace(slices, StretchesOf(slices, options.ranks, options.blocks),
+                 options.ranks, LargestSegment(packed.plan, options));
   if (!cuts.has_value()) return packed;
   return CutLayout(slices, *std::move(cuts), options.ranks);
 }
@@ -109,8 +110,7 @@ BucketPlan StartBucket(Slices slices) {
   plan.expert = slices.front().param->expert;
   for (size_t i = 0; i < slices.size(); ++i) {
     const Slice& slice = slices[i];
-    plan.parts.push_back(
-        {static_cast<int>(i), slice.first_row, slice.rows});
+    plan.parts.push_back({static_cast<int>(i), slice.first_row, slice.rows});
     plan.elements += slice.elements();
     plan.wire_elements +=
         WireElements(*slice.param, slice.first_row, slice.rows);

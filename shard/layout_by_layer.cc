@@ -165,8 +165,8 @@ class LayerBuckets {
 
   bool Grow(const Chunk& next, Chunk* chunk) {
     const BucketLayout& alone = LayoutOf(*chunk);
-    const bool pads = !alone.plan.in_place() &&
-                      alone.PaddingFraction() > kGrowAbovePadding;
+    const bool pads =
+        !alone.plan.in_place() && alone.PaddingFraction() > kGrowAbovePadding;
     if (alone.splits.empty() && !pads) return false;
     if (!MayMerge(*chunk, next, options_.stage)) return false;
     Chunk both = *chunk;
@@ -193,8 +193,7 @@ class LayerBuckets {
       }
       return;
     }
-    const int region =
-        result_.AddRegion(layout.plan.segment * options_.ranks);
+    const int region = result_.AddRegion(layout.plan.segment * options_.ranks);
     result_.buckets.back().region = region;
     for (size_t i = 0; i < chunk.params.size(); ++i) {
       result_.homes.push_back({chunk.params[i], region, layout.offsets[i]});

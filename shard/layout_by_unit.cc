@@ -65,10 +65,9 @@ void Order(Family* family) {
 }
 
 std::vector<Family> FamiliesOf(std::vector<Member> members) {
-  std::stable_sort(members.begin(), members.end(),
-                   [](const Member& a, const Member& b) {
-                     return a.largest > b.largest;
-                   });
+  std::stable_sort(
+      members.begin(), members.end(),
+      [](const Member& a, const Member& b) { return a.largest > b.largest; });
   std::vector<Family> families;
   std::vector<int64_t> smallest;
   for (Member& member : members) {
@@ -159,8 +158,8 @@ class RegionCutter {
     }
     const int64_t one_each = unit * options_.ranks;
     const int64_t rest = total_ - at;
-    const int64_t wanted = std::max(
-        sizes_.ElementsFor(of_unit_.at(zones_[zone_].unit)), one_each);
+    const int64_t wanted =
+        std::max(sizes_.ElementsFor(of_unit_.at(zones_[zone_].unit)), one_each);
     if (rest < one_each) return unit;
     // What is left over is not worth a bucket of its own.
     if (unit == smallest && rest <= wanted + wanted / 2) {

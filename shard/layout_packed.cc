@@ -46,9 +46,8 @@ int64_t CutAfter(const PlannedParam& param, int64_t first_row,
   int64_t row = first_row;
   for (const Stretch& stretch : UnitsOf(rest, 0)) {
     const int64_t room = elements - (row - first_row) * param.row_elements;
-    const int64_t units =
-        std::min(stretch.units, std::max<int64_t>(room, 0) /
-                                    stretch.unit_elements);
+    const int64_t units = std::min(
+        stretch.units, std::max<int64_t>(room, 0) / stretch.unit_elements);
     const int64_t least = row == first_row ? 1 : 0;
     row += std::max(units, least) * stretch.unit_rows;
     if (units < stretch.units) break;
@@ -57,7 +56,7 @@ int64_t CutAfter(const PlannedParam& param, int64_t first_row,
 }
 
 SetLayout PackInBuckets(const ParamSet& set, const PlanOptions& options,
-                       int64_t bucket_elements) {
+                        int64_t bucket_elements) {
   SetLayout layout;
   Batch batch;
   const auto flush = [&] {
@@ -103,8 +102,9 @@ SetLayout LayOutPacked(const ParamSet& set, const PlanOptions& options,
     elements *= 2;
     SetLayout larger = PackInBuckets(set, options, elements);
     const bool splits_less = larger.splits.size() < best.splits.size();
-    const bool costs_less = CostOf(larger, options) < CostOf(best, options) &&
-                            larger.splits.size() == best.splits.size();
+    const bool costs_less =
+        CostOf(larger, set, options) < CostOf(best, set, options) &&
+        larger.splits.size() == best.splits.size();
     if (splits_less || costs_less) best = std::move(larger);
   }
   return best;

@@ -46,8 +46,8 @@ void AddOptions(const PlanOptions& options, Hasher& hasher) {
                 options.stage, options.model.hidden, options.model.heads,
                 options.model.kv_heads, options.model.head_dim, options.naming,
                 options.value_blocks, options.blocks, options.memory,
-                options.bucket_bytes, options.buffer_budget_bytes,
-                options.collective_cost_bytes);
+                options.bucketing, options.bucket_bytes,
+                options.buffer_budget_bytes, options.collective_cost_bytes);
   hasher.Add(options.copy_cost);
 }
 
@@ -71,8 +71,8 @@ void AddBucket(const BucketPlan& bucket, Hasher& hasher) {
   for (const Part& part : bucket.parts) {
     hasher.AddAll(part.param, part.first_row, part.rows);
   }
-  hasher.AddAll(bucket.region, bucket.region_offset, bucket.elements, bucket.wire_elements,
-                bucket.segment, bucket.wire_segment);
+  hasher.AddAll(bucket.region, bucket.region_offset, bucket.elements,
+                bucket.wire_elements, bucket.segment, bucket.wire_segment);
   for (const std::vector<Run>& runs : bucket.runs) {
     hasher.AddAll(runs.size());
     for (const Run& run : runs) {
@@ -87,9 +87,8 @@ void AddBucket(const BucketPlan& bucket, Hasher& hasher) {
 uint64_t HashOf(const Plan& plan) {
   Hasher hasher;
   AddOptions(plan.options, hasher);
-  hasher.AddAll(plan.params.size(), plan.buckets.size(),
-                plan.regions.size(), plan.split_blocks.size(),
-                plan.warnings.size());
+  hasher.AddAll(plan.params.size(), plan.buckets.size(), plan.regions.size(),
+                plan.split_blocks.size(), plan.warnings.size());
   for (const PlannedParam& param : plan.params) AddParam(param, hasher);
   for (const BucketPlan& bucket : plan.buckets) AddBucket(bucket, hasher);
   for (const RegionPlan& region : plan.regions) {

@@ -39,6 +39,8 @@ Json OptionsToJson(const PlanOptions& options) {
       options.value_blocks == ValueBlocks::kWhole ? "whole" : "rows";
   json["blocks"] =
       options.blocks == BlockCuts::kSplitAtCuts ? "split" : "whole";
+  json["bucketing"] =
+      options.bucketing == Bucketing::kByLayer ? "layer" : "cheapest";
   json["memory"] = options.memory == MemoryForm::kFlat ? "flat" : "external";
   json["bucket_bytes"] = options.bucket_bytes;
   json["buffer_budget_bytes"] = options.buffer_budget_bytes;

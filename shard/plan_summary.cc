@@ -20,8 +20,8 @@ std::string Contents(const Plan& plan, const BucketPlan& bucket) {
   const PlannedParam& param = plan.params[part.param];
   std::string text = param.name;
   if (part.rows < param.rows) {
-    absl::StrAppend(&text, "[", part.first_row, ":",
-                    part.first_row + part.rows, "]");
+    absl::StrAppend(&text, "[", part.first_row, ":", part.first_row + part.rows,
+                    "]");
   }
   if (bucket.parts.size() > 1) {
     absl::StrAppend(&text, " + ", bucket.parts.size() - 1);
@@ -132,9 +132,9 @@ std::string Plan::ToTable() const {
                                static_cast<double>(bucket.elements) -
                            1;
     absl::StrAppendFormat(&table, "%6d  %-10s %14d %14d %8.3f%% %5d  %s\n", i,
-                          BucketReasonName(bucket.reason),
-                          bucket.elements, bucket.segment, 100 * padding,
-                          MostRuns(bucket), Contents(*this, bucket));
+                          BucketReasonName(bucket.reason), bucket.elements,
+                          bucket.segment, 100 * padding, MostRuns(bucket),
+                          Contents(*this, bucket));
   }
   absl::StrAppendFormat(
       &table,

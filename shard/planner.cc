@@ -61,7 +61,8 @@ absl::Status CheckOptions(const PlanOptions& options) {
   const bool sizes = options.bucket_bytes >= 0 &&
                      options.buffer_budget_bytes >= 0 &&
                      options.collective_cost_bytes >= 0;
-  if (!sizes || !(options.copy_cost >= 0) || !std::isfinite(options.copy_cost)) {
+  if (!sizes || !(options.copy_cost >= 0) ||
+      !std::isfinite(options.copy_cost)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "bucket_bytes ", options.bucket_bytes, ", buffer_budget_bytes ",
         options.buffer_budget_bytes, ", collective_cost_bytes ",
@@ -140,8 +141,7 @@ std::vector<ParamSet> SetsOf(const std::vector<PlannedParam>& params,
     const PlannedParam& param = params[i];
     if (param.frozen || param.tied_to >= 0) continue;
     const int layer_set = stage == 3 ? param.layer_set : kNoLayerSet;
-    sets[{param.dtype, param.expert, layer_set}].push_back(
-        static_cast<int>(i));
+    sets[{param.dtype, param.expert, layer_set}].push_back(static_cast<int>(i));
   }
   std::vector<ParamSet> result;
   for (auto& entry : sets) result.push_back({std::move(entry.second), params});
@@ -159,14 +159,15 @@ bool FitsBuffers(const SetLayout& layout, const PlanOptions& options) {
 // By unit, unless by layer fits the buffers, splits no more and costs less.
 SetLayout Cheapest(const ParamSet& set, const PlanOptions& options,
                    LayoutCache& layouts) {
-  SetLayout by_unit = LayOutByUnit(set, options, SizesOf(set, options));
   SetLayout by_layer = LayOutByLayer(set, options, layouts);
+  if (options.bucketing == Bucketing::kByLayer) return by_layer;
+  SetLayout by_unit = LayOutByUnit(set, options, SizesOf(set, options));
   const bool may_split = options.blocks == BlockCuts::kSplitAtCuts;
   const bool keeps =
       may_split || by_layer.splits.size() <= by_unit.splits.size();
   const bool better =
       keeps && FitsBuffers(by_layer, options) &&
-      CostOf(by_layer, options) < CostOf(by_unit, options);
+      CostOf(by_layer, set, options) < CostOf(by_unit, set, options);
   return better ? std::move(by_layer) : std::move(by_unit);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <utility>
 
 #include "shard/layout_cost.h"
@@ -91,12 +92,40 @@ void SetLayout::Append(SetLayout other) {
   splits.insert(splits.end(), other.splits.begin(), other.splits.end());
 }
 
-double CostOf(const SetLayout& layout, const PlanOptions& options) {
+namespace {
+
+// In elements on the wire.
+int64_t ExposedElements(const SetLayout& layout, const ParamSet& set) {
+  std::map<int, int64_t> ready;  // By parameter: backward so far.
+  int64_t backward = 0;
+  for (auto p = set.indices.rbegin(); p != set.indices.rend(); ++p) {
+    backward += set.params[*p].rows * set.params[*p].row_elements;
+    ready[*p] = backward;
+  }
+  // By when it is ready.
+  std::vector<std::pair<int64_t, int64_t>> buckets;
+  for (const BucketPlan& bucket : layout.buckets) {
+    buckets.emplace_back(ready.at(bucket.parts.front().param),
+                         bucket.wire_elements);
+  }
+  std::sort(buckets.begin(), buckets.end());
+  int64_t sent = 0;
+  for (const auto& [from, elements] : buckets) {
+    sent = std::max(sent, from) + elements;
+  }
+  return std::max<int64_t>(sent - backward, 0);
+}
+
+}  // namespace
+
+double CostOf(const SetLayout& layout, const ParamSet& set,
+              const PlanOptions& options) {
   double cost = 0;
   for (const BucketPlan& bucket : layout.buckets) {
     cost += CostOf(bucket, options);
   }
-  return cost;
+  const int64_t exposed = options.ranks > 1 ? ExposedElements(layout, set) : 0;
+  return cost + static_cast<double>(exposed * SizeOf(DType::kFloat32));
 }
 
 }  // namespace zeromini

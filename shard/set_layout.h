@@ -69,8 +69,12 @@ SetLayout LayOutByUnit(const ParamSet& set, const PlanOptions& options,
 SetLayout LayOutPacked(const ParamSet& set, const PlanOptions& options,
                        int64_t bucket_elements);
 
-// Of all buckets, as shard/layout_cost.h says.
-double CostOf(const SetLayout& layout, const PlanOptions& options);
+// Of all buckets, as shard/layout_cost.h says, and of the gradients that travel
+// after backward has ended, as PlanOptions says: a parameter's share of
+// backward is its share of the elements, and a bucket leaves behind the one
+// before it.
+double CostOf(const SetLayout& layout, const ParamSet& set,
+              const PlanOptions& options);
 
 }  // namespace zeromini
 

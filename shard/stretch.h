@@ -27,7 +27,7 @@ std::vector<Slice> WholeSlices(absl::Span<const int> indices,
 
 // `units` consecutive units of `unit_rows` rows of one parameter.
 struct Stretch {
-  int param = 0;  // Position among the slices.
+  int param = 0;          // Position among the slices.
   int64_t first_row = 0;  // Of the parameter.
   int64_t unit_rows = 1;
   int64_t units = 0;

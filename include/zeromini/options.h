@@ -153,6 +153,7 @@ struct OptimizerOptions {
   Naming naming = Naming::kZeromini;
   ValueBlocks value_blocks = ValueBlocks::kRows;
   BlockCuts blocks = BlockCuts::kWhole;
+  Bucketing bucketing = Bucketing::kCheapest;
   int64_t bucket_bytes = 0;
   // Gradients in the reverse order of the parameters always fit, if need be in
   // more than this. Buckets leave in that order only, so others that come

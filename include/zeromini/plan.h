@@ -51,6 +51,15 @@ enum class BlockCuts { kWhole, kSplitAtCuts };
 // Of ranks times replicas.
 inline constexpr int kMaxPlanRanks = 65'536;
 
+// Which layouts are weighed against each other.
+enum class Bucketing {
+  kCheapest,  // All that keep to buffer_budget_bytes.
+  // One: a bucket is a layer, or tensors of it up to bucket_bytes, or two
+  // layers where one would split blocks; in place or packed, whichever costs
+  // less. Buffers are as large as that makes them.
+  kByLayer,
+};
+
 inline constexpr int64_t kDefaultBufferBudget = int64_t{256} << 20;
 
 struct PlanOptions {
@@ -71,10 +80,14 @@ struct PlanOptions {
   // External memory and stages 2 and 3 send gradients through buffers.
   MemoryForm memory = MemoryForm::kExternal;
 
+  Bucketing bucketing = Bucketing::kCheapest;
+
   // The layout is the one that costs least in a step, in bytes on the wire:
   // those themselves, padding in, plus `copy_cost` for each byte that is packed
-  // or unpacked, plus `collective_cost_bytes` for each collective. `zeromini
-  // bench comm` measures both on a machine.
+  // or unpacked, plus `collective_cost_bytes` for each collective, plus once
+  // more the gradients that would travel after backward has ended, were it as
+  // long as the exchange of all. `zeromini bench comm` measures the first two
+  // on a machine.
   double copy_cost = 0.125;
   int64_t collective_cost_bytes = int64_t{128} << 10;
 

@@ -133,6 +133,7 @@ PlanOptions PlanOptionsOf(const OptimizerOptions& options, int shards,
   plan.memory = options.memory;
   plan.bucket_bytes = options.bucket_bytes;
   plan.buffer_budget_bytes = options.buffer_budget_bytes;
+  plan.bucketing = options.bucketing;
   plan.copy_cost = options.copy_cost;
   plan.collective_cost_bytes = options.collective_cost_bytes;
   return plan;

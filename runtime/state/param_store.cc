@@ -101,9 +101,9 @@ absl::Status ParamStore::AllocateRegion(const Plan& plan, int region,
       Own(elements * SizeOf(dtype), MemoryKind::kWeights, device));
   float* full_gradients = nullptr;
   if (KeepsGradients(plan, region)) {
-    ZEROMINI_ASSIGN_OR_RETURN(void* const memory,
-                              Own(elements * int64_t{sizeof(float)},
-                                  MemoryKind::kGradients, device));
+    ZEROMINI_ASSIGN_OR_RETURN(
+        void* const memory,
+        Own(elements * int64_t{sizeof(float)}, MemoryKind::kGradients, device));
     full_gradients = static_cast<float*>(memory);
   }
   for (size_t p = 0; p < plan.params.size(); ++p) {
@@ -129,8 +129,7 @@ absl::Status ParamStore::Allocate(const Plan& plan,
                                   Device& device) {
   const bool sharded = KeepsWeightShards(options);
   for (size_t r = 0; r < plan.regions.size() && !sharded; ++r) {
-    ZEROMINI_RETURN_IF_ERROR(
-        AllocateRegion(plan, static_cast<int>(r), device));
+    ZEROMINI_RETURN_IF_ERROR(AllocateRegion(plan, static_cast<int>(r), device));
   }
   for (size_t p = 0; p < plan.params.size(); ++p) {
     const PlannedParam& param = plan.params[p];

