@@ -154,6 +154,7 @@ int RunRank(Fault& fault, const std::string& out) {
     return std::make_shared<FaultyMethod>(fault);
   };
   OptimizerOptions options;
+  options.bucketing = Bucketing::kByLayer;  // Each rank updates rows of each.
   options.stage = 2;
   options.max_grad_norm = 1;
   auto optimizer = CreateOptimizer(options, specs, group, std::move(parts));
