@@ -77,10 +77,32 @@ TEST(InvarianceTest, ASplitBlockGivesTheBitsOfAWholeOne) {
 }
 
 TEST(InvarianceTest, SmallBucketsGiveTheBitsOfLargeOnes) {
-  const TrainingCase large = Case(Algorithm::kAdamMini, 2);
-  TrainingCase small = large;
-  small.options.bucket_bytes = 600;
+  const TrainingCase small = Case(Algorithm::kAdamMini, 2);
+  TrainingCase large = small;
+  large.options.bucket_bytes = 0;
   ExpectSameTraining(large, Train(small), Train(large));
+}
+
+TEST(InvarianceTest, AnyCutsGiveTheBitsOfWholeLayers) {
+  for (int ranks : {1, 2, 3, 5, 8}) {
+    for (int stage : {1, 2, 3}) {
+      TrainingCase layers = Case(Algorithm::kAdamMini, ranks);
+      layers.options.bucketing = Bucketing::kByLayer;
+      layers.options.bucket_bytes = 0;
+      layers.options.stage = stage;
+      layers.options.memory = MemoryForm::kFlat;
+      const TrainingResult expected = Train(layers);
+      for (int64_t bytes : {32, 200, 600}) {
+        for (BlockCuts blocks : {BlockCuts::kWhole, BlockCuts::kSplitAtCuts}) {
+          TrainingCase cut = layers;
+          cut.options.bucketing = Bucketing::kCheapest;
+          cut.options.bucket_bytes = bytes;
+          cut.options.blocks = blocks;
+          ExpectSameTraining(layers, Train(cut), expected);
+        }
+      }
+    }
+  }
 }
 
 TEST(InvarianceTest, DelayedCommunicationChangesNoBit) {

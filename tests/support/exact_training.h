@@ -161,6 +161,9 @@ struct TrainingResult {
 inline OptimizerOptions ExactOptions() {
   OptimizerOptions options;
   options.reduction = Reduction::kSum;
+  // By default a model this small is two buckets: then nothing is cut.
+  options.bucket_bytes = 600;
+  options.collective_cost_bytes = 0;
   return options;
 }
 
