@@ -35,7 +35,8 @@
  *     return, and are fp32 where tensors are; GroupOptions::make_stream, for
  *     tests; HostStream's Record(), WaitFor() and Poison(); FindPreset(),
  *     PresetNames(), and names of enumerators, as AlgorithmName(); numbers of a
- *     plan (PaddingFraction() and the rest), which its JSON has.
+ *     plan (PaddingFraction() and the rest), which its JSON has; sums of a
+ *     report's fields, as MemoryReport::total().
  */
 
 #ifndef ZEROMINI_C_H_
@@ -167,6 +168,11 @@ typedef enum zeromini_block_cuts {
   ZEROMINI_BLOCKS_SPLIT_AT_CUTS = 1
 } zeromini_block_cuts;
 
+typedef enum zeromini_bucketing {
+  ZEROMINI_BUCKETING_CHEAPEST = 0,
+  ZEROMINI_BUCKETING_BY_LAYER = 1
+} zeromini_bucketing;
+
 typedef struct zeromini_hyper_group { /* HyperGroup */
   size_t struct_size;
   const char* name;
@@ -225,6 +231,7 @@ typedef struct zeromini_options {
   double copy_cost;              /* Of a copied byte, in bytes on the wire; */
   int64_t collective_cost_bytes; /* and of starting a collective. */
   zeromini_block_cuts blocks;
+  zeromini_bucketing bucketing;
 } zeromini_options;
 
 void zeromini_options_init(zeromini_options* options, size_t struct_size);
@@ -251,6 +258,7 @@ typedef struct zeromini_plan_options {
   int64_t collective_cost_bytes;
   zeromini_block_cuts blocks;
   zeromini_memory_form memory;
+  zeromini_bucketing bucketing;
 } zeromini_plan_options;
 
 void zeromini_plan_options_init(zeromini_plan_options* options,
@@ -286,13 +294,56 @@ zeromini_code zeromini_make_map(const zeromini_plan* from,
                                 zeromini_move** moves, int64_t* num_moves,
                                 char** error);
 
-/* ---- The optimizer (optimizer.h). ---- */
+/* ---- What a rank holds and sends (plan_bytes.h, memory_report.h). ---- */
+
+typedef struct zeromini_memory_report {
+  size_t struct_size;
+  int64_t weights;
+  int64_t gradients;
+  int64_t momentum;
+  int64_t second_moment;
+  int64_t master;
+  int64_t statistics;
+  int64_t buckets;
+  int64_t peak;
+  int64_t gathered;
+  int64_t method_state;
+  int64_t tables;
+} zeromini_memory_report;
+
+void zeromini_memory_report_init(zeromini_memory_report* report,
+                                 size_t struct_size);
 
 typedef struct zeromini_traffic { /* By purpose. */
   int64_t calls[ZEROMINI_PURPOSES];
   int64_t bytes[ZEROMINI_PURPOSES];
   int64_t padding_bytes[ZEROMINI_PURPOSES];
 } zeromini_traffic;
+
+typedef struct zeromini_step_bytes {
+  size_t struct_size;
+  zeromini_traffic traffic; /* Of gradients, weights and scalars. */
+  int64_t copied_gradients;
+  int64_t copied_weights;
+} zeromini_step_bytes;
+
+void zeromini_step_bytes_init(zeromini_step_bytes* bytes, size_t struct_size);
+
+/* The plan that zeromini_optimizer_create makes of the same on a group of
+ * `ranks`, or the error that it gives. Needs no group, and reads no `data`. */
+zeromini_plan* zeromini_plan_for(const zeromini_options* options,
+                                 const zeromini_param* params, int num_params,
+                                 int ranks, char** error);
+
+/* Of such a plan or an optimizer's, which know their options. Those of
+ * zeromini_make_plan do not, and are refused. */
+zeromini_code zeromini_memory_of(const zeromini_plan* plan, int rank,
+                                 zeromini_memory_report* report, char** error);
+zeromini_code zeromini_step_bytes_of(const zeromini_plan* plan, int rank,
+                                     zeromini_step_bytes* bytes, char** error);
+int zeromini_largest_rank(const zeromini_plan* plan); /* -1: refused. */
+
+/* ---- The optimizer (optimizer.h). ---- */
 
 typedef struct zeromini_step_options {
   size_t struct_size;
@@ -328,24 +379,6 @@ typedef struct zeromini_step_report {
 
 void zeromini_step_report_init(zeromini_step_report* report,
                                size_t struct_size);
-
-typedef struct zeromini_memory_report {
-  size_t struct_size;
-  int64_t weights;
-  int64_t gradients;
-  int64_t momentum;
-  int64_t second_moment;
-  int64_t master;
-  int64_t statistics;
-  int64_t buckets;
-  int64_t peak;
-  int64_t gathered;
-  int64_t method_state;
-  int64_t tables;
-} zeromini_memory_report;
-
-void zeromini_memory_report_init(zeromini_memory_report* report,
-                                 size_t struct_size);
 
 /* Collective. */
 zeromini_optimizer* zeromini_optimizer_create(const zeromini_options* options,

@@ -52,6 +52,11 @@ struct Sized<zeromini_memory_report> {
   static constexpr size_t kFirst = offsetof(zeromini_memory_report, gathered);
 };
 template <>
+struct Sized<zeromini_step_bytes> {
+  static constexpr char kName[] = "zeromini_step_bytes";
+  static constexpr size_t kFirst = sizeof(zeromini_step_bytes);
+};
+template <>
 struct Sized<zeromini_group_options> {
   static constexpr char kName[] = "zeromini_group_options";
   static constexpr size_t kFirst = sizeof(zeromini_group_options);

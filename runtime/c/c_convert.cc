@@ -32,6 +32,8 @@ static_assert(static_cast<int>(Naming::kOfficial) == ZEROMINI_NAMING_OFFICIAL);
 static_assert(static_cast<int>(ValueBlocks::kWhole) == ZEROMINI_VALUE_WHOLE);
 static_assert(static_cast<int>(BlockCuts::kSplitAtCuts) ==
               ZEROMINI_BLOCKS_SPLIT_AT_CUTS);
+static_assert(static_cast<int>(Bucketing::kByLayer) ==
+              ZEROMINI_BUCKETING_BY_LAYER);
 static_assert(static_cast<int>(LogLevel::kWarning) == ZEROMINI_LOG_WARNING);
 static_assert(kPurposes == ZEROMINI_PURPOSES);
 
@@ -189,6 +191,16 @@ void ToC(const MemoryReport& from, zeromini_memory_report* report) {
                                  from.statistics, from.buckets, from.peak,
                                  from.gathered, from.method_state, from.tables},
           report);
+}
+
+void ToC(const StepBytes& from, zeromini_step_bytes* bytes) {
+  Traffic traffic = {};
+  traffic[static_cast<int>(Purpose::kGradients)] = from.gradients;
+  traffic[static_cast<int>(Purpose::kWeights)] = from.weights;
+  traffic[static_cast<int>(Purpose::kScalars)] = from.scalars;
+  Deliver(zeromini_step_bytes{sizeof(zeromini_step_bytes), ToC(traffic),
+                              from.copied_gradients, from.copied_weights},
+          bytes);
 }
 
 void ToC(const LevelTraffic& from, zeromini_level_traffic* traffic) {

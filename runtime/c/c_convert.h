@@ -14,6 +14,7 @@
 #include "zeromini/group.h"
 #include "zeromini/log.h"
 #include "zeromini/optimizer.h"
+#include "zeromini/plan_bytes.h"
 
 namespace zeromini::c_api {
 
@@ -33,6 +34,7 @@ void CheckPlanning(const T& options, Fields& fields) {
       .OneOf("naming", options.naming, ZEROMINI_NAMING_OFFICIAL)
       .OneOf("value_blocks", options.value_blocks, ZEROMINI_VALUE_WHOLE)
       .OneOf("blocks", options.blocks, ZEROMINI_BLOCKS_SPLIT_AT_CUTS)
+      .OneOf("bucketing", options.bucketing, ZEROMINI_BUCKETING_BY_LAYER)
       .OneOf("memory", options.memory, ZEROMINI_MEMORY_FLAT)
       .Range("bucket_bytes", options.bucket_bytes, 0, kUnbounded)
       .Range("buffer_budget_bytes", options.buffer_budget_bytes, 0, kUnbounded)
@@ -47,6 +49,7 @@ void CopyPlanning(const From& from, To* to) {
   to->naming = static_cast<Naming>(from.naming);
   to->value_blocks = static_cast<ValueBlocks>(from.value_blocks);
   to->blocks = static_cast<BlockCuts>(from.blocks);
+  to->bucketing = static_cast<Bucketing>(from.bucketing);
   to->memory = static_cast<MemoryForm>(from.memory);
   to->bucket_bytes = from.bucket_bytes;
   to->buffer_budget_bytes = from.buffer_budget_bytes;
@@ -77,6 +80,7 @@ zeromini_traffic ToC(const Traffic& traffic);
 // Write no more than report->struct_size bytes.
 void ToC(const StepReport& from, zeromini_step_report* report);
 void ToC(const MemoryReport& from, zeromini_memory_report* report);
+void ToC(const StepBytes& from, zeromini_step_bytes* bytes);
 void ToC(const Traffic& from, zeromini_level_traffic* traffic);
 void ToC(const LevelTraffic& from, zeromini_level_traffic* traffic);
 

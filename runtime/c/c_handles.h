@@ -14,6 +14,7 @@
 #include "zeromini/c.h"
 #include "zeromini/group.h"
 #include "zeromini/optimizer.h"
+#include "zeromini/options.h"
 #include "zeromini/plan.h"
 #include "zeromini/stream.h"
 
@@ -29,6 +30,8 @@ struct zeromini_mpi_session {
 struct zeromini_plan {
   const zeromini::Plan* impl = nullptr;
   std::unique_ptr<const zeromini::Plan> own;  // Null: an optimizer's.
+  // That PlanFor() or Create() made it with; null: MakePlan() did.
+  std::unique_ptr<const zeromini::OptimizerOptions> options;
 };
 struct zeromini_optimizer {
   std::unique_ptr<zeromini::Optimizer> impl;

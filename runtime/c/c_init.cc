@@ -31,6 +31,7 @@ void Init(T defaults, T* to, size_t struct_size) {
 template <typename From, typename To>
 void InitLayout(const From& from, To* to) {
   to->blocks = static_cast<zeromini_block_cuts>(from.blocks);
+  to->bucketing = static_cast<zeromini_bucketing>(from.bucketing);
   to->bucket_bytes = from.bucket_bytes;
   to->buffer_budget_bytes = from.buffer_budget_bytes;
   to->copy_cost = from.copy_cost;
@@ -135,6 +136,10 @@ void zeromini_step_report_init(zeromini_step_report* report,
 void zeromini_level_traffic_init(zeromini_level_traffic* traffic,
                                  size_t struct_size) {
   Init(zeromini_level_traffic{}, traffic, struct_size);
+}
+
+void zeromini_step_bytes_init(zeromini_step_bytes* bytes, size_t struct_size) {
+  Init(zeromini_step_bytes{}, bytes, struct_size);
 }
 
 void zeromini_memory_report_init(zeromini_memory_report* report,

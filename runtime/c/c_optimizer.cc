@@ -70,7 +70,7 @@ absl::Status RefuseOnAllRanks(const absl::Status& why, Communicator& group) {
   return zeromini::AgreeOnStatus(why, group.control());
 }
 
-absl::StatusOr<std::unique_ptr<Optimizer>> Create(
+absl::StatusOr<std::unique_ptr<zeromini_optimizer>> Create(
     const zeromini_options* options, const zeromini_param* params,
     int num_params, zeromini_group* group) {
   ZEROMINI_RETURN_IF_ERROR(CheckNotNull("group", group));
@@ -78,7 +78,14 @@ absl::StatusOr<std::unique_ptr<Optimizer>> Create(
   if (!chosen.ok()) return RefuseOnAllRanks(chosen.status(), *group->impl);
   const auto specs = FromC(params, num_params);
   if (!specs.ok()) return RefuseOnAllRanks(specs.status(), *group->impl);
-  return Optimizer::Create(*chosen, *specs, *group->impl);
+  ZEROMINI_ASSIGN_OR_RETURN(auto made,
+                            Optimizer::Create(*chosen, *specs, *group->impl));
+  const zeromini::Plan* const plan = &made->plan();
+  return std::unique_ptr<zeromini_optimizer>(new zeromini_optimizer{
+      std::move(made),
+      group->impl.get(),
+      {plan, nullptr,
+       std::make_unique<const zeromini::OptimizerOptions>(*chosen)}});
 }
 
 absl::Status Step(Optimizer& optimizer, const zeromini_step_options* options,
@@ -105,15 +112,13 @@ zeromini_optimizer* zeromini_optimizer_create(const zeromini_options* options,
                                               int num_params,
                                               zeromini_group* group,
                                               char** error) {
-  std::unique_ptr<Optimizer> made;
+  std::unique_ptr<zeromini_optimizer> made;
   const absl::Status status = WithoutThrowing([&]() -> absl::Status {
     ZEROMINI_ASSIGN_OR_RETURN(made, Create(options, params, num_params, group));
     return absl::OkStatus();
   });
-  if (Fail(status, error) != ZEROMINI_OK) return nullptr;
-  const zeromini::Plan* const plan = &made->plan();
-  return new zeromini_optimizer{
-      std::move(made), group->impl.get(), {plan, nullptr}};
+  Fail(status, error);
+  return made.release();
 }
 
 void* zeromini_param_data(zeromini_optimizer* optimizer, int param) {

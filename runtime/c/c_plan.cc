@@ -14,12 +14,15 @@
 #include "runtime/c/c_sized.h"
 #include "zeromini/c.h"
 #include "zeromini/internal/status_macros.h"
+#include "zeromini/options.h"
 #include "zeromini/plan.h"
+#include "zeromini/plan_bytes.h"
 #include "zeromini/plan_map.h"
 
 namespace {
 
 using zeromini::Move;
+using zeromini::OptimizerOptions;
 using zeromini::Plan;
 using zeromini::PlanMap;
 using zeromini::PlanOptions;
@@ -99,6 +102,35 @@ absl::Status GiveMoves(const Plan& to, const PlanMap& map,
   return absl::OkStatus();
 }
 
+absl::StatusOr<Plan> MakeFor(const OptimizerOptions& options,
+                             const zeromini_param* params, int num_params,
+                             int ranks) {
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckRange("ranks", ranks, 1, zeromini::kMaxPlanRanks));
+  ZEROMINI_ASSIGN_OR_RETURN(const std::vector<zeromini::ParamSpec> specs,
+                            FromC(params, num_params));
+  return zeromini::PlanFor(specs, options, ranks);
+}
+
+void Own(Plan plan, zeromini_plan& made) {
+  made.own = std::make_unique<const Plan>(std::move(plan));
+  made.impl = made.own.get();
+}
+
+// What `make` fills, unless it fails.
+template <typename Make>
+zeromini_plan* Give(Make make, char** error) {
+  std::unique_ptr<zeromini_plan> made;
+  const absl::Status status = WithoutThrowing([&]() -> absl::Status {
+    auto filled = std::make_unique<zeromini_plan>();
+    ZEROMINI_RETURN_IF_ERROR(make(*filled));
+    made = std::move(filled);
+    return absl::OkStatus();
+  });
+  Fail(status, error);
+  return made.release();
+}
+
 char* TextOf(const zeromini_plan* plan, std::string (Plan::*text)() const) {
   return plan == nullptr ? nullptr : CopyString((plan->impl->*text)());
 }
@@ -108,16 +140,26 @@ char* TextOf(const zeromini_plan* plan, std::string (Plan::*text)() const) {
 zeromini_plan* zeromini_make_plan(const zeromini_plan_options* options,
                                   const zeromini_param* params, int num_params,
                                   char** error) {
-  std::unique_ptr<zeromini_plan> made;
-  const absl::Status status = WithoutThrowing([&]() -> absl::Status {
+  const auto make = [&](zeromini_plan& made) -> absl::Status {
     ZEROMINI_ASSIGN_OR_RETURN(Plan plan, Make(options, params, num_params));
-    made = std::make_unique<zeromini_plan>();
-    made->own = std::make_unique<const Plan>(std::move(plan));
-    made->impl = made->own.get();
+    Own(std::move(plan), made);
     return absl::OkStatus();
-  });
-  Fail(status, error);
-  return made.release();
+  };
+  return Give(make, error);
+}
+
+zeromini_plan* zeromini_plan_for(const zeromini_options* options,
+                                 const zeromini_param* params, int num_params,
+                                 int ranks, char** error) {
+  const auto make = [&](zeromini_plan& made) -> absl::Status {
+    ZEROMINI_ASSIGN_OR_RETURN(OptimizerOptions chosen, FromC(options));
+    ZEROMINI_ASSIGN_OR_RETURN(Plan plan,
+                              MakeFor(chosen, params, num_params, ranks));
+    Own(std::move(plan), made);
+    made.options = std::make_unique<const OptimizerOptions>(std::move(chosen));
+    return absl::OkStatus();
+  };
+  return Give(make, error);
 }
 
 void zeromini_plan_destroy(zeromini_plan* plan) { delete plan; }

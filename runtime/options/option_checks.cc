@@ -99,6 +99,8 @@ absl::Status CheckEnums(const OptimizerOptions& options) {
       CheckEnum("state", options.state, StateFormat::kInt8));
   ZEROMINI_RETURN_IF_ERROR(
       CheckEnum("blocks", options.blocks, BlockCuts::kSplitAtCuts));
+  ZEROMINI_RETURN_IF_ERROR(
+      CheckEnum("bucketing", options.bucketing, Bucketing::kByLayer));
   return CheckEnum("value_blocks", options.value_blocks, ValueBlocks::kWhole);
 }
 

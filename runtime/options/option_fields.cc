@@ -58,6 +58,8 @@ void AddPlanFields(const OptimizerOptions& options, FieldList* list) {
   list->Add("blocks", options.blocks == BlockCuts::kSplitAtCuts
                           ? "split at cuts"
                           : "whole");
+  list->Add("bucketing",
+            options.bucketing == Bucketing::kByLayer ? "by layer" : "cheapest");
   list->Add("bucket_bytes", options.bucket_bytes);
   list->Add("buffer_budget_bytes", options.buffer_budget_bytes);
   list->Add("copy_cost", options.copy_cost);

@@ -57,6 +57,8 @@ const OddOption kOddOptions[] = {
      [](auto* o) { o->value_blocks = ValueBlocks::kWhole; }},
     {"blocks is split at cuts",
      [](auto* o) { o->blocks = BlockCuts::kSplitAtCuts; }},
+    {"bucketing is by layer",
+     [](auto* o) { o->bucketing = Bucketing::kByLayer; }},
     {"buffer_budget_bytes is 4096",
      [](auto* o) { o->buffer_budget_bytes = 4096; }},
     {"copy_cost is 0.5", [](auto* o) { o->copy_cost = 0.5; }},

@@ -81,6 +81,8 @@ static void InitFunctionsGiveTheDefaults(void) {
   EXPECT(options.copy_cost == 0.125);
   EXPECT(options.collective_cost_bytes == 128 << 10);
   EXPECT(options.blocks == ZEROMINI_BLOCKS_WHOLE);
+  EXPECT(options.bucketing == ZEROMINI_BUCKETING_CHEAPEST);
+  EXPECT(options.bucket_bytes == 0);
   EXPECT(param.slices == 1 && param.layer == -1);
   EXPECT(param.layer_set == ZEROMINI_LAYER_SET_OF_LAYER);
   zeromini_group_options_init(&group, sizeof group);
@@ -89,7 +91,10 @@ static void InitFunctionsGiveTheDefaults(void) {
   EXPECT(plan.algorithm == ZEROMINI_ADAM_MINI && plan.stage == 1);
   EXPECT(plan.ranks == 1 && plan.replicas == 1);
   EXPECT(plan.buffer_budget_bytes == 256 << 20 && plan.copy_cost == 0.125);
-  EXPECT(plan.collective_cost_bytes == 128 << 10);
+  EXPECT(plan.collective_cost_bytes == 128 << 10 && plan.bucket_bytes == 0);
+  EXPECT(plan.blocks == ZEROMINI_BLOCKS_WHOLE);
+  EXPECT(plan.bucketing == ZEROMINI_BUCKETING_CHEAPEST);
+  EXPECT(plan.memory == ZEROMINI_MEMORY_EXTERNAL);
   EXPECT(strlen(zeromini_version()) >= 5);
 }
 

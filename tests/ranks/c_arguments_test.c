@@ -296,6 +296,8 @@ static void PlansRefuseBadArguments(void) {
   PLAN_REFUSED(options.stage = 4, "stage");
   PLAN_REFUSED(options.blocks = (zeromini_block_cuts)2,
                "zeromini_plan_options.blocks is 2");
+  PLAN_REFUSED(options.bucketing = (zeromini_bucketing)2,
+               "zeromini_plan_options.bucketing is 2");
   PLAN_REFUSED(options.memory = (zeromini_memory_form)2,
                "zeromini_plan_options.memory is 2");
   PLAN_REFUSED(options.hidden = -1, "zeromini_plan_options.hidden is -1");
@@ -304,6 +306,49 @@ static void PlansRefuseBadArguments(void) {
   EXPECT(zeromini_plan_hash(NULL) == 0);
   zeromini_plan_options_init(NULL, 0);
   zeromini_plan_destroy(NULL);
+}
+
+static void BytesOfAPlanRefuseBadArguments(void) {
+  const zeromini_plan_options bare = PlanOptions();
+  zeromini_options options = Options();
+  const zeromini_param param = Matrix();
+  zeromini_plan* other = zeromini_make_plan(&bare, &param, 1, NULL);
+  zeromini_plan* plan = zeromini_plan_for(&options, &param, 1, 2, NULL);
+  zeromini_memory_report memory = {0};
+  zeromini_step_bytes bytes = {0};
+  REFUSED(AsCode(zeromini_plan_for(NULL, &param, 1, 2, &error) == NULL),
+          "options is NULL");
+  REFUSED(AsCode(zeromini_plan_for(&options, NULL, 1, 2, &error) == NULL),
+          "params is NULL");
+  REFUSED(AsCode(zeromini_plan_for(&options, &param, 1, 0, &error) == NULL),
+          "ranks is 0");
+  REFUSED(
+      AsCode(zeromini_plan_for(&options, &param, 1, INT_MAX, &error) == NULL),
+      "ranks is 2147483647");
+  options.shard_ranks = 3;
+  REFUSED(AsCode(zeromini_plan_for(&options, &param, 1, 2, &error) == NULL),
+          "shard_ranks 3");
+  REFUSED(zeromini_memory_of(plan, 0, &memory, &error),
+          "zeromini_memory_report.struct_size is 0");
+  REFUSED(zeromini_step_bytes_of(plan, 0, &bytes, &error),
+          "zeromini_step_bytes.struct_size is 0");
+  zeromini_memory_report_init(&memory, sizeof memory);
+  zeromini_step_bytes_init(&bytes, sizeof bytes);
+  REFUSED(zeromini_memory_of(NULL, 0, &memory, &error), "plan is NULL");
+  REFUSED(zeromini_memory_of(plan, 0, NULL, &error), "report is NULL");
+  REFUSED(zeromini_memory_of(plan, 2, &memory, &error), "rank is 2");
+  REFUSED(zeromini_memory_of(plan, -1, &memory, &error), "rank is -1");
+  REFUSED(zeromini_memory_of(other, 0, &memory, &error), "zeromini_plan_for");
+  REFUSED(zeromini_step_bytes_of(NULL, 0, &bytes, &error), "plan is NULL");
+  REFUSED(zeromini_step_bytes_of(plan, 0, NULL, &error), "bytes is NULL");
+  REFUSED(zeromini_step_bytes_of(plan, 2, &bytes, &error), "rank is 2");
+  REFUSED(zeromini_step_bytes_of(other, 0, &bytes, &error),
+          "zeromini_plan_for");
+  EXPECT(zeromini_largest_rank(NULL) == -1);
+  EXPECT(zeromini_largest_rank(other) == -1);
+  zeromini_step_bytes_init(NULL, 0);
+  zeromini_plan_destroy(plan);
+  zeromini_plan_destroy(other);
 }
 
 static void MapsRefuseBadArguments(void) {
@@ -462,6 +507,7 @@ static const NamedTest kTests[] = {
     TEST(NoOptimizerIsRefused),
     TEST(TheOptimizerRefusesBadArguments),
     TEST(PlansRefuseBadArguments),
+    TEST(BytesOfAPlanRefuseBadArguments),
     TEST(MapsRefuseBadArguments),
     TEST(ALayerSetThatIsNotThereIsRefused),
     TEST(AMistakeOfOneRankFailsOnAllAtOnce),

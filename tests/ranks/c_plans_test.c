@@ -142,6 +142,128 @@ static void PlansAreMadeWithoutAGroupAndMapped(void) {
   zeromini_plan_destroy(three);
 }
 
+/* Each differs from its default. */
+#define LAY_OUT_ODDLY(options)                         \
+  do {                                                 \
+    (options).blocks = ZEROMINI_BLOCKS_SPLIT_AT_CUTS;  \
+    (options).bucketing = ZEROMINI_BUCKETING_BY_LAYER; \
+    (options).memory = ZEROMINI_MEMORY_FLAT;           \
+    (options).bucket_bytes = 4096;                     \
+    (options).buffer_budget_bytes = 8192;              \
+    (options).copy_cost = 0.5;                         \
+    (options).collective_cost_bytes = 16384;           \
+    (options).value_blocks = ZEROMINI_VALUE_WHOLE;     \
+  } while (0)
+
+static void IsLaidOutOddly(zeromini_plan* plan) {
+  char* json = zeromini_plan_json(plan);
+  EXPECT(strstr(json, "\"blocks\":\"split\"") != NULL);
+  EXPECT(strstr(json, "\"bucketing\":\"layer\"") != NULL);
+  EXPECT(strstr(json, "\"memory\":\"flat\"") != NULL);
+  EXPECT(strstr(json, "\"bucket_bytes\":4096,") != NULL);
+  EXPECT(strstr(json, "\"buffer_budget_bytes\":8192,") != NULL);
+  EXPECT(strstr(json, "\"copy_cost\":0.5,") != NULL);
+  EXPECT(strstr(json, "\"collective_cost_bytes\":16384,") != NULL);
+  EXPECT(strstr(json, "\"value_blocks\":\"whole\"") != NULL);
+  zeromini_free(json);
+  zeromini_plan_destroy(plan);
+}
+
+static void EachOptionOfTheLayoutReachesThePlan(void) {
+  zeromini_plan_options plan = PlanOptions();
+  zeromini_options options = Options();
+  const zeromini_param param = MatrixOf(NULL);
+  LAY_OUT_ODDLY(plan);
+  LAY_OUT_ODDLY(options);
+  IsLaidOutOddly(zeromini_make_plan(&plan, &param, 1, NULL));
+  IsLaidOutOddly(zeromini_plan_for(&options, &param, 1, 2, NULL));
+}
+
+static zeromini_memory_report MemoryOf(const zeromini_plan* plan, int rank) {
+  zeromini_memory_report report;
+  zeromini_memory_report_init(&report, sizeof report);
+  ACCEPTED(zeromini_memory_of(plan, rank, &report, &error));
+  return report;
+}
+
+static zeromini_step_bytes StepBytesOf(const zeromini_plan* plan) {
+  zeromini_step_bytes bytes;
+  zeromini_step_bytes_init(&bytes, sizeof bytes);
+  ACCEPTED(zeromini_step_bytes_of(plan, 0, &bytes, &error));
+  return bytes;
+}
+
+/* Rows that are columns at rest are packed, and an fp32 master is kept. */
+static void APlanTellsWhatAStepHoldsAndSends(void) {
+  zeromini_options options = Options();
+  zeromini_param param = MatrixOf(weights);
+  zeromini_group* group = zeromini_self();
+  zeromini_optimizer* optimizer;
+  zeromini_plan* plan;
+  zeromini_memory_report planned, held;
+  zeromini_step_bytes bytes;
+  zeromini_step_report report;
+  int i;
+  const zeromini_step_options step = StepOptions();
+  options.weight_wire = ZEROMINI_BFLOAT16;
+  param.output_is_last = 1;
+  plan = zeromini_plan_for(&options, &param, 1, 1, NULL);
+  optimizer = zeromini_optimizer_create(&options, &param, 1, group, NULL);
+  EXPECT(plan != NULL && optimizer != NULL);
+  ACCEPTED(zeromini_grad_ready(optimizer, 0, gradient, NULL, &error));
+  zeromini_step_report_init(&report, sizeof report);
+  ACCEPTED(zeromini_step(optimizer, &step, &report, &error));
+  zeromini_memory_report_init(&held, sizeof held);
+  EXPECT(zeromini_memory(optimizer, &held) == ZEROMINI_OK);
+  planned = MemoryOf(plan, 0);
+  EXPECT(held.master > 0 && held.momentum > 0);
+  planned.peak = held.peak; /* A bound. */
+  EXPECT(memcmp(&planned, &held, sizeof held) == 0);
+  bytes = StepBytesOf(plan);
+  EXPECT(report.traffic.calls[1] > 0);
+  for (i = 0; i < 3; ++i) {
+    EXPECT(bytes.traffic.calls[i] == report.traffic.calls[i]);
+    EXPECT(bytes.traffic.bytes[i] == report.traffic.bytes[i]);
+  }
+  planned = MemoryOf(zeromini_optimizer_plan(optimizer), 0);
+  EXPECT(planned.master == held.master);
+  EXPECT(zeromini_plan_hash(plan) ==
+         zeromini_plan_hash(zeromini_optimizer_plan(optimizer)));
+  zeromini_plan_destroy(plan);
+  zeromini_optimizer_destroy(optimizer);
+  zeromini_group_destroy(group);
+}
+
+static void OfTwoRanksEachSendsHalf(void) {
+  zeromini_options options = Options();
+  const zeromini_param param = MatrixOf(NULL);
+  zeromini_plan* plan;
+  zeromini_step_bytes bytes;
+  options.weight_wire = ZEROMINI_BFLOAT16;
+  options.micro_steps = 2;
+  plan = zeromini_plan_for(&options, &param, 1, 2, NULL);
+  bytes = StepBytesOf(plan);
+  EXPECT(bytes.traffic.bytes[0] == kElements * 4 / 2);
+  EXPECT(bytes.traffic.bytes[1] == kElements * 2 / 2);
+  EXPECT(bytes.copied_gradients == 2 * kElements * 4);
+  EXPECT(bytes.copied_weights == kElements * 4);
+  EXPECT(bytes.traffic.bytes[2] > 0 && bytes.traffic.bytes[3] == 0);
+  zeromini_plan_destroy(plan);
+}
+
+/* Of three heads, rank 0 has two. */
+static void TheLargestRankHoldsMost(void) {
+  const zeromini_options options = Options();
+  zeromini_param param = MatrixOf(NULL);
+  zeromini_plan* plan;
+  param.rule = ZEROMINI_RULE_HEADS;
+  param.rows_per_head = 2;
+  plan = zeromini_plan_for(&options, &param, 1, 2, NULL);
+  EXPECT(zeromini_largest_rank(plan) == 0);
+  EXPECT(MemoryOf(plan, 0).momentum == 2 * MemoryOf(plan, 1).momentum);
+  zeromini_plan_destroy(plan);
+}
+
 static void WhatTheLibraryWasBuiltWithHasADescription(void) {
   int available = -1;
   char* text = zeromini_mpi_description(&available);
@@ -157,6 +279,10 @@ static const NamedTest kTests[] = {
     TEST(WhatIsFrozenOrTiedHasNoState),
     TEST(APredicateSaysWhoJoinsAGroup),
     TEST(PlansAreMadeWithoutAGroupAndMapped),
+    TEST(EachOptionOfTheLayoutReachesThePlan),
+    TEST(APlanTellsWhatAStepHoldsAndSends),
+    TEST(OfTwoRanksEachSendsHalf),
+    TEST(TheLargestRankHoldsMost),
     TEST(WhatTheLibraryWasBuiltWithHasADescription),
 };
 

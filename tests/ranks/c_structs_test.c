@@ -284,6 +284,8 @@ static void EveryEnumOfTheOptionsIsChecked(void) {
                   "zeromini_options.value_blocks is 2");
   OPTIONS_REFUSED(options.blocks = (zeromini_block_cuts)2,
                   "zeromini_options.blocks is 2");
+  OPTIONS_REFUSED(options.bucketing = (zeromini_bucketing)2,
+                  "zeromini_options.bucketing is 2");
   OPTIONS_REFUSED(options.gradient_wire = (zeromini_dtype)5,
                   "zeromini_options.gradient_wire is 5");
   OPTIONS_REFUSED(options.gradient_wire = (zeromini_dtype)77,

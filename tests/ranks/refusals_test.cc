@@ -71,6 +71,7 @@ TEST(RefusalsTest, ANumberThatAnEnumDoesNotHaveIsRefusedByName) {
       {"memory is 2", [](auto* o, auto*) { Cast(2, &o->memory); }},
       {"naming is 2", [](auto* o, auto*) { Cast(2, &o->naming); }},
       {"blocks is 2", [](auto* o, auto*) { Cast(2, &o->blocks); }},
+      {"bucketing is 2", [](auto* o, auto*) { Cast(2, &o->bucketing); }},
       {"value_blocks is 2", [](auto* o, auto*) { Cast(2, &o->value_blocks); }},
       {"gradient_wire", [](auto* o, auto*) { Cast(9, &o->gradient_wire); }},
       {"weight_wire", [](auto* o, auto*) { Cast(9, &o->weight_wire); }},

@@ -151,6 +151,12 @@ const std::vector<Twins> kStructs = {
      {},
      {"inside_host_bytes", "between_hosts_bytes"}},
     {"memory_report.h", "MemoryReport", "zeromini_memory_report"},
+    {"plan_bytes.h",
+     "StepBytes",
+     "zeromini_step_bytes",
+     {{"gradients", "traffic"},
+      {"weights", "traffic"},
+      {"scalars", "traffic"}}},
 };
 
 const std::vector<Twins> kEnums = {
@@ -166,6 +172,7 @@ const std::vector<Twins> kEnums = {
     {"plan.h", "Naming", "zeromini_naming", {{"zeromini", "own"}}},
     {"plan.h", "ValueBlocks", "zeromini_value_blocks"},
     {"plan.h", "BlockCuts", "zeromini_block_cuts"},
+    {"plan.h", "Bucketing", "zeromini_bucketing"},
     {"options.h", "Reduction", "zeromini_reduction"},
     {"options.h",
      "AbsentGradients",
@@ -228,6 +235,7 @@ const std::vector<Calls> kCalls = {
     {"group.h", "", ""},
     {"mpi.h", "", "", {{"WrapMpiHandle", "zeromini_wrap_mpi"}}},
     {"plan_map.h", "", "", {{"TotalsOf", "MoveTotals"}}},
+    {"plan_bytes.h", "", ""},
     {"plan.h",
      "",
      "",
@@ -300,8 +308,9 @@ TEST(CTwinsTest, NoTypeIsForgotten) {
   for (const Twins& twins : kStructs) known.insert(twins.cxx);
   for (const Twins& twins : kEnums) known.insert(twins.cxx);
   for (const char* header :
-       {"types.h", "log.h", "param_spec.h", "plan.h", "plan_map.h", "options.h",
-        "optimizer.h", "memory_report.h", "communicator.h", "group.h"}) {
+       {"types.h", "log.h", "param_spec.h", "plan.h", "plan_map.h",
+        "plan_bytes.h", "options.h", "optimizer.h", "memory_report.h",
+        "communicator.h", "group.h"}) {
     for (const std::string& type :
          All(Code(header), "\\b(?:struct|enum class) (\\w+) \\{")) {
       if (known.count(type) > 0) continue;
