@@ -50,7 +50,8 @@ absl::StatusOr<Workload> WorkloadFor(const Options& options) {
   return workload;
 }
 
-// By optimizer ours, and behind it ours by padding; last the baseline.
+// By optimizer ours, and behind it ours by layer, for little padding; last the
+// baseline.
 absl::StatusOr<std::vector<StepperRecipe>> RecipesFor(const Options& options) {
   const bool by_padding =
       options.padding_layout ||
@@ -110,7 +111,7 @@ void AddContenderFlags(CLI::App* verb, Options* options) {
                  "Without the all-reduce beside it: to count bytes");
   CLI::Option* const padding_layout = verb->add_flag(
       "--padding-layout", options->padding_layout,
-      "Also each optimizer in the layout that pads least, whatever\n"
+      "Also each optimizer laid out by layer, for little padding, whatever\n"
       "it copies and holds, and the ratio to it; given with --model");
   verb->add_flag("--no-padding-layout", options->no_padding_layout,
                  "With --model: without it")
@@ -177,6 +178,7 @@ constexpr char kFooter[] =
     "Compute time is shared out by the elements of each parameter, in forward\n"
     "order and back. A rank holds 8 bytes a parameter at stage 1, and 4 to 8\n"
     "for each of its share of the state; the baseline 16.\n"
+    "By padding: laid out by layer, for little padding.\n"
     "Layout, of rank 0: padding and in place are fractions of the elements in\n"
     "buckets; copied is what a step packs and unpacks (at stage 3 weights\n"
     "once); buffers are what exchanges run in, after the steps; collectives\n"

@@ -73,7 +73,8 @@ enum class StepperKind {
   // Our optimizer, in flat memory. It looks for gradients that are not finite
   // only where clipping has it read them twice anyway, as the baseline does.
   kSharded,
-  // The same, in the layout that pads least, whatever it copies and holds.
+  // The same, laid out by layer, for little padding, whatever it copies and
+  // holds.
   kShardedByPadding,
   // What a trainer without us does: one all-reduce of the whole flat gradient
   // (MPI's own, over MPI) after backward, and AdamW of everything on every

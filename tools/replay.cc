@@ -12,6 +12,7 @@
 #include "tools/files/terminal.h"
 #include "tools/flag_checks.h"
 #include "tools/last_words.h"
+#include "tools/layout_flags.h"
 #include "tools/rank_threads.h"
 #include "tools/replay_rank.h"
 #include "tools/timeout_flag.h"
@@ -182,10 +183,7 @@ void AddFlags(CLI::App* verb, ReplayOptions& options) {
   verb->add_option("--clip", options.clip, "global gradient norm; 0: off")
       ->check(NotNegative())
       ->capture_default_str();
-  verb->add_option("--bucket-bytes", options.bucket_bytes,
-                   "soft limit of a bucket; 0: two layers")
-      ->check(NotNegative())
-      ->capture_default_str();
+  AddLayoutFlags(verb, &options.layout);
   AddTimeoutFlag(verb, &options.timeout_seconds);
   verb->add_flag("--overwrite", options.overwrite,
                  "replaces what an earlier replay wrote to --out");

@@ -23,7 +23,7 @@ namespace {
 
 OptimizerOptions OptimizerOptionsFor(const ReplayInput& input,
                                      const ReplayOptions& options) {
-  OptimizerOptions result;
+  OptimizerOptions result = options.layout;
   result.algorithm = input.algorithm;
   result.stage = options.stage;
   result.hyper_groups = {input.hyper};
@@ -36,7 +36,6 @@ OptimizerOptions OptimizerOptionsFor(const ReplayInput& input,
   result.model = input.model;
   result.naming = options.naming;
   result.value_blocks = input.value_blocks;
-  result.bucket_bytes = options.bucket_bytes;
   return result;
 }
 

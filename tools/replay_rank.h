@@ -31,7 +31,7 @@ struct ReplayOptions {
   Naming naming = Naming::kOfficial;
   MemoryForm memory = MemoryForm::kExternal;
   double clip = 0;
-  int64_t bucket_bytes = 0;
+  OptimizerOptions layout;  // How buckets are laid out; the rest is not read.
   double timeout_seconds = 600;  // GroupOptions::timeout.
 };
 

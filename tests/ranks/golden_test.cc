@@ -175,7 +175,11 @@ TEST_P(GoldenBitsTest, DoNotDependOnReplicas) {
 TEST_P(GoldenBitsTest, DoNotDependOnBuckets) {
   ReplayOptions options = DealtAndClipped(GetParam());
   const Replayed alone(options, 1);
-  options.bucket_bytes = 4096;
+  options.layout.bucket_bytes = 4096;
+  ExpectSameBits(Replayed(options, 3), alone);
+  options.layout.bucketing = Bucketing::kByLayer;
+  ExpectSameBits(Replayed(options, 3), alone);
+  options.layout.blocks = BlockCuts::kSplitAtCuts;
   ExpectSameBits(Replayed(options, 3), alone);
 }
 

@@ -3,6 +3,7 @@
 #include <initializer_list>
 
 #include "tools/flag_checks.h"
+#include "tools/layout_flags.h"
 
 namespace zeromini::tools {
 namespace {
@@ -83,37 +84,15 @@ void AddStepFlags(CLI::App* verb, PlanFlags* flags) {
           "Where weights live");
 }
 
-void AddLayoutFlags(CLI::App* verb, PlanFlags* flags) {
-  OptimizerOptions& options = flags->options;
-  AddWord(verb, "--value-blocks", &flags->value_blocks, {"rows", "whole"},
-          "Blocks of the value projection");
-  AddWord(verb, "--blocks", &flags->blocks, {"whole", "split"},
-          "Whole on one rank, or split wherever a shard ends");
-  verb->add_option("--bucket-bytes", options.bucket_bytes,
-                   "About how large a bucket is, in bytes; 0: by the planner")
-      ->check(NotNegative())
-      ->capture_default_str();
-  verb->add_option("--buffer-budget", options.buffer_budget_bytes,
-                   "What exchange buffers may take, as 256MiB; 0: no bound")
-      ->transform(CLI::AsSizeValue(false))
-      ->capture_default_str();
-  verb->add_option("--copy-cost", options.copy_cost,
-                   "Of a copied byte, in bytes on the wire")
-      ->check(NotNegative())
-      ->capture_default_str();
-  verb->add_option("--collective-cost", options.collective_cost_bytes,
-                   "Of starting a collective, in bytes on the wire, as 128KiB")
-      ->transform(CLI::AsSizeValue(false))
-      ->capture_default_str();
-}
-
 }  // namespace
 
 void AddPlanFlags(CLI::App* verb, PlanFlags* flags) {
   AddModelFlags(verb, flags);
   AddStepFlags(verb, flags);
   AddFormatFlags(verb, flags);
-  AddLayoutFlags(verb, flags);
+  AddWord(verb, "--value-blocks", &flags->value_blocks, {"rows", "whole"},
+          "Blocks of the value projection");
+  AddLayoutFlags(verb, &flags->options);
   verb->add_flag("--buckets", flags->buckets, "Print every bucket");
   verb->add_option("--json", flags->json, "Write the plans to this file");
 }
@@ -141,8 +120,6 @@ OptimizerOptions OptionsOf(const PlanFlags& flags) {
       flags.memory == "flat" ? MemoryForm::kFlat : MemoryForm::kExternal;
   options.value_blocks =
       flags.value_blocks == "rows" ? ValueBlocks::kRows : ValueBlocks::kWhole;
-  options.blocks =
-      flags.blocks == "whole" ? BlockCuts::kWhole : BlockCuts::kSplitAtCuts;
   return options;
 }
 

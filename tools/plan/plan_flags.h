@@ -28,8 +28,7 @@ struct PlanFlags {
   std::string weight_wire = "fp32";
   std::string memory = "flat";
   std::string value_blocks = "rows";
-  std::string blocks = "whole";
-  // The numbers, with the defaults of the library.
+  // The numbers and the layout, with the defaults of the library.
   OptimizerOptions options;
   bool buckets = false;
   std::string json;

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "tools/layout_flags.h"
 #include "zeromini/plan_bytes.h"
 
 namespace zeromini::tools {
@@ -98,7 +99,8 @@ void DescribeChoices(const OptimizerOptions& options, const Plan& plan,
   out["gradient_wire"] = DTypeName(options.gradient_wire);
   out["weight_wire"] = DTypeName(options.weight_wire);
   out["micro_steps"] = options.micro_steps;
-  out["block_cuts"] = options.blocks == BlockCuts::kWhole ? "whole" : "split";
+  out["block_cuts"] = WordOf(options.blocks);
+  out["bucketing"] = WordOf(options.bucketing);
 }
 
 double Mebibytes(const Json& bytes) {
@@ -124,7 +126,12 @@ const char kPlanKeys[] =
     "wire_cost: what the planner keeps low, in bytes on the wire: bytes sent,\n"
     "  copied bytes times --copy-cost, collectives times --collective-cost\n"
     "early_fraction: share of the gradient that can leave before backward\n"
-    "  reaches the first layer";
+    "  reaches the first layer\n"
+    "split_would_save: what --blocks split would have less of, and the line\n"
+    "  below a plan tells; negative: more; 0 for adamw and sgd, which are "
+    "split\n"
+    "  anyway\n"
+    "  late_fraction  what is not early; scalar_bytes: of step_bytes_per_rank";
 
 Json DescribePlan(const PlannedModel& planned) {
   const Plan& plan = planned.plan;

@@ -15,6 +15,7 @@
 #include "tools/files/terminal.h"
 #include "tools/plan/plan_flags.h"
 #include "tools/plan/plan_report.h"
+#include "tools/plan/split_saving.h"
 #include "tools/scaled_preset.h"
 #include "tools/verbs.h"
 #include "zeromini/internal/status_macros.h"
@@ -25,16 +26,48 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-absl::Status PlanOne(const PlanFlags& flags, const ModelPreset& preset,
-                     const OptimizerOptions& options, int ranks, Json* list) {
+struct Planned {
+  Plan plan;
+  Json json;  // One object of the list.
+};
+
+absl::StatusOr<Planned> PlanAndDescribe(const ModelPreset& preset,
+                                        const OptimizerOptions& options,
+                                        int ranks) {
   const auto begin = std::chrono::steady_clock::now();
-  ZEROMINI_ASSIGN_OR_RETURN(const Plan plan,
-                            PlanFor(preset.params, options, ranks));
+  ZEROMINI_ASSIGN_OR_RETURN(Plan plan, PlanFor(preset.params, options, ranks));
   const std::chrono::duration<double> seconds =
       std::chrono::steady_clock::now() - begin;
-  list->push_back(DescribePlan({preset.name, options, plan, seconds.count()}));
-  std::printf("%s", EmptyPlanTable().Line(PlanCells(list->back())).c_str());
-  if (flags.buckets) std::printf("%s", plan.ToTable().c_str());
+  Json json = DescribePlan({preset.name, options, plan, seconds.count()});
+  return Planned{std::move(plan), std::move(json)};
+}
+
+// Of a plan that could split more than it does: Adam-mini's, of whole blocks.
+absl::Status AddSplitSaving(const ModelPreset& preset, OptimizerOptions options,
+                            int ranks, Json* whole) {
+  const bool could = options.algorithm == Algorithm::kAdamMini &&
+                     options.blocks == BlockCuts::kWhole;
+  Json split = *whole;
+  if (could) {
+    options.blocks = BlockCuts::kSplitAtCuts;
+    ZEROMINI_ASSIGN_OR_RETURN(Planned planned,
+                              PlanAndDescribe(preset, options, ranks));
+    split = std::move(planned.json);
+  }
+  (*whole)["split_would_save"] = SplitSaving(*whole, split);
+  return absl::OkStatus();
+}
+
+absl::Status PlanOne(const PlanFlags& flags, const ModelPreset& preset,
+                     const OptimizerOptions& options, int ranks, Json* list) {
+  ZEROMINI_ASSIGN_OR_RETURN(Planned planned,
+                            PlanAndDescribe(preset, options, ranks));
+  Json& json = planned.json;
+  ZEROMINI_RETURN_IF_ERROR(AddSplitSaving(preset, options, ranks, &json));
+  std::printf("%s%s", EmptyPlanTable().Line(PlanCells(json)).c_str(),
+              SplitLine(json["split_would_save"]).c_str());
+  if (flags.buckets) std::printf("%s", planned.plan.ToTable().c_str());
+  list->push_back(std::move(json));
   return absl::OkStatus();
 }
 
