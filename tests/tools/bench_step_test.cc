@@ -110,6 +110,14 @@ TEST_F(BenchStepTest, StepsAModelsOwnTensorsInBothLayouts) {
     EXPECT_FALSE(ran.json[i].contains("ratio_to_padding_layout"));
   }
   EXPECT_TRUE(ran.json[1].contains("ratio_to_baseline"));
+  const Ran plan =
+      Run("plan --ranks 2 --model gpt2 --scale 1/12 --optimizer adam-mini "
+          "--bucketing layer --copy-cost 0.005 --buffer-budget 0");
+  ASSERT_EQ(plan.exit_code, 0) << plan.error;
+  for (const char* key : {"buckets", "in_place_fraction", "collectives"}) {
+    EXPECT_EQ(ran.json[1][key], plan.json[0][key]) << key;
+    EXPECT_NE(by_cost[key], plan.json[0][key]) << key;
+  }
 }
 
 TEST_F(BenchStepTest, StepsTheLayoutByPaddingIfAndOnlyIfTold) {
