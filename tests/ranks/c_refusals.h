@@ -109,6 +109,10 @@ static inline zeromini_step_options StepOptions(void) {
   return options;
 }
 
+static inline zeromini_code AsCode(int refused) {
+  return refused ? ZEROMINI_INVALID_ARGUMENT : ZEROMINI_OK;
+}
+
 /* The code of creating, and destroying at once. */
 static inline zeromini_code Create(const zeromini_options* options,
                                    const zeromini_param* params, int num_params,
