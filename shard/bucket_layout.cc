@@ -87,7 +87,7 @@ std::vector<int64_t> SignatureOf(Slices slices) {
     const PlannedParam& param = *slice.param;
     signature.insert(signature.end(),
                      {slice.rows, param.row_elements, param.transposed,
-                      static_cast<int64_t>(param.dtype),
+                      static_cast<int64_t>(param.dtype), param.expert,
                       static_cast<int64_t>(param.blocks.size()),
                       static_cast<int64_t>(param.units.size())});
     for (const BlockSegment& segment : param.blocks) {

@@ -63,8 +63,8 @@ Packing PackUnits(const std::vector<Stretch>& stretches, int ranks);
 BucketLayout PackBucket(absl::Span<const Slice> slices,
                         const PlanOptions& options);
 
-// Remembers layouts by the shapes and units in the bucket, since the layers of
-// a model are alike.
+// Remembers layouts by all that StartBucket() and the layout read of the
+// slices, since the layers of a model are alike.
 class LayoutCache {
  public:
   explicit LayoutCache(const PlanOptions& options) : options_(options) {}

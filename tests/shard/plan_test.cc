@@ -257,6 +257,23 @@ TEST(PlanTest, CutsALayerAtTensorEdgesWhenBytesSaySo) {
   EXPECT_THAT(plan.buckets[0].parts, SizeIs(2));
 }
 
+// Whose groups of ranks are others.
+TEST(PlanTest, AnExpertsBucketIsOneWhateverADenseLayerLooksLike) {
+  std::vector<ParamSpec> specs = {
+      Spec("layers.0.w", {64, 64}, BlockRule::Rows()),
+      Spec("layers.1.w", {64, 64}, BlockRule::Rows())};
+  specs[1].expert = true;
+  PlanOptions options;
+  options.ranks = 2;
+  for (Bucketing bucketing : {Bucketing::kCheapest, Bucketing::kByLayer}) {
+    options.bucketing = bucketing;
+    ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(specs, options));
+    ASSERT_THAT(plan.buckets, SizeIs(2));
+    EXPECT_FALSE(plan.buckets[0].expert);
+    EXPECT_TRUE(plan.buckets[1].expert);
+  }
+}
+
 TEST(PlanTest, PlansUnitsThatTravelAndRestSmaller) {
   PlannedParam projected;
   projected.name = "projected";
