@@ -45,6 +45,16 @@ int64_t LeasePool::Excess(int64_t bytes) const {
   return std::max<int64_t>(0, counted - limits_.budget);
 }
 
+int64_t LeasePool::Lacking() const {
+  int64_t bytes = 0;
+  for (const BufferClass& own : limits_.classes) {
+    const auto allocated = allocated_.find(own.bytes);
+    const int buffers = allocated == allocated_.end() ? 0 : allocated->second;
+    bytes += own.bytes * std::max(0, own.count - buffers);
+  }
+  return bytes;
+}
+
 // The smallest of `least` to `most` bytes, of those the longest unused.
 LeasePool::Free::const_iterator LeasePool::Reusable(int64_t least,
                                                     int64_t most) const {
@@ -59,8 +69,12 @@ LeasePool::Free::const_iterator LeasePool::Reusable(int64_t least,
 
 LeasePool::Choice LeasePool::Choose(int64_t size) const {
   const auto same = Reusable(size, size);
-  if (same != free_.end() && HasCount(size)) return {false, same};
-  if (Excess(size) == 0) return {true, free_.end()};
+  const bool has_count = HasCount(size);
+  if (same != free_.end() && has_count) return {false, same};
+  // Beyond its count it would take the place of a class that comes later, and
+  // whoever needs that one may not wait until this one is idle.
+  const int64_t beside = has_count ? Lacking() : 0;
+  if (Excess(size + beside) == 0) return {true, free_.end()};
   const bool exact = limits_.classes.empty();
   constexpr auto kAny = std::numeric_limits<int64_t>::max();
   return {false, exact ? same : Reusable(size, kAny)};

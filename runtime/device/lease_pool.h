@@ -58,11 +58,14 @@ class LeasePool {
   absl::Status CheckRoom(int64_t bytes) const;
 
   // In this order: a free buffer of its class, if that has its count; a new
-  // one, if the budget has room; a free one of its class or a larger; a new one
-  // in place of free ones that no stream uses any more, or is waited for up to
-  // `patience`. Else ResourceExhausted, with the numbers and the cure.
+  // one, if the budget has room, beyond the count only beside what other
+  // classes lack of theirs; a free one of its class or a larger; a new one
+  // at their cost, or in place of free ones that no stream uses any more, or is
+  // waited for up to `patience`. Else ResourceExhausted, with the numbers and
+  // the cure.
   absl::StatusOr<Lease> Take(int64_t bytes);
-  // Take() would not have to drop a buffer, nor fail.
+  // Take() would neither drop a buffer nor fail, nor take what another class
+  // lacks.
   bool Has(int64_t bytes) const;
   void Give(Lease lease);
   // `stream` may write to the buffer from here on.
@@ -84,6 +87,8 @@ class LeasePool {
   bool Stalled(const Lease& lease) const;  // See Limits::overlaps.
   // By how much `bytes` more would exceed the budget.
   int64_t Excess(int64_t bytes) const;
+  // Bytes of buffers that classes have not allocated yet of their counts.
+  int64_t Lacking() const;
   absl::Status MakeRoom(int64_t bytes);
   absl::Status Drop(Free::const_iterator dropped);
   absl::Status Exhausted(int64_t bytes) const;

@@ -182,6 +182,18 @@ TEST(ExchangeBuffersTest, ATensorOfManyBucketsTakesTwoBuffers) {
   });
 }
 
+// Two of the small ones would leave no room for the large one.
+TEST(ExchangeBuffersTest, SmallWeightsLeaveTheLargeOnesTheirBuffer) {
+  TrainingCase c = EqualLayers(/*stage=*/1, /*ranks=*/2, /*budget=*/1);
+  c.options.bucketing = Bucketing::kByLayer;
+  c.options.bucket_bytes = 0;
+  c.options.micro_steps = 2;  // Then the gradients take no buffer.
+  c.specs.resize(4);
+  for (size_t i = 0; i < 3; ++i) c.specs[i].shape = {400, 256};
+  c.specs[3].shape = {1000, 256};
+  ExpectThePlansBuffers(c);
+}
+
 TEST(ExchangeBuffersTest, SoDoesOneOfSixteenBitsOrARoundedWire) {
   for (const auto& [stage, memory] : kForms) {
     for (bool wide : {true, false}) {

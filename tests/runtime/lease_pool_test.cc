@@ -282,12 +282,29 @@ TEST_F(LeasePoolTest, HasCountsNothingThatMustBeDropped) {
   LeasePool pool = Pool(/*budget=*/128, {{64, 1}, {128, 1}});
   EXPECT_TRUE(pool.Has(64));
   LeasePool::Lease lease = Take(pool, 64);
-  EXPECT_TRUE(pool.Has(64));
   EXPECT_FALSE(pool.Has(128));
   pool.Give(std::move(lease));
   EXPECT_TRUE(pool.Has(64));
   EXPECT_FALSE(pool.Has(128)) << "the free one would have to go";
   EXPECT_EQ(Take(pool, 128).bytes, 128);
+}
+
+TEST_F(LeasePoolTest, BeyondItsCountAClassLeavesTheOthersTheirRoom) {
+  LeasePool pool = Pool(/*budget=*/256, {{64, 1}, {128, 1}});
+  LeasePool::Lease first = Take(pool, 64);
+  EXPECT_TRUE(pool.Has(64));
+  LeasePool::Lease second = Take(pool, 64);
+  EXPECT_FALSE(pool.Has(64));
+  EXPECT_TRUE(pool.Has(128));
+  const LeasePool::Lease large = Take(pool, 128);
+  EXPECT_EQ(allocated(), 256);
+}
+
+TEST_F(LeasePoolTest, WhatNothingElseServesTakesTheRoomOfOtherClasses) {
+  LeasePool pool = Pool(/*budget=*/128, {{32, 1}, {64, 1}});
+  const LeasePool::Lease first = Take(pool, 32), second = Take(pool, 32);
+  EXPECT_FALSE(pool.Has(32));
+  EXPECT_EQ(Take(pool, 32).bytes, 32);
 }
 
 TEST_F(LeasePoolTest, WithoutOverlapWhatWaitsForItsThreadIsBeyondTheBudget) {
