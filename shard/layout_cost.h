@@ -10,6 +10,10 @@
 
 namespace zeromini {
 
+// Sums and products of what a plan weighs stay exact in 64 bits.
+inline constexpr int64_t kMostLayoutBytes = int64_t{1} << 50;
+inline constexpr double kMostCopyCost = 1e6;
+
 // Full gradients of this dtype lie where an exchange in place can take them.
 bool HasGradientHome(const PlanOptions& options, DType dtype);
 bool HasGradientHome(const OptimizerOptions& options, DType dtype);

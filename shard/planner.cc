@@ -1,7 +1,6 @@
 #include "shard/planner.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <map>
 #include <tuple>
@@ -51,6 +50,24 @@ absl::Status CheckRanks(const PlanOptions& options) {
   return absl::OkStatus();
 }
 
+bool IsLayoutSize(int64_t bytes) {
+  return bytes >= 0 && bytes <= kMostLayoutBytes;
+}
+
+absl::Status CheckLayout(const PlanOptions& options) {
+  if (IsLayoutSize(options.bucket_bytes) &&
+      IsLayoutSize(options.buffer_budget_bytes) &&
+      IsLayoutSize(options.collective_cost_bytes) && options.copy_cost >= 0 &&
+      options.copy_cost <= kMostCopyCost) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "bucket_bytes ", options.bucket_bytes, ", buffer_budget_bytes ",
+      options.buffer_budget_bytes, ", collective_cost_bytes ",
+      options.collective_cost_bytes, " must be 0 to ", kMostLayoutBytes,
+      ", and copy_cost ", options.copy_cost, " 0 to ", kMostCopyCost));
+}
+
 absl::Status CheckOptions(const PlanOptions& options) {
   ZEROMINI_RETURN_IF_ERROR(CheckRanks(options));
   ZEROMINI_RETURN_IF_ERROR(CheckModel(options.model));
@@ -58,18 +75,7 @@ absl::Status CheckOptions(const PlanOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("ZeRO stage must be 1, 2 or 3, got ", options.stage));
   }
-  const bool sizes = options.bucket_bytes >= 0 &&
-                     options.buffer_budget_bytes >= 0 &&
-                     options.collective_cost_bytes >= 0;
-  if (!sizes || !(options.copy_cost >= 0) ||
-      !std::isfinite(options.copy_cost)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "bucket_bytes ", options.bucket_bytes, ", buffer_budget_bytes ",
-        options.buffer_budget_bytes, ", collective_cost_bytes ",
-        options.collective_cost_bytes, " and copy_cost ", options.copy_cost,
-        " must be numbers, and none negative"));
-  }
-  return absl::OkStatus();
+  return CheckLayout(options);
 }
 
 int64_t PartRows(const BlockSegment& segment) { return segment.rows_per_block; }
@@ -90,6 +96,20 @@ bool Covers(const std::vector<Segment>& pattern, int64_t rows) {
 
 bool HasCounts(const UnitSegment& unit) {
   return unit.wire_elements > 0 && unit.state_elements > 0;
+}
+
+// What all ranks hold of one bucket, with a unit on each.
+constexpr int64_t kMostBucketElements = int64_t{1} << 56;
+
+absl::Status CheckUnits(const PlannedParam& param, int ranks) {
+  for (const UnitSegment& unit : param.units) {
+    const int64_t elements = unit.rows_per_unit * param.row_elements;
+    if (elements <= kMostBucketElements / ranks) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        param.name, ": a unit of ", elements, " elements on each of ", ranks,
+        " ranks is more than ", kMostBucketElements, "; take fewer ranks"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckParam(const PlannedParam& param) {
@@ -236,6 +256,7 @@ absl::StatusOr<Plan> MakePlanFor(std::vector<PlannedParam> params,
   ZEROMINI_RETURN_IF_ERROR(CheckOptions(options));
   for (const PlannedParam& param : params) {
     ZEROMINI_RETURN_IF_ERROR(CheckParam(param));
+    ZEROMINI_RETURN_IF_ERROR(CheckUnits(param, options.ranks));
   }
   Plan plan;
   plan.options = options;

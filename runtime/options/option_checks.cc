@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "shard/layout_cost.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
@@ -104,19 +105,15 @@ absl::Status CheckEnums(const OptimizerOptions& options) {
   return CheckEnum("value_blocks", options.value_blocks, ValueBlocks::kWhole);
 }
 
-// Sums and products of what a plan weighs must stay exact in 64 bits.
-constexpr int64_t kMostBytes = int64_t{1} << 50;
-constexpr double kMostCopyCost = 1e6;
-
 absl::Status CheckLayout(const OptimizerOptions& options) {
   const std::pair<const char*, int64_t> sizes[] = {
       {"bucket_bytes", options.bucket_bytes},
       {"buffer_budget_bytes", options.buffer_budget_bytes},
       {"collective_cost_bytes", options.collective_cost_bytes}};
   for (const auto& [name, bytes] : sizes) {
-    if (bytes >= 0 && bytes <= kMostBytes) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat(name, " must be 0 to ", kMostBytes, ", got ", bytes));
+    if (bytes >= 0 && bytes <= kMostLayoutBytes) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        name, " must be 0 to ", kMostLayoutBytes, ", got ", bytes));
   }
   if (options.copy_cost >= 0 && options.copy_cost <= kMostCopyCost) {
     return absl::OkStatus();

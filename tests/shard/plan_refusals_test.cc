@@ -1,5 +1,6 @@
 // What MakePlan refuses, and the name it gives.
 
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,27 @@ TEST(PlanRefusalsTest, RefusesShapesThatHoldNothingOrTooMuch) {
   ExpectRefused({Spec("w", {4, 0})}, "w [4, 0]");
   ExpectRefused({Spec("w", {4, -1})}, "w [4, -1]");
   ExpectRefused({Spec("w", {int64_t{1} << 40, int64_t{1} << 40})}, "2^48");
+}
+
+TEST(PlanRefusalsTest, RefusesAUnitThatCannotBeCountedOnceForEachRank) {
+  PlanOptions options;
+  options.ranks = kMaxPlanRanks;
+  options.algorithm = Algorithm::kAdamW;
+  ExpectRefused({Spec("w", {1, int64_t{1} << 47})},
+                "w: a unit of 140737488355328 elements on each of 65536 ranks",
+                options);
+  EXPECT_OK(MakePlan({Spec("w", {1, int64_t{1} << 40})}, options));
+}
+
+TEST(PlanRefusalsTest, RefusesWhatALayoutWeighsBeyondSixtyFourBits) {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  PlanOptions options;
+  options.collective_cost_bytes = kMost;
+  ExpectRefused({Spec("w", {4})}, "collective_cost_bytes 9223372036854775807",
+                options);
+  options = PlanOptions();
+  options.copy_cost = 1e300;
+  ExpectRefused({Spec("w", {4})}, "copy_cost 1e+300 0 to 1e+06", options);
 }
 
 TEST(PlanRefusalsTest, RefusesRulesThatDoNotFit) {
