@@ -1,7 +1,7 @@
 // Optimizer: one rank's share of a ZeRO-sharded optimizer.
 //
 //   auto optimizer = Optimizer::Create(options, params, group);
-//   // In the backward hook of parameter i, in any order:
+//   // In the backward hook of parameter i:
 //   status = (*optimizer)->GradReady(i, grad);
 //   // After backward:
 //   StepOptions step;
@@ -168,17 +168,20 @@ class Optimizer {
   virtual absl::Status Release(int layer_set, Stream stream = {}) = 0;
 
   // Gradient of parameter `param` for this micro-step, full and unreduced,
-  // shaped and typed like the parameter, on this rank. Any order, any thread;
-  // exchanges leave in one bucket order on all ranks. Without a `stream` the
-  // gradient has been read when the call returns; otherwise in that stream's
-  // order, at the latest when a Step() that is not pending returns. Null
-  // `grad`: it is at GradData(), where the caller adds up its micro-steps;
-  // Step() leaves nothing of use there. By pointer the optimizer adds them up,
-  // and overwrites what is at GradData().
+  // shaped and typed like the parameter, on this rank. Any thread. Any order as
+  // far as OptimizerOptions::buffer_budget_bytes goes: it is enough for the
+  // reverse order of the parameters, but two large tensors that change places
+  // can need more; exchanges leave in one bucket order on all ranks. Without a
+  // `stream` the gradient has been read when the call returns; otherwise in
+  // that stream's order, at the latest when a Step() that is not pending
+  // returns. Null `grad`: it is at GradData(), where the caller adds up its
+  // micro-steps; Step() leaves nothing of use there. By pointer the optimizer
+  // adds them up, and overwrites what is at GradData().
   //
   // FailedPrecondition if it has been given already, or both ways in one step;
   // InvalidArgument for a bad index, a frozen parameter, or a null gradient of
-  // what has no GradData().
+  // what has no GradData(). ResourceExhausted, with the numbers, if there is no
+  // exchange buffer: then the group is broken.
   virtual absl::Status GradReady(int param, const void* grad,
                                  Stream stream = {}) = 0;
 
