@@ -202,6 +202,8 @@ inline void DrawLayout(Dice& dice, RandomCase* c) {
   o.bucket_bytes = dice.Of({0, 0, 4, 100, 700, 2000});
   o.blocks =
       dice.Of({BlockCuts::kWhole, BlockCuts::kWhole, BlockCuts::kSplitAtCuts});
+  o.bucketing = dice.Of(
+      {Bucketing::kCheapest, Bucketing::kCheapest, Bucketing::kByLayer});
   o.copy_cost = dice.Of({0.0, 0.125, 100.0});
   o.collective_cost_bytes = dice.Of({0, 0, 30, 128 << 10});
 }
