@@ -1,6 +1,7 @@
 // What fails on one rank alone: every rank learns it from that rank, at once,
 // and nobody waits for the deadline to blame another.
 
+#include <algorithm>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -92,6 +93,57 @@ TEST(LocalFailureTest, NoRoomForAGatherIsEveryRanksErrorAtOnce) {
         EXPECT_THAT(status, SaysWhy(rank));
         ExpectEveryCallSaysWhy(optimizer, rank);
       });
+}
+
+// Has room for `left` more buffers of gathered weights.
+class HalfFullDevice : public DeviceWrapper {
+ public:
+  HalfFullDevice(absl::Duration timeout, int left)
+      : DeviceWrapper(timeout), left_(left) {}
+
+  absl::StatusOr<Buffer> Allocate(int64_t bytes, MemoryKind kind) override {
+    if (kind == MemoryKind::kGathered && left_-- == 0) {
+      return absl::ResourceExhaustedError("the device is full");
+    }
+    return DeviceWrapper::Allocate(bytes, kind);
+  }
+
+ private:
+  int left_;
+};
+
+TEST(LocalFailureTest, NoRoomHalfwayThroughAGatherIsEveryRanksErrorToo) {
+  const TrainingCase c = Ranks(2, 3);
+  constexpr int kNone = -1;
+  for (int left : {kNone, 1, 2}) {
+    RunRanks(
+        c.ranks,
+        [&](int rank, Communicator& group) {
+          OptimizerParts parts;
+          parts.device = std::make_unique<HalfFullDevice>(
+              group.timeout(), rank == 1 ? left : kNone);
+          Replica replica(c.specs);
+          ASSERT_OK_AND_ASSIGN(
+              auto optimizer, MakeOptimizerOf(c.options, replica.specs(), group,
+                                              std::move(parts)));
+          ASSERT_OK(FillWeights(c, replica, *optimizer));
+          absl::Status status = optimizer->Gather(0);
+          status.Update(optimizer->WaitParam(1));
+          if (left == kNone) {
+            const std::vector<RegionPlan>& regions = optimizer->plan().regions;
+            EXPECT_GT(std::count_if(regions.begin(), regions.end(),
+                                    [](const RegionPlan& region) {
+                                      return region.layer_set == 0;
+                                    }),
+                      2);
+            EXPECT_OK(status);
+            return;
+          }
+          EXPECT_THAT(status, SaysWhy(rank)) << left;
+          ExpectEveryCallSaysWhy(*optimizer, rank);
+        },
+        c.group);
+  }
 }
 
 TEST(LocalFailureTest, NoRoomInAStepIsEveryRanksErrorAtOnce) {
