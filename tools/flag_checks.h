@@ -3,6 +3,7 @@
 #ifndef ZEROMINI_TOOLS_FLAG_CHECKS_H_
 #define ZEROMINI_TOOLS_FLAG_CHECKS_H_
 
+#include <cstdint>
 #include <string>
 
 #include "CLI/CLI.hpp"
@@ -20,6 +21,15 @@ inline CLI::Validator NotNegative() {
                    : "is not a number from 0 up: " + text;
       },
       "0 or more");
+}
+
+// In bytes, as 4096, 64KiB or 64kb.
+inline CLI::Option* AddSize(CLI::App* verb, const char* flag, int64_t* bytes,
+                            const char* what) {
+  return verb->add_option(flag, *bytes, what)
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->check(NotNegative())
+      ->capture_default_str();
 }
 
 // Makes each flag of `app` and its verbs refuse an empty value, which often is

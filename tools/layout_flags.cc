@@ -26,10 +26,8 @@ void AddCostFlags(CLI::App* verb, OptimizerOptions* options) {
                    "Of a copied byte, in bytes on the wire")
       ->check(NotNegative())
       ->capture_default_str();
-  verb->add_option("--collective-cost", options->collective_cost_bytes,
-                   "Of starting a collective, in bytes on the wire, as 128KiB")
-      ->transform(CLI::AsSizeValue(false))
-      ->capture_default_str();
+  AddSize(verb, "--collective-cost", &options->collective_cost_bytes,
+          "Of starting a collective, in bytes on the wire, as 128KiB");
 }
 
 }  // namespace
@@ -41,14 +39,11 @@ void AddLayoutFlags(CLI::App* verb, OptimizerOptions* options) {
   AddChoice(verb, "--bucketing", &options->bucketing, Bucketing::kCheapest,
             Bucketing::kByLayer,
             "The cheapest layout, or a bucket for each layer or two");
-  verb->add_option("--bucket-bytes", options->bucket_bytes,
-                   "About how large a bucket is, in bytes; 0: by the planner")
-      ->check(NotNegative())
-      ->capture_default_str();
-  verb->add_option("--buffer-budget", options->buffer_budget_bytes,
-                   "What exchange buffers may take, as 256MiB; 0: no bound")
-      ->transform(CLI::AsSizeValue(false))
-      ->capture_default_str();
+  AddSize(verb, "--bucket-bytes", &options->bucket_bytes,
+          "About how large a bucket is in fp32, as 16MiB; 0: by the\n"
+          "planner. Through buffers an eighth of their budget at most");
+  AddSize(verb, "--buffer-budget", &options->buffer_budget_bytes,
+          "What exchange buffers may take, as 256MiB; 0: no bound");
   AddCostFlags(verb, options);
 }
 

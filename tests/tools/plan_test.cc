@@ -178,7 +178,9 @@ TEST_F(PlanVerbTest, RefusesWhatAnOptimizerWouldRefuse) {
       {"--state fp16", "--state"},
       {"--blocks some", "--blocks"},
       {"--copy-cost -1", "--copy-cost"},
-      {"--buffer-budget -1", "buffer_budget_bytes must be 0 to"},
+      {"--buffer-budget -1", "--buffer-budget"},
+      {"--collective-cost -5KiB", "--collective-cost"},
+      {"--buffer-budget 2PiB", "buffer_budget_bytes must be 0 to"},
       {"--micro-steps 0", "--micro-steps"},
       {"--optimizer lion", "lion"}};
   for (const auto& [flags, why] : refused) {
@@ -186,6 +188,75 @@ TEST_F(PlanVerbTest, RefusesWhatAnOptimizerWouldRefuse) {
     EXPECT_EQ(ran.exit_code, 2) << flags;
     EXPECT_THAT(ran.error, HasSubstr(why)) << flags;
   }
+}
+
+TEST_F(PlanVerbTest, RefusesFlagsThatWouldChangeNothing) {
+  const struct {
+    const char* flags;
+    const char* cure;
+  } refused[] = {
+      {"--master remainder16", "give --dtype bf16"},
+      {"--master fp32 --dtype fp32", "give --dtype bf16"},
+      {"--weight-wire bf16 --dtype fp16", "fp16 ones travel as they"},
+      {"--weight-wire fp32 --dtype bf16", "bf16 ones travel as they"},
+      {"--gather-budget 1GiB", "--stage is 1; leave it out"},
+      {"--prefetch 2 --stage 2", "--stage is 2; leave it out"}};
+  for (const auto& [flags, cure] : refused) {
+    const Ran ran = Run(absl::StrCat("plan --model gpt2 --ranks 4 ", flags));
+    EXPECT_EQ(ran.exit_code, 2) << flags;
+    EXPECT_THAT(ran.error, HasSubstr(cure)) << flags;
+  }
+}
+
+TEST_F(PlanVerbTest, SaysTheLeastGatherBudgetThatIsEnough) {
+  const std::string plan =
+      "plan --model gpt2 --ranks 4 --optimizer adamw --stage 3 "
+      "--gather-budget ";
+  const Ran small = Run(plan + "1KiB");
+  EXPECT_EQ(small.exit_code, 2);
+  const std::string least =
+      small.error.substr(small.error.find("at least ") + 9);
+  const int64_t bytes = std::stoll(least);
+  EXPECT_EQ(Run(absl::StrCat(plan, bytes - 1)).exit_code, 2);
+  const Ran enough = Run(absl::StrCat(plan, bytes));
+  ASSERT_EQ(enough.exit_code, 0) << enough.error;
+  EXPECT_LE(enough.json[0]["bytes_per_rank"]["gathered"], bytes);
+}
+
+TEST_F(PlanVerbTest, WarnsOfBuffersBeyondTheirBudget) {
+  const std::string plan =
+      "plan --model gpt2 --ranks 8 --stage 2 --optimizer adamw ";
+  const Ran tight = Run(plan + "--buffer-budget 1MiB");
+  EXPECT_EQ(tight.exit_code, 0);
+  EXPECT_THAT(tight.error, HasSubstr("more than --buffer-budget 1048576"));
+  EXPECT_EQ(Run(plan + "--buffer-budget 1GiB").error, "");
+  EXPECT_EQ(Run(plan + "--buffer-budget 0").error, "");
+}
+
+TEST_F(PlanVerbTest, TakesTheSizeOfABucketWithItsUnit) {
+  const Ran ran =
+      Run("plan --model gpt2 --ranks 2 --optimizer adamw --bucket-bytes 16MiB");
+  ASSERT_EQ(ran.exit_code, 0) << ran.error;
+  EXPECT_EQ(ran.json[0]["bucket_bytes"], 16 << 20);
+}
+
+TEST_F(PlanVerbTest, SaysWhat16BitWeightsTravelAs) {
+  const Ran ran =
+      Run("plan --model gpt2 --ranks 2 --optimizer adamw --dtype fp16");
+  ASSERT_EQ(ran.exit_code, 0) << ran.error;
+  EXPECT_EQ(ran.json[0]["weight_wire"], "fp16");
+  EXPECT_EQ(ran.json[0]["gradient_wire"], "fp32");
+}
+
+TEST_F(PlanVerbTest, PrintsATableThatFitsATerminal) {
+  ASSERT_EQ(Run("plan --model llama-3-8b,gpt2-medium --ranks 1,512").exit_code,
+            0);
+  std::ifstream lines(dir_ + "/stdout");
+  int count = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    EXPECT_LE(line.size(), 120) << line;
+  }
+  EXPECT_EQ(count, 1 + 2 * 2 * 2);
 }
 
 TEST_F(PlanVerbTest, BytesOfARankAddUpToItsTotal) {

@@ -45,7 +45,7 @@ void AddFormatFlags(CLI::App* verb, PlanFlags* flags) {
           "Of weights and gradients");
   AddWord(verb, "--master", &flags->master,
           {"none", "fp32", "remainder16", "remainder8"},
-          "What restores fp32 from 16-bit weights");
+          "What restores fp32 from 16-bit weights; fp32 ones have none");
   AddWord(verb, "--state", &flags->state, {"fp32", "bf16", "int8"},
           "What momentum, and adamw's second moments, are stored as");
   AddWord(verb, "--gradient-wire", &flags->gradient_wire, {"fp32", "bf16"},
@@ -71,11 +71,9 @@ void AddStepFlags(CLI::App* verb, PlanFlags* flags) {
                    "Gradients of each tensor before a step")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
-  verb->add_option("--gather-budget", options.gather_budget_bytes,
-                   "Stage 3: bytes of gathered weights at a time, as 64MiB;\n"
-                   "0: no limit")
-      ->transform(CLI::AsSizeValue(false))
-      ->capture_default_str();
+  AddSize(verb, "--gather-budget", &options.gather_budget_bytes,
+          "Stage 3: bytes of gathered weights at a time, as 64MiB;\n"
+          "0: no limit");
   verb->add_option("--prefetch", options.prefetch,
                    "Stage 3: layer sets gathered ahead of their use")
       ->check(NotNegative())

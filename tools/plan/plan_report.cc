@@ -65,7 +65,7 @@ Json StepJson(const StepBytes& step) {
           {"padding", step.padding()}};
 }
 
-// What the planner keeps low.
+// What the planner weighs, but for what travels after backward.
 Json CostJson(const StepBytes& step, const OptimizerOptions& options) {
   const int64_t sent = step.gradients.bytes + step.weights.bytes;
   const double copies = options.copy_cost * static_cast<double>(step.copied());
@@ -97,10 +97,20 @@ void DescribeChoices(const OptimizerOptions& options, const Plan& plan,
   out["master_format"] = MasterOf(options, dtype, memory.master);
   out["state_format"] = StateFormatName(options.state);
   out["gradient_wire"] = DTypeName(options.gradient_wire);
-  out["weight_wire"] = DTypeName(options.weight_wire);
+  // 16-bit weights travel as they are.
+  out["weight_wire"] =
+      DTypeName(dtype == DType::kFloat32 ? options.weight_wire : dtype);
   out["micro_steps"] = options.micro_steps;
   out["block_cuts"] = WordOf(options.blocks);
   out["bucketing"] = WordOf(options.bucketing);
+  out["value_blocks"] =
+      options.value_blocks == ValueBlocks::kRows ? "rows" : "whole";
+  out["gather_budget_bytes"] = options.gather_budget_bytes;
+  out["prefetch"] = options.prefetch;
+  out["bucket_bytes"] = options.bucket_bytes;
+  out["buffer_budget_bytes"] = options.buffer_budget_bytes;
+  out["copy_cost"] = options.copy_cost;
+  out["collective_cost_bytes"] = options.collective_cost_bytes;
 }
 
 double Mebibytes(const Json& bytes) {
@@ -110,6 +120,12 @@ double Mebibytes(const Json& bytes) {
 }  // namespace
 
 const char kPlanKeys[] =
+    "Table, of the largest rank: m and v are momentum and second moments; a "
+    "step\n"
+    "sends gradients and weights (without padding) and copies; buffer: those "
+    "of\n"
+    "exchanges; total: all that is held after a step. JSON has more:\n"
+    "\n"
     "bytes_per_rank: what Optimizer::Memory() counts after a step on the rank\n"
     "  that holds most state; total is their sum, peak left out\n"
     "  weights, gradients  flat memory with its padding (external: 0), at\n"
@@ -123,8 +139,11 @@ const char kPlanKeys[] =
     "  layer twice\n"
     "copied_bytes_per_rank: written by packing and unpacking in a step, if\n"
     "  gradients that have a home are written there by backward\n"
-    "wire_cost: what the planner keeps low, in bytes on the wire: bytes sent,\n"
-    "  copied bytes times --copy-cost, collectives times --collective-cost\n"
+    "wire_cost: what the planner weighs, in bytes on the wire: bytes sent,\n"
+    "  copied bytes times --copy-cost, collectives times --collective-cost. "
+    "It\n"
+    "  adds what would travel after backward, and keeps to --buffer-budget\n"
+    "  where it can\n"
     "early_fraction: share of the gradient that can leave before backward\n"
     "  reaches the first layer\n"
     "split_would_save: what --blocks split would have less of, and the line\n"
@@ -164,19 +183,18 @@ Json DescribePlan(const PlannedModel& planned) {
 }
 
 Table EmptyPlanTable() {
-  return {{{"model", Align::kLeft, 13},
+  return {{{"model", Align::kLeft, 11},
            {"optimizer", Align::kLeft},
            {"ranks", Align::kRight, 5},
            {"padding", Align::kRight, 7},
-           {"in place", Align::kRight, 8},
            {"splits", Align::kRight, 6},
            {"plan ms", Align::kRight, 7},
-           {"m MiB", Align::kRight, 9},
-           {"v MiB", Align::kRight, 9},
-           {"step MiB", Align::kRight, 10},
+           {"m MiB", Align::kRight, 8},
+           {"v MiB", Align::kRight, 8},
+           {"sent MiB", Align::kRight, 8},
            {"copied MiB", Align::kRight, 10},
-           {"buffers MiB", Align::kRight, 11},
-           {"total MiB", Align::kRight, 10}},
+           {"buffer MiB", Align::kRight, 10},
+           {"total MiB", Align::kRight, 9}},
           {}};
 }
 
@@ -184,18 +202,15 @@ std::vector<std::string> PlanCells(const Json& json) {
   const Json& held = json["bytes_per_rank"];
   const Json& step = json["step_bytes_per_rank"];
   const double sent = Mebibytes(step["gradients"]) + Mebibytes(step["weights"]);
-  const auto percent = [&json](const char* key, int digits) {
-    return absl::StrFormat("%.*f%%", digits, 100 * json[key].get<double>());
-  };
+  const double padding = 100 * json["padding_fraction"].get<double>();
   return {json["model"].get<std::string>(),
           json["optimizer"].get<std::string>(),
           absl::StrCat(json["ranks"].get<int>()),
-          percent("padding_fraction", 3),
-          percent("in_place_fraction", 1),
+          absl::StrFormat("%.3f%%", padding),
           absl::StrCat(json["split_blocks"].get<int>()),
           absl::StrFormat("%.1f", 1000 * json["plan_seconds"].get<double>()),
-          absl::StrFormat("%.2f", Mebibytes(held["momentum"])),
-          absl::StrFormat("%.3f", Mebibytes(held["second_moment"])),
+          absl::StrFormat("%.1f", Mebibytes(held["momentum"])),
+          absl::StrFormat("%.2f", Mebibytes(held["second_moment"])),
           absl::StrFormat("%.1f", sent),
           absl::StrFormat("%.1f", Mebibytes(json["copied_bytes_per_rank"])),
           absl::StrFormat("%.1f", Mebibytes(held["buckets"])),

@@ -13,6 +13,7 @@
 #include "tools/files/apart.h"
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
+#include "tools/plan/plan_checks.h"
 #include "tools/plan/plan_flags.h"
 #include "tools/plan/plan_report.h"
 #include "tools/plan/split_saving.h"
@@ -25,6 +26,13 @@ namespace zeromini::tools {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+void Warn(const std::vector<std::string>& warnings) {
+  for (const std::string& warning : warnings) {
+    std::fprintf(stderr, "zeromini plan: warning: %s\n",
+                 ForTerminal(warning).c_str());
+  }
+}
 
 struct Planned {
   Plan plan;
@@ -63,7 +71,11 @@ absl::Status PlanOne(const PlanFlags& flags, const ModelPreset& preset,
   ZEROMINI_ASSIGN_OR_RETURN(Planned planned,
                             PlanAndDescribe(preset, options, ranks));
   Json& json = planned.json;
+  ZEROMINI_RETURN_IF_ERROR(CheckGatherBudget(planned.plan, options));
   ZEROMINI_RETURN_IF_ERROR(AddSplitSaving(preset, options, ranks, &json));
+  const auto buffers = json["bytes_per_rank"]["buckets"].get<int64_t>();
+  Warn(WarningsOf(planned.plan, options, buffers));
+  if (list->empty()) std::printf("%s", EmptyPlanTable().Header().c_str());
   std::printf("%s%s", EmptyPlanTable().Line(PlanCells(json)).c_str(),
               SplitLine(json["split_would_save"]).c_str());
   if (flags.buckets) std::printf("%s", planned.plan.ToTable().c_str());
@@ -88,10 +100,7 @@ absl::StatusOr<std::vector<ModelPreset>> FindModels(const PlanFlags& flags) {
     ZEROMINI_ASSIGN_OR_RETURN(preset, Scaled(std::move(preset), flags.scale));
     presets.push_back(std::move(preset));
   }
-  for (const std::string& warning : warnings) {
-    std::fprintf(stderr, "zeromini plan: warning: %s\n",
-                 ForTerminal(warning).c_str());
-  }
+  Warn(warnings);
   for (ModelPreset& preset : presets) {
     for (ParamSpec& param : preset.params) param.dtype = DTypeOf(flags);
   }
@@ -107,14 +116,14 @@ absl::Status CheckFiles(const PlanFlags& flags) {
   return CheckApart(inputs, {{"--json", flags.json}});
 }
 
-absl::Status RunPlan(const PlanFlags& flags) {
+absl::Status RunPlan(const CLI::App& verb, const PlanFlags& flags) {
+  ZEROMINI_RETURN_IF_ERROR(CheckHaveUse(verb, flags));
   ZEROMINI_RETURN_IF_ERROR(CheckFiles(flags));
   ZEROMINI_RETURN_IF_ERROR(CheckWritable(flags.json));
   OptimizerOptions options = OptionsOf(flags);
   ZEROMINI_ASSIGN_OR_RETURN(const std::vector<ModelPreset> presets,
                             FindModels(flags));
   Json list = Json::array();
-  std::printf("%s", EmptyPlanTable().Header().c_str());
   for (const ModelPreset& preset : presets) {
     options.model = preset.shape;
     for (const std::string& optimizer : flags.optimizers) {
@@ -135,8 +144,8 @@ void AddPlan(CLI::App& app, int* exit_code) {
   auto flags = std::make_shared<PlanFlags>();
   AddPlanFlags(verb, flags.get());
   verb->footer(kPlanKeys);
-  verb->callback([flags, exit_code] {
-    *exit_code = ReportStatus("zeromini plan", RunPlan(*flags));
+  verb->callback([verb, flags, exit_code] {
+    *exit_code = ReportStatus("zeromini plan", RunPlan(*verb, *flags));
   });
 }
 
