@@ -68,7 +68,7 @@ std::vector<std::string> WarningsOf(const Plan& plan,
   if (budget > 0 && buffer_bytes > budget) {
     warnings.push_back(absl::StrFormat(
         "%s on %d ranks: exchange buffers take %d bytes, more than "
-        "--buffer-budget %d: that much of the gradients waits at a time",
+        "--buffer-budget %d: the layout needs that much at a time",
         AlgorithmName(options.algorithm),
         plan.options.ranks * plan.options.replicas, buffer_bytes, budget));
   }
