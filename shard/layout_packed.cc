@@ -23,7 +23,7 @@ struct Batch {
 };
 
 // So that a unit is no larger than a rank's share; unless that takes more than
-// a buffer may, and it can be split.
+// a buffer may, and it can be split, which leaves at least a row for each.
 int64_t RoomFor(const PlannedParam& param, const PlanOptions& options,
                 int64_t bucket_elements) {
   const bool may_split = MaySplit(param);
@@ -35,19 +35,22 @@ int64_t RoomFor(const PlannedParam& param, const PlanOptions& options,
   }
   const int64_t whole = largest * options.ranks;
   const bool kept = !may_split || whole <= LargestBuffered(options);
-  return std::max(bucket_elements, kept ? whole : 0);
+  return std::max(bucket_elements,
+                  kept ? whole : param.row_elements * options.ranks);
 }
 
-// The row, counted in whole units, that is `elements` after `first_row`; at
-// least one unit on.
-int64_t CutAfter(const PlannedParam& param, int64_t first_row,
-                 int64_t elements) {
+// The row, counted in whole units, that is no more than `elements` after
+// `first_row`; at least one unit on. Units that go on behind it are as many on
+// each rank: one more would make all shares larger by it.
+int64_t CutAfter(const PlannedParam& param, int64_t first_row, int64_t elements,
+                 int ranks) {
   const Slice rest = {&param, first_row, param.rows - first_row};
   int64_t row = first_row;
   for (const Stretch& stretch : UnitsOf(rest, 0)) {
     const int64_t room = elements - (row - first_row) * param.row_elements;
-    const int64_t units = std::min(
+    int64_t units = std::min(
         stretch.units, std::max<int64_t>(room, 0) / stretch.unit_elements);
+    if (units < stretch.units && units > ranks) units -= units % ranks;
     const int64_t least = row == first_row ? 1 : 0;
     row += std::max(units, least) * stretch.unit_rows;
     if (units < stretch.units) break;
@@ -73,7 +76,7 @@ SetLayout PackInBuckets(const ParamSet& set, const PlanOptions& options,
     int64_t row = 0;
     while (HasPlainUnits(param) &&
            (param.rows - row) * param.row_elements > room) {
-      const int64_t end = CutAfter(param, row, room);
+      const int64_t end = CutAfter(param, row, room, options.ranks);
       if (end == param.rows) break;
       batch.Add({&param, row, end - row}, index);
       flush();

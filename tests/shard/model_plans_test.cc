@@ -131,6 +131,17 @@ TEST_F(ModelLayoutTest, TransposedTensorsStayWithinTheBudget) {
   }
 }
 
+TEST_F(ModelLayoutTest, TransposedTensorsInBucketsOfAnySizeAreSharedAlike) {
+  for (int64_t budget : {1 << 10, 64 << 10, 1 << 20, 16 << 20}) {
+    options_.buffer_budget_bytes = budget;
+    for (Algorithm algorithm : {Algorithm::kAdamMini, Algorithm::kAdamW}) {
+      options_.algorithm = algorithm;
+      EXPECT_LE(SumsAt("gpt2", 8).padding, 0.001)
+          << budget << " " << AlgorithmName(algorithm);
+    }
+  }
+}
+
 TEST_F(ModelLayoutTest, BuffersStayWithinTheBudgetAtStagesTwoAndThree) {
   for (int stage : {2, 3}) {
     options_.stage = stage;
