@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <utility>
 
 #include "shard/exchange_places.h"
 
@@ -30,7 +31,10 @@ std::vector<Sizes> SizesOf(const Plan& plan, const OptimizerOptions& options) {
   return sizes;
 }
 
-std::vector<BufferClass> ClassesOf(const std::vector<Sizes>& sizes) {
+enum class Sharing { kUpToTwice, kOwnSize };
+
+std::vector<BufferClass> ClassesOf(const std::vector<Sizes>& sizes,
+                                   Sharing sharing) {
   std::vector<int64_t> descending;
   for (const Sizes& size : sizes) {
     descending.push_back(size.gradients);
@@ -40,7 +44,8 @@ std::vector<BufferClass> ClassesOf(const std::vector<Sizes>& sizes) {
   std::vector<BufferClass> classes;
   for (const int64_t bytes : descending) {
     if (bytes == 0) break;
-    if (classes.empty() || bytes < classes.back().bytes - bytes) {
+    const int64_t spare = sharing == Sharing::kUpToTwice ? bytes : 0;
+    if (classes.empty() || bytes < classes.back().bytes - spare) {
       classes.push_back({bytes, 0});
     }
   }
@@ -133,22 +138,39 @@ std::vector<Use> UsesOf(const Plan& plan, const std::vector<Sizes>& sizes,
   return uses;
 }
 
+struct Needs {
+  std::vector<BufferClass> classes;
+  std::vector<Use> uses;  // Of each.
+};
+
+Needs NeedsOf(const Plan& plan, const std::vector<Sizes>& sizes,
+              Sharing sharing) {
+  Needs needs;
+  needs.classes = ClassesOf(sizes, sharing);
+  needs.uses = UsesOf(plan, sizes, needs.classes);
+  for (size_t c = 0; c < needs.classes.size(); ++c) {
+    needs.classes[c].count = needs.uses[c].Needed();
+  }
+  return needs;
+}
+
 }  // namespace
 
 std::vector<BufferClass> ExchangeBuffers(const Plan& plan,
                                          const OptimizerOptions& options) {
   const std::vector<Sizes> sizes = SizesOf(plan, options);
-  std::vector<BufferClass> classes = ClassesOf(sizes);
-  const std::vector<Use> uses = UsesOf(plan, sizes, classes);
-  for (size_t c = 0; c < classes.size(); ++c) {
-    classes[c].count = uses[c].Needed();
+  Needs needs = NeedsOf(plan, sizes, Sharing::kUpToTwice);
+  Needs unshared = NeedsOf(plan, sizes, Sharing::kOwnSize);
+  if (TotalBytes(unshared.classes) < TotalBytes(needs.classes)) {
+    needs = std::move(unshared);
   }
+  std::vector<BufferClass>& classes = needs.classes;
   // The largest first: most bytes travel in them.
   const int64_t budget = options.buffer_budget_bytes;
   int64_t total = TotalBytes(classes);
   for (size_t c = classes.size(); c-- > 0;) {
     BufferClass& own = classes[c];
-    if (own.count >= uses[c].Wanted()) continue;
+    if (own.count >= needs.uses[c].Wanted()) continue;
     if (budget > 0 && total + own.bytes > budget) continue;
     ++own.count;
     total += own.bytes;

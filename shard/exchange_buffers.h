@@ -13,7 +13,7 @@
 
 namespace zeromini {
 
-// Buffers of one size, for all buckets that are at least half as large.
+// Buffers of one size, for all buckets that no smaller ones hold.
 struct BufferClass {
   int64_t bytes = 0;  // Of each.
   int count = 0;
@@ -23,7 +23,9 @@ struct BufferClass {
 // come in the reverse order of the parameters takes exactly these: for each
 // class as many as fill at a time, and one more that travels meanwhile if all
 // together then stay within options.buffer_budget_bytes (0: no bound). What
-// fills at a time is needed, budget or not.
+// fills at a time is needed, budget or not. Buckets share buffers of up to
+// twice their size, unless buffers of each one's own size take less: many that
+// fill at a time, as those of a tied tensor, would waste up to half.
 std::vector<BufferClass> ExchangeBuffers(const Plan& plan,
                                          const OptimizerOptions& options);
 

@@ -116,6 +116,14 @@ TEST(ExchangeBuffersTest, ATiedTensorIsCompleteWithTheFirstOfItsSharers) {
   EXPECT_THAT(c.Buffers(), ElementsAre(BufferClass{80, 3}));
 }
 
+TEST(ExchangeBuffersTest, ManyThatFillAtATimeTakeNoLargerBuffersOfOthers) {
+  Case c;
+  c.GradientsAlone().AddParam();
+  for (int bucket = 0; bucket < 4; ++bucket) c.AddBucket({0}, 6);
+  c.Add({10}).AddTied(0);
+  EXPECT_THAT(c.Buffers(), ElementsAre(BufferClass{48, 4}, BufferClass{80, 1}));
+}
+
 TEST(ExchangeBuffersTest, TheLastBucketWaitsForAllSharersAndOthersForIt) {
   Case c;
   c.GradientsAlone();
