@@ -215,10 +215,9 @@ void AddBenchMemory(CLI::App& bench, int* exit_code) {
   verb->add_option("--ranks", flags->ranks, "Of stage 3")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
-  verb->add_option("--bucket-bytes", flags->bucket_bytes,
-                   "Of stage 3: soft limit of a bucket; 0: a layer")
-      ->check(NotNegative())
-      ->capture_default_str();
+  AddSize(verb, "--bucket-bytes", &flags->bucket_bytes,
+          "Of stage 3: about how large a bucket is, as 64MiB; 0: by the "
+          "planner");
   verb->add_option("--json", flags->json, "Also writes the rows to this file");
   verb->callback([flags, exit_code] {
     *exit_code = ReportStatus("zeromini bench memory", Run(*flags));
