@@ -161,8 +161,7 @@ absl::Status ShardedWeights::Start(LayerSet& set) {
 }
 
 absl::Status ShardedWeights::LeaseRegion(int region, LayerSet& set) {
-  ZEROMINI_ASSIGN_OR_RETURN(gathered_[region],
-                            pool_.Take(RegionBytes(region)));
+  ZEROMINI_ASSIGN_OR_RETURN(gathered_[region], pool_.Take(RegionBytes(region)));
   void* const tensors = gathered_[region].buffer.get();
   for (int bucket : set.buckets) {
     for (const Part& part : layout(bucket).parts) {

@@ -130,11 +130,11 @@ absl::StatusOr<Optimizer::ParamState> StateGather::Run(
   }
   ZEROMINI_RETURN_IF_ERROR(
       device_.WaitFor(group_.stream(), device_.Record(compute)));
-  ZEROMINI_RETURN_IF_ERROR(
-      group_.AllGather(own, all_.get(), segment_, DType::kFloat32,
-                       Exchange{Purpose::kState, plan_.params[param_].buckets[0],
-                                segment_ * group_.size() - useful_,
-                                DType::kFloat32, plan_.hash}));
+  ZEROMINI_RETURN_IF_ERROR(group_.AllGather(
+      own, all_.get(), segment_, DType::kFloat32,
+      Exchange{Purpose::kState, plan_.params[param_].buckets[0],
+               segment_ * group_.size() - useful_, DType::kFloat32,
+               plan_.hash}));
   ZEROMINI_RETURN_IF_ERROR(
       device_.WaitFor(compute, device_.Record(group_.stream())));
   ZEROMINI_RETURN_IF_ERROR(

@@ -26,9 +26,8 @@ absl::Status AdoptInitial(const void* data, int param,
 }  // namespace
 
 bool Moves::Any(const BucketPlan& bucket) const {
-  return std::any_of(
-      bucket.parts.begin(), bucket.parts.end(),
-      [this](const Part& part) { return may[part.param] != 0; });
+  return std::any_of(bucket.parts.begin(), bucket.parts.end(),
+                     [this](const Part& part) { return may[part.param] != 0; });
 }
 
 absl::StatusOr<std::unique_ptr<WeightHome>> MakeWeightHome(

@@ -74,7 +74,8 @@ absl::Status StepPipeline::GradReady(int param, const void* gradient,
   bool refused = false;
   absl::Status added = road_->Add(
       param, gradient, home, stream, [this] { return FireReady(); }, &refused);
-  // What a wait for a buffer finds out may be a difference between ranks' calls.
+  // What a wait for a buffer finds out may be a difference between ranks'
+  // calls.
   return added.ok() || refused ? added : BreakOrdered(std::move(added));
 }
 
