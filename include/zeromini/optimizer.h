@@ -191,8 +191,8 @@ class Optimizer {
   // of the last step, this step's gradients are dropped, and training may go
   // on. So it is if fp32 kernels cannot take the numbers given (a negative
   // rate, a rate over epsilon beyond fp32). Sends what CountingCommunicator
-  // documents: gradients once per exchange and weights once, plus 8 bytes per
-  // parameter and 168 per split block.
+  // documents: gradients once per exchange and weights once, plus an all-reduce
+  // of 168 bytes, 8 per parameter and 168 per split block.
   //
   // Aborted: what was pending of an older step was an error, which is told
   // now; the step of this call was taken as it should be, and LastReport() is

@@ -92,14 +92,17 @@ struct PlanOptions {
   int64_t collective_cost_bytes = int64_t{128} << 10;
 
   // About how large buckets are, in bytes on the wire (fp32). 0: a 32nd of all,
-  // so that what can only leave when backward has ended is about that share;
-  // where gradients go through buffers no more than an eighth of the budget,
-  // so that several buckets can fill while another travels. A bucket is larger
-  // where one unit on each rank is more.
+  // so that what can only leave when backward has ended is about that share.
+  // Given or not, where gradients go through buffers no more than an eighth of
+  // the budget, so that several buckets can fill while another travels; packed
+  // ones, if not given, up to half of it where that costs less. A bucket is
+  // larger where one unit on each rank is more.
   int64_t bucket_bytes = 0;
 
   // What exchange buffers may take. A block that is not whole in half of it is
-  // split, where its gradients go through buffers. 0: no bound.
+  // split, where its gradients go through buffers. More is taken where it must
+  // be: for a row on each rank, and for all of a tied tensor, whose first
+  // gradient waits for its last; MemoryOf() says how much. 0: no bound.
   int64_t buffer_budget_bytes = kDefaultBufferBudget;
 };
 
