@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "shard/exchange_places.h"
+#include "shard/layout_cost.h"
 
 namespace zeromini {
 namespace {
@@ -166,12 +167,12 @@ std::vector<BufferClass> ExchangeBuffers(const Plan& plan,
   }
   std::vector<BufferClass>& classes = needs.classes;
   // The largest first: most bytes travel in them.
-  const int64_t budget = options.buffer_budget_bytes;
+  const int64_t budget = BufferBudget(options.buffer_budget_bytes);
   int64_t total = TotalBytes(classes);
   for (size_t c = classes.size(); c-- > 0;) {
     BufferClass& own = classes[c];
     if (own.count >= needs.uses[c].Wanted()) continue;
-    if (budget > 0 && total + own.bytes > budget) continue;
+    if (total + own.bytes > budget) continue;
     ++own.count;
     total += own.bytes;
   }

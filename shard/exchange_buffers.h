@@ -22,7 +22,7 @@ struct BufferClass {
 // Ascending by bytes; none if all exchanges run at home. A step whose gradients
 // come in the reverse order of the parameters takes exactly these: for each
 // class as many as fill at a time, and one more that travels meanwhile if all
-// together then stay within options.buffer_budget_bytes (0: no bound). What
+// together then stay within options.buffer_budget_bytes. What
 // fills at a time is needed, budget or not. Buckets share buffers of up to
 // twice their size, unless buffers of each one's own size take less: many that
 // fill at a time, as those of a tied tensor, would waste up to half.

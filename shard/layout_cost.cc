@@ -1,7 +1,6 @@
 #include "shard/layout_cost.h"
 
 #include <algorithm>
-#include <limits>
 
 namespace zeromini {
 namespace {
@@ -49,10 +48,7 @@ bool KeepsGradients(const Plan& plan, int region) {
 }
 
 int64_t LargestBuffered(const PlanOptions& options) {
-  if (options.buffer_budget_bytes == 0) {
-    return std::numeric_limits<int64_t>::max();
-  }
-  return options.buffer_budget_bytes / 2 / kFloatBytes;
+  return BufferBudget(options.buffer_budget_bytes) / 2 / kFloatBytes;
 }
 
 int64_t BufferedElements(const BucketPlan& bucket, const PlanOptions& options) {

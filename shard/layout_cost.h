@@ -14,6 +14,11 @@ namespace zeromini {
 inline constexpr int64_t kMostLayoutBytes = int64_t{1} << 50;
 inline constexpr double kMostCopyCost = 1e6;
 
+// `option`: PlanOptions::buffer_budget_bytes.
+inline int64_t BufferBudget(int64_t option) {
+  return option == 0 ? kDefaultBufferBudget : option;
+}
+
 // Full gradients of this dtype lie where an exchange in place can take them.
 bool HasGradientHome(const PlanOptions& options, DType dtype);
 bool HasGradientHome(const OptimizerOptions& options, DType dtype);

@@ -39,11 +39,9 @@ BucketSizes SizesOf(const ParamSet& set, const PlanOptions& options) {
     sizes.least = sizes.most =
         std::max<int64_t>(options.bucket_bytes / kFloatBytes, 1);
   }
-  int64_t most_buffered = kUnbounded;
-  if (options.buffer_budget_bytes > 0) {
-    most_buffered = std::max<int64_t>(
-        options.buffer_budget_bytes / kBuffers / kFloatBytes, 1);
-  }
+  const int64_t budget = BufferBudget(options.buffer_budget_bytes);
+  const int64_t most_buffered =
+      std::max<int64_t>(budget / kBuffers / kFloatBytes, 1);
   const DType dtype = set.params[set.indices.front()].dtype;
   if (!HasGradientHome(options, dtype)) {
     sizes.most = std::min(sizes.most, most_buffered);

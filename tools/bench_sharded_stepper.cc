@@ -20,7 +20,7 @@ namespace {
 void LayOutByPadding(OptimizerOptions* options) {
   options->bucketing = Bucketing::kByLayer;
   options->copy_cost = 0.005;
-  options->buffer_budget_bytes = 0;
+  options->buffer_budget_bytes = kNoBufferBudget;
 }
 
 absl::StatusOr<OptimizerOptions> OptionsFor(const StepperRecipe& recipe,

@@ -43,7 +43,8 @@ void AddLayoutFlags(CLI::App* verb, OptimizerOptions* options) {
           "About how large a bucket is in fp32, as 16MiB; 0: by the\n"
           "planner. Through buffers an eighth of their budget at most");
   AddSize(verb, "--buffer-budget", &options->buffer_budget_bytes,
-          "What exchange buffers may take, as 256MiB; 0: no bound");
+          "What exchange buffers may take, as 64MiB; 0: 256 MiB, or\nmore with "
+          "a warning where gradients come in another order");
   AddCostFlags(verb, options);
 }
 

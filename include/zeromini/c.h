@@ -227,7 +227,7 @@ typedef struct zeromini_options {
   int expert_slices;
   zeromini_log_sink log; /* Where warnings go; NULL: stderr. */
   void* log_context;
-  int64_t buffer_budget_bytes;   /* 0: no bound. */
+  int64_t buffer_budget_bytes;   /* 0: 256 MiB, see options.h. */
   double copy_cost;              /* Of a copied byte, in bytes on the wire; */
   int64_t collective_cost_bytes; /* and of starting a collective. */
   zeromini_block_cuts blocks;

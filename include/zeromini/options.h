@@ -157,11 +157,12 @@ struct OptimizerOptions {
   int64_t bucket_bytes = 0;
   // Gradients in the reverse order of the parameters always fit, if need be in
   // more than this. Buckets leave in that order only, so others that come
-  // before take a buffer each; a gradient that then finds no room breaks the
-  // step, on every rank, with ResourceExhausted. With kSkip one that is absent
-  // holds up all behind it until Step(). Buffers that wait for a thread that
+  // before take a buffer each; with kSkip one that is absent holds up all
+  // behind it until Step(). A gradient that then finds no room breaks the step,
+  // on every rank, with ResourceExhausted; by default (0) it takes more, with
+  // one warning, and Memory() counts it. Buffers that wait for a thread that
   // alone may exchange (Communicator::overlaps()) are not counted.
-  int64_t buffer_budget_bytes = kDefaultBufferBudget;
+  int64_t buffer_budget_bytes = 0;
   double copy_cost = 0.125;
   int64_t collective_cost_bytes = int64_t{128} << 10;
 

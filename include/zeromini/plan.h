@@ -61,6 +61,7 @@ enum class Bucketing {
 };
 
 inline constexpr int64_t kDefaultBufferBudget = int64_t{256} << 20;
+inline constexpr int64_t kNoBufferBudget = int64_t{1} << 50;
 
 struct PlanOptions {
   Algorithm algorithm = Algorithm::kAdamMini;
@@ -102,8 +103,9 @@ struct PlanOptions {
   // What exchange buffers may take. A block that is not whole in half of it is
   // split, where its gradients go through buffers. More is taken where it must
   // be: for a row on each rank, and for all of a tied tensor, whose first
-  // gradient waits for its last; MemoryOf() says how much. 0: no bound.
-  int64_t buffer_budget_bytes = kDefaultBufferBudget;
+  // gradient waits for its last; MemoryOf() says how much. 0:
+  // kDefaultBufferBudget; kNoBufferBudget: no bound.
+  int64_t buffer_budget_bytes = 0;
 };
 
 // A class a parameter was given. Roles decide blocks and weight decay.

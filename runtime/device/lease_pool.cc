@@ -95,7 +95,13 @@ absl::StatusOr<LeasePool::Lease> LeasePool::Take(int64_t bytes) {
   const int64_t size = SizeOf(bytes);
   const Choice choice = Choose(size);
   if (choice.free != free_.end()) return Reuse(choice.free);
-  if (!choice.allocates) ZEROMINI_RETURN_IF_ERROR(MakeRoom(size));
+  if (!choice.allocates) {
+    const absl::Status room = MakeRoom(size);
+    if (!room.ok() && !limits_.exceeded) return room;
+    if (!room.ok() && !std::exchange(told_, true)) {
+      limits_.exceeded(taken_ + kept_ + size);
+    }
+  }
   Lease lease;
   ZEROMINI_ASSIGN_OR_RETURN(lease.buffer, device_.Allocate(size, limits_.kind));
   lease.bytes = size;

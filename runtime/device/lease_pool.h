@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <map>
 #include <mutex>
@@ -40,6 +41,9 @@ class LeasePool {
     // How long Take() may block for the streams of a buffer that must be
     // dropped to make room, where none is idle. Zero: it never blocks.
     absl::Duration patience = absl::InfiniteDuration();
+    // If given, Take() exceeds the budget rather than fail, and says so the
+    // first time: `held` bytes are taken and kept then. Must not call the pool.
+    std::function<void(int64_t held)> exceeded = nullptr;
   };
 
   struct Lease {
@@ -61,8 +65,8 @@ class LeasePool {
   // one, if the budget has room, beyond the count only beside what other
   // classes lack of theirs; a free one of its class or a larger; a new one
   // at their cost, or in place of free ones that no stream uses any more, or is
-  // waited for up to `patience`. Else ResourceExhausted, with the numbers and
-  // the cure.
+  // waited for up to `patience`. Else a new one beyond the budget, if that may
+  // be exceeded, or ResourceExhausted, with the numbers and the cure.
   absl::StatusOr<Lease> Take(int64_t bytes);
   // Take() would neither drop a buffer nor fail, nor take what another class
   // lacks.
@@ -98,6 +102,7 @@ class LeasePool {
   const Limits limits_;
   mutable std::mutex mutex_;
   int64_t taken_ = 0;
+  bool told_ = false;  // Limits::exceeded.
   int64_t kept_ = 0;
   int leases_ = 0;                    // Of which taken_ are the bytes.
   std::map<int64_t, int> allocated_;  // Buffers of each size.

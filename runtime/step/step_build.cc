@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "runtime/step/step_pipeline.h"
 #include "shard/exchange_buffers.h"
+#include "shard/layout_cost.h"
 #include "shard/stages.h"
 #include "shard/step_words.h"
 #include "zeromini/internal/check.h"
 #include "zeromini/internal/status_macros.h"
+#include "zeromini/log.h"
 
 namespace zeromini {
 namespace {
@@ -16,9 +19,8 @@ namespace {
 // Gradients in the reverse order of the parameters must always fit.
 int64_t BudgetOf(const std::vector<BufferClass>& classes,
                  const OptimizerOptions& options) {
-  return options.buffer_budget_bytes == 0
-             ? 0
-             : std::max(options.buffer_budget_bytes, TotalBytes(classes));
+  return std::max(BufferBudget(options.buffer_budget_bytes),
+                  TotalBytes(classes));
 }
 
 LeasePool::Limits PoolLimits(const Plan& plan, const OptimizerOptions& options,
@@ -30,6 +32,18 @@ LeasePool::Limits PoolLimits(const Plan& plan, const OptimizerOptions& options,
   limits.overlaps = group.overlaps();
   // GradReady() blocks for nothing.
   limits.patience = absl::ZeroDuration();
+  if (options.buffer_budget_bytes != 0) return limits;
+  limits.exceeded = [log = options.log, rank = group.rank(),
+                     budget = limits.budget](int64_t held) {
+    if (rank != 0) return;
+    Log(log, LogLevel::kWarning,
+        absl::StrCat("exchange buffers take ", held, " bytes, more than ",
+                     budget,
+                     ": gradients do not come in about the reverse order of "
+                     "the parameters, or some are left out, so buckets wait "
+                     "for each other. Set buffer_budget_bytes to have a bound "
+                     "kept, with an error"));
+  };
   return limits;
 }
 

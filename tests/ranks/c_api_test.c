@@ -77,7 +77,7 @@ static void InitFunctionsGiveTheDefaults(void) {
   EXPECT(options.weight_wire == ZEROMINI_FLOAT32);
   EXPECT(options.device == ZEROMINI_HOST);
   EXPECT(options.kernels == ZEROMINI_KERNELS_NATIVE);
-  EXPECT(options.buffer_budget_bytes == 256 << 20);
+  EXPECT(options.buffer_budget_bytes == 0);
   EXPECT(options.copy_cost == 0.125);
   EXPECT(options.collective_cost_bytes == 128 << 10);
   EXPECT(options.blocks == ZEROMINI_BLOCKS_WHOLE);
@@ -90,7 +90,7 @@ static void InitFunctionsGiveTheDefaults(void) {
   zeromini_plan_options_init(&plan, sizeof plan);
   EXPECT(plan.algorithm == ZEROMINI_ADAM_MINI && plan.stage == 1);
   EXPECT(plan.ranks == 1 && plan.replicas == 1);
-  EXPECT(plan.buffer_budget_bytes == 256 << 20 && plan.copy_cost == 0.125);
+  EXPECT(plan.buffer_budget_bytes == 0 && plan.copy_cost == 0.125);
   EXPECT(plan.collective_cost_bytes == 128 << 10 && plan.bucket_bytes == 0);
   EXPECT(plan.blocks == ZEROMINI_BLOCKS_WHOLE);
   EXPECT(plan.bucketing == ZEROMINI_BUCKETING_CHEAPEST);

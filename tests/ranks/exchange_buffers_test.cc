@@ -2,6 +2,7 @@
 
 #include "shard/exchange_buffers.h"
 
+#include <string>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -92,6 +93,34 @@ TEST(ExchangeBuffersTest, InForwardOrderABudgetOfThreeIsEveryRanksError) {
   }
 }
 
+TEST(ExchangeBuffersTest, WithoutABudgetOfTheCallersMoreIsTakenAndToldOnce) {
+  // Six buckets of 48 MiB, against 256 MiB in all.
+  constexpr int64_t kRows = 48 << 10;
+  constexpr int64_t kBytes = kRows * 256 * int64_t{sizeof(float)};
+  TrainingCase c = EqualLayers(/*stage=*/2, /*ranks=*/1, /*budget=*/0);
+  c.specs.resize(6);
+  for (ParamSpec& spec : c.specs) spec.shape = {kRows, 256};
+  c.options.bucketing = Bucketing::kByLayer;
+  std::vector<std::string> warnings;
+  c.options.log = [&](LogLevel, absl::string_view text) {
+    warnings.emplace_back(text);
+  };
+  const std::shared_ptr<void> gradient = TestTensor(kBytes);
+  Replica replica(c.specs);
+  const auto self = MakeSelf();
+  ASSERT_OK_AND_ASSIGN(auto optimizer,
+                       MakeOptimizer(c.options, replica.specs(), *self));
+  for (int step = 0; step < 2; ++step) {
+    for (int param = 0; param < 6; ++param) {
+      ASSERT_OK(optimizer->GradReady(param, gradient.get()));
+    }
+    ASSERT_OK(optimizer->Step({c.learning_rate}));
+  }
+  EXPECT_EQ(optimizer->Memory().buckets, 6 * kBytes);
+  EXPECT_THAT(warnings, testing::ElementsAre(HasSubstr(
+                            "exchange buffers take 301989888 bytes, more")));
+}
+
 TEST(ExchangeBuffersTest, OneRanksForwardOrderIsTheOthersErrorAtOnce) {
   const TrainingCase c = EqualLayers(2, 2, 3 * kLayerBytes);
   for (const absl::Status& result : StepAll(c, [](int r) { return r == 1; })) {
@@ -109,7 +138,7 @@ TEST(ExchangeBuffersTest, InForwardOrderAllFitABudgetOfAllBuckets) {
 
 TEST(ExchangeBuffersTest, WithTheLeastBuffersResultsAreTheSame) {
   for (int stage : {1, 2, 3}) {
-    TrainingCase c = EqualLayers(stage, 2, /*budget=*/0);
+    TrainingCase c = EqualLayers(stage, 2, kNoBufferBudget);
     if (stage == 3) c.options.memory = MemoryForm::kFlat;
     const TrainingResult most = Train(c);
     c.options.buffer_budget_bytes = 1;
@@ -150,7 +179,7 @@ TEST(ExchangeBuffersTest, AStepTakesWhatThePlanSaysToTheByte) {
       for (int micro_steps : {1, 2}) {
         // 600: tensors in several buckets.
         for (int64_t bucket_bytes : {0, 600}) {
-          for (int64_t budget : {0, 1, 8'000}) {
+          for (int64_t budget : {kNoBufferBudget, int64_t{1}, int64_t{8'000}}) {
             TrainingCase c;
             c.options = ExactOptions();
             c.ranks = ranks;

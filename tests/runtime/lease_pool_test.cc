@@ -278,6 +278,24 @@ TEST_F(LeasePoolTest, WhatDoesNotFitIsRefusedWithTheNumbersAndTheCure) {
                   testing::HasSubstr("buffer_budget_bytes to at least 320")));
 }
 
+TEST_F(LeasePoolTest, ABudgetThatMayBeExceededIsToldOfOnceAndOnlyWhereItIs) {
+  std::vector<int64_t> held;
+  LeasePool::Limits limits;
+  limits.budget = 128;
+  limits.classes = {{64, 2}};
+  limits.patience = absl::ZeroDuration();
+  limits.exceeded = [&](int64_t bytes) { held.push_back(bytes); };
+  LeasePool pool(*device_, limits);
+  const LeasePool::Lease a = Take(pool, 64);
+  LeasePool::Lease b = Take(pool, 64);
+  pool.Give(std::move(b));
+  const LeasePool::Lease again = Take(pool, 64);
+  EXPECT_THAT(held, testing::IsEmpty());
+  EXPECT_EQ(Take(pool, 64).bytes, 64);
+  EXPECT_EQ(Take(pool, 64).bytes, 64);
+  EXPECT_THAT(held, testing::ElementsAre(192));
+}
+
 TEST_F(LeasePoolTest, HasCountsNothingThatMustBeDropped) {
   LeasePool pool = Pool(/*budget=*/128, {{64, 1}, {128, 1}});
   EXPECT_TRUE(pool.Has(64));

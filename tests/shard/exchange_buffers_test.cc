@@ -147,7 +147,7 @@ TEST(ExchangeBuffersTest, WhatTravelsMeanwhileMustFitTheBudgetTheLargestFirst) {
   c.GradientsAlone().Add({2, 2, 10, 10});
   const BufferClass one_small = {16, 1}, two_small = {16, 2};
   const BufferClass one_large = {80, 1}, two_large = {80, 2};
-  c.options.buffer_budget_bytes = 0;
+  c.options.buffer_budget_bytes = kNoBufferBudget;
   EXPECT_THAT(c.Buffers(), ElementsAre(two_small, two_large));
   c.options.buffer_budget_bytes = 192;
   EXPECT_THAT(c.Buffers(), ElementsAre(two_small, two_large));

@@ -34,7 +34,7 @@ Plan PlanOf(const std::vector<ParamSpec>& specs, int ranks,
   options.ranks = ranks;
   options.algorithm = algorithm;
   // A bucket may be as large as the matrix on each rank.
-  options.buffer_budget_bytes = 0;
+  options.buffer_budget_bytes = kNoBufferBudget;
   absl::StatusOr<Plan> plan = MakePlanWithUnits(specs, options, LowRank);
   EXPECT_OK(plan);
   return *std::move(plan);

@@ -64,8 +64,10 @@ std::vector<std::string> WarningsOf(const Plan& plan,
                                     const OptimizerOptions& options,
                                     int64_t buffer_bytes) {
   std::vector<std::string> warnings = plan.warnings;
-  const int64_t budget = options.buffer_budget_bytes;
-  if (budget > 0 && buffer_bytes > budget) {
+  const int64_t budget = options.buffer_budget_bytes == 0
+                             ? kDefaultBufferBudget
+                             : options.buffer_budget_bytes;
+  if (buffer_bytes > budget) {
     warnings.push_back(absl::StrFormat(
         "%s on %d ranks: exchange buffers take %d bytes, more than "
         "--buffer-budget %d: the layout needs that much at a time",
