@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "support/dice.h"
 #include "support/run_ranks.h"
 #include "support/status_matchers.h"
 #include "support/test_device.h"
@@ -20,13 +21,6 @@
 #include "zeromini/optimizer.h"
 
 namespace zeromini {
-
-inline uint64_t Mix(uint64_t x) {  // splitmix64
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
 
 inline ParamSpec Spec(std::string name, std::vector<int64_t> shape,
                       BlockRule rule, int layer) {

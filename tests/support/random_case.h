@@ -13,35 +13,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "support/dice.h"
 #include "support/exact_training.h"
 #include "zeromini/optimizer.h"
 
 namespace zeromini {
-
-// The standard distributions differ by library; the same seed must not.
-class Dice {
- public:
-  explicit Dice(uint64_t seed) : state_(Mix(seed)) {}
-
-  uint64_t Bits() { return state_ = Mix(state_); }
-  int Int(int least, int most) {
-    return least + static_cast<int>(Bits() % uint64_t(most - least + 1));
-  }
-  bool OneIn(int chances) { return Int(1, chances) == 1; }
-  template <typename T>
-  T Of(std::initializer_list<T> choices) {
-    return *(choices.begin() + Int(0, static_cast<int>(choices.size()) - 1));
-  }
-  template <typename T>
-  void Shuffle(std::vector<T>* items) {
-    for (size_t i = items->size(); i > 1; --i) {
-      std::swap((*items)[i - 1], (*items)[Bits() % i]);
-    }
-  }
-
- private:
-  uint64_t state_;
-};
 
 // How the weights of a step that did not wait are waited for.
 enum class Waiting {
@@ -115,8 +91,10 @@ inline std::string Describe(const RandomCase& c) {
       o.non_finite == NonFiniteGradients::kIgnore ? ", unchecked" : "",
       ", bucket_bytes ", o.bucket_bytes,
       o.blocks == BlockCuts::kSplitAtCuts ? ", split" : ", whole",
-      ", copy_cost ", o.copy_cost, ", collective_cost_bytes ",
-      o.collective_cost_bytes, c.uses_homes ? ", homes" : "",
+      o.bucketing == Bucketing::kByLayer ? ", by layer" : "", ", budget ",
+      o.buffer_budget_bytes, ", copy_cost ", o.copy_cost,
+      ", collective_cost_bytes ", o.collective_cost_bytes,
+      c.uses_homes ? ", homes" : "",
       c.streams != CallerStreams::kNone ? ", streams" : "",
       c.gathers_oddly ? ", odd gathers" : "",
       c.just_fits_budget ? ", least budget" : "",

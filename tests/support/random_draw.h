@@ -19,9 +19,10 @@
 namespace zeromini {
 namespace internal {
 
-inline ParamSpec RandomMatrix(Dice& dice, bool tiny) {
-  const int rows = dice.Int(1, tiny ? 4 : 20);
-  const int columns = dice.Int(1, tiny ? 3 : 12);
+// As many columns as others of the model have, or any number.
+inline ParamSpec RandomMatrix(Dice& dice, bool tiny, int hidden) {
+  const int rows = dice.Int(1, tiny ? 6 : 24);
+  const int columns = dice.OneIn(3) ? dice.Int(1, tiny ? 3 : 12) : hidden;
   switch (dice.Int(0, tiny ? 6 : 7)) {
     case 0: {
       ParamSpec spec = Spec("", {rows, columns}, BlockRule::Rows(), -1);
@@ -61,8 +62,8 @@ inline ParamSpec RandomMatrix(Dice& dice, bool tiny) {
   }
 }
 
-inline ParamSpec RandomSpec(Dice& dice, bool tiny) {
-  if (!dice.OneIn(tiny ? 2 : 4)) return RandomMatrix(dice, tiny);
+inline ParamSpec RandomSpec(Dice& dice, bool tiny, int hidden) {
+  if (!dice.OneIn(tiny ? 2 : 4)) return RandomMatrix(dice, tiny, hidden);
   return Spec("", {dice.OneIn(3) ? 1 : dice.Int(1, tiny ? 5 : 40)},
               dice.OneIn(2) ? BlockRule::Whole() : BlockRule::Element(), -1);
 }
@@ -132,13 +133,14 @@ inline void JoinByPattern(RandomCase* c) {
 inline void DrawModel(Dice& dice, RandomCase* c) {
   const std::vector<DType> dtypes = RandomDTypes(dice);
   const bool tiny = c->ranks > 7 || dice.OneIn(5);
+  const int hidden = dice.Int(1, tiny ? 3 : 12);
   const int layers = dice.Int(0, tiny ? 1 : 3);
   const int ties = dice.Of({6, 6, 3, 2});
   const bool own_groups = c->options.stage == 3 && dice.OneIn(3);
   for (int layer = -1; layer <= layers; ++layer) {
-    const int tensors = dice.Int(layer == layers ? 0 : 1, 4);
+    const int tensors = dice.Int(layer == layers ? 0 : 1, 5);
     for (int t = 0; t < tensors; ++t) {
-      ParamSpec spec = RandomSpec(dice, tiny);
+      ParamSpec spec = RandomSpec(dice, tiny, hidden);
       spec.layer = layer == layers ? -1 : layer;
       spec.name = absl::StrCat("layer", layer, ".t", t);
       spec.dtype = dtypes[dice.Bits() % dtypes.size()];
@@ -197,21 +199,25 @@ inline void DrawFormats(Dice& dice, RandomCase* c) {
 }
 
 // With what models of this size cost, starting collectives would decide alone.
+// Of a hundred cases about 50 have tensors in several buckets, 20 blocks that
+// buckets share, 20 junctions.
 inline void DrawLayout(Dice& dice, RandomCase* c) {
   OptimizerOptions& o = c->options;
-  o.bucket_bytes = dice.Of({0, 0, 4, 100, 700, 2000});
-  o.blocks =
-      dice.Of({BlockCuts::kWhole, BlockCuts::kWhole, BlockCuts::kSplitAtCuts});
-  o.bucketing = dice.Of(
-      {Bucketing::kCheapest, Bucketing::kCheapest, Bucketing::kByLayer});
+  o.bucketing = dice.OneIn(16) ? Bucketing::kByLayer : Bucketing::kCheapest;
+  o.bucket_bytes = dice.Of({0, 4, 50, 100, 200, 400, 700, 2000});
+  // A small one would be too small for gradients in any order.
+  o.buffer_budget_bytes = dice.OneIn(4) ? 0 : kDefaultBufferBudget;
+  const BlockCuts whole = BlockCuts::kWhole, split = BlockCuts::kSplitAtCuts;
+  o.blocks = dice.Of({whole, whole, split, split, split});
   o.copy_cost = dice.Of({0.0, 0.125, 100.0});
-  o.collective_cost_bytes = dice.Of({0, 0, 30, 128 << 10});
+  o.collective_cost_bytes = dice.Of({0, 0, 0, 0, 0, 0, 30, 128 << 10});
 }
 
 inline void DrawOptions(Dice& dice, RandomCase* c) {
   OptimizerOptions& o = c->options;
   const Algorithm mini = Algorithm::kAdamMini;
-  o.algorithm = dice.Of({mini, mini, Algorithm::kAdamW, Algorithm::kSgd});
+  o.algorithm =
+      dice.Of({mini, mini, mini, mini, Algorithm::kAdamW, Algorithm::kSgd});
   if (dice.OneIn(2)) {
     o.hyper_groups.emplace_back();
     o.hyper_groups.back().name = "other";
