@@ -23,17 +23,29 @@ struct Member {
   int64_t elements() const { return param->rows * param->row_elements; }
 };
 
-Member MemberOf(int index, const PlannedParam& param, BlockCuts blocks) {
+// The largest unit that may stay whole, in elements, if nothing else is in its
+// bucket: one on each rank, in a buffer.
+int64_t LargestWhole(const PlannedParam& param, const PlanOptions& options) {
+  if (!MaySplit(param)) return std::numeric_limits<int64_t>::max();
+  if (options.blocks == BlockCuts::kSplitAtCuts) return param.row_elements;
+  if (HasGradientHome(options, param.dtype)) {
+    return std::numeric_limits<int64_t>::max();
+  }
+  return LargestBuffered(options) / options.ranks;
+}
+
+// Units that are cut at rows wherever they lie are rows: a tensor of them then
+// lies beside others of such rows, and takes no buffer of its own.
+Member MemberOf(int index, const PlannedParam& param,
+                const PlanOptions& options) {
+  const int64_t whole = LargestWhole(param, options);
   Member member;
   member.index = index;
   member.param = &param;
-  if (blocks == BlockCuts::kSplitAtCuts && MaySplit(param)) {
-    member.stretches = {{0, 0, 1, param.rows, param.row_elements}};
-  } else {
-    member.stretches = UnitsOf({&param, 0, param.rows}, 0);
-  }
+  member.stretches = UnitsOf({&param, 0, param.rows}, 0);
   member.smallest = std::numeric_limits<int64_t>::max();
-  for (const Stretch& stretch : member.stretches) {
+  for (Stretch& stretch : member.stretches) {
+    if (stretch.unit_elements > whole) stretch = RowsOf(stretch);
     member.largest = std::max(member.largest, stretch.unit_elements);
     member.smallest = std::min(member.smallest, stretch.unit_elements);
   }
@@ -161,10 +173,12 @@ class RegionCutter {
     const int64_t wanted =
         std::max(sizes_.ElementsFor(of_unit_.at(zones_[zone_].unit)), one_each);
     if (rest < one_each) return unit;
-    // What is left over is not worth a bucket of its own.
-    if (unit == smallest && rest <= wanted + wanted / 2) {
-      return (rest + one_each - 1) / one_each * unit;
-    }
+    // What is left over is not worth a bucket of its own; but a buffer for both
+    // would be larger, and so would the others of its class.
+    const int64_t units = (rest + one_each - 1) / one_each;
+    const bool last =
+        bounded_ ? units * one_each <= wanted : rest <= wanted + wanted / 2;
+    if (unit == smallest && last) return units * unit;
     return std::min(wanted, rest) / one_each * unit;
   }
 
@@ -176,6 +190,9 @@ class RegionCutter {
       const int64_t first = at + (from - at + segment - 1) / segment * segment;
       const int64_t stop = std::min(end, zone.end);
       const int64_t unit = zone.UnitWithin(allowed_);
+      // The next bucket begins at the end of this one: a cut like any other. A
+      // unit that is cut at rows need not be a multiple of the units after it.
+      if (end < zone.end && (end - zone.begin) % unit != 0) return false;
       // If one is an edge all are that are a multiple of the unit further on.
       if (first >= stop) continue;
       if ((first - zone.begin) % unit != 0) return false;
@@ -265,7 +282,7 @@ SetLayout LayOutByUnit(const ParamSet& set, const PlanOptions& options,
     if (param.transposed || !HasPlainUnits(param)) {
       packed.indices.push_back(index);
     } else {
-      members.push_back(MemberOf(index, param, options.blocks));
+      members.push_back(MemberOf(index, param, options));
     }
   }
   SetLayout layout;

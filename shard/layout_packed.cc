@@ -39,18 +39,33 @@ int64_t RoomFor(const PlannedParam& param, const PlanOptions& options,
                   kept ? whole : param.row_elements * options.ranks);
 }
 
-// The row, counted in whole units, that is no more than `elements` after
-// `first_row`; at least one unit on. Units that go on behind it are as many on
-// each rank: one more would make all shares larger by it.
+// What buckets are cut between: units, but rows of one that may be anywhere, or
+// that would be larger than a buffer may be.
+std::vector<Stretch> PiecesOf(const Slice& slice, const PlanOptions& options) {
+  std::vector<Stretch> pieces = UnitsOf(slice, 0);
+  if (!MaySplit(*slice.param)) return pieces;
+  for (Stretch& piece : pieces) {
+    const bool whole = options.blocks == BlockCuts::kWhole &&
+                       piece.unit_elements <= LargestBuffered(options);
+    if (!whole) piece = RowsOf(piece);
+  }
+  return pieces;
+}
+
+// The row, counted in whole pieces, that is no more than `elements` after
+// `first_row`; at least one piece on. Pieces that go on behind it are as many
+// on each rank: one more would make all shares larger by it.
 int64_t CutAfter(const PlannedParam& param, int64_t first_row, int64_t elements,
-                 int ranks) {
+                 const PlanOptions& options) {
   const Slice rest = {&param, first_row, param.rows - first_row};
   int64_t row = first_row;
-  for (const Stretch& stretch : UnitsOf(rest, 0)) {
+  for (const Stretch& stretch : PiecesOf(rest, options)) {
     const int64_t room = elements - (row - first_row) * param.row_elements;
     int64_t units = std::min(
         stretch.units, std::max<int64_t>(room, 0) / stretch.unit_elements);
-    if (units < stretch.units && units > ranks) units -= units % ranks;
+    if (units < stretch.units && units > options.ranks) {
+      units -= units % options.ranks;
+    }
     const int64_t least = row == first_row ? 1 : 0;
     row += std::max(units, least) * stretch.unit_rows;
     if (units < stretch.units) break;
@@ -76,7 +91,7 @@ SetLayout PackInBuckets(const ParamSet& set, const PlanOptions& options,
     int64_t row = 0;
     while (HasPlainUnits(param) &&
            (param.rows - row) * param.row_elements > room) {
-      const int64_t end = CutAfter(param, row, room, options.ranks);
+      const int64_t end = CutAfter(param, row, room, options);
       if (end == param.rows) break;
       batch.Add({&param, row, end - row}, index);
       flush();
@@ -104,6 +119,7 @@ SetLayout LayOutPacked(const ParamSet& set, const PlanOptions& options,
   for (int64_t elements = bucket_elements; elements <= most / 2;) {
     elements *= 2;
     SetLayout larger = PackInBuckets(set, options, elements);
+    if (!FitsBuffers(larger, options)) continue;
     const bool splits_less = larger.splits.size() < best.splits.size();
     const bool costs_less =
         CostOf(larger, set, options) < CostOf(best, set, options) &&

@@ -168,14 +168,6 @@ std::vector<ParamSet> SetsOf(const std::vector<PlannedParam>& params,
   return result;
 }
 
-bool FitsBuffers(const SetLayout& layout, const PlanOptions& options) {
-  const int64_t most = LargestBuffered(options);
-  return std::all_of(layout.buckets.begin(), layout.buckets.end(),
-                     [&](const BucketPlan& bucket) {
-                       return BufferedElements(bucket, options) <= most;
-                     });
-}
-
 // By unit, unless by layer fits the buffers, splits no more and costs less.
 SetLayout Cheapest(const ParamSet& set, const PlanOptions& options,
                    LayoutCache& layouts) {

@@ -90,6 +90,14 @@ void SetLayout::Append(SetLayout other) {
   splits.insert(splits.end(), other.splits.begin(), other.splits.end());
 }
 
+bool FitsBuffers(const SetLayout& layout, const PlanOptions& options) {
+  const int64_t most = LargestBuffered(options);
+  return std::all_of(layout.buckets.begin(), layout.buckets.end(),
+                     [&](const BucketPlan& bucket) {
+                       return BufferedElements(bucket, options) <= most;
+                     });
+}
+
 namespace {
 
 // In elements on the wire.

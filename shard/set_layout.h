@@ -69,6 +69,9 @@ SetLayout LayOutByUnit(const ParamSet& set, const PlanOptions& options,
 SetLayout LayOutPacked(const ParamSet& set, const PlanOptions& options,
                        int64_t bucket_elements);
 
+// No bucket takes a larger buffer than half of the budget.
+bool FitsBuffers(const SetLayout& layout, const PlanOptions& options);
+
 // Of all buckets, as shard/layout_cost.h says, and of the gradients that travel
 // after backward has ended, as PlanOptions says: a parameter's share of
 // backward is its share of the elements, and a bucket leaves behind the one

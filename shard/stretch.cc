@@ -45,6 +45,20 @@ void AppendPieces(const Stretch& stretch, int64_t limit, int64_t row_elements,
   }
 }
 
+// The rows begin `offset` rows behind an edge of units of `unit_rows`.
+void AppendUnits(const Slice& rows, int64_t offset, int64_t unit_rows,
+                 int position, std::vector<Stretch>* out) {
+  const int64_t end = rows.first_row + rows.rows;
+  for (int64_t row = rows.first_row; row < end;) {
+    const int64_t behind = (offset + row - rows.first_row) % unit_rows;
+    const int64_t own = std::min(unit_rows - behind, end - row);
+    const int64_t units = own == unit_rows ? (end - row) / unit_rows : 1;
+    ZEROMINI_CHECK(own == unit_rows || MaySplit(*rows.param));
+    Append({position, row, own, units, own * rows.param->row_elements}, out);
+    row += units * own;
+  }
+}
+
 int64_t PeriodOf(const PlannedParam& param) {
   int64_t period = 0;
   for (const UnitSegment& segment : param.units) period += segment.rows;
@@ -63,6 +77,12 @@ std::vector<Slice> WholeSlices(absl::Span<const int> indices,
   return slices;
 }
 
+Stretch RowsOf(const Stretch& stretch) {
+  return {stretch.param, stretch.first_row, 1,
+          stretch.units * stretch.unit_rows,
+          stretch.unit_elements / stretch.unit_rows};
+}
+
 bool MaySplit(const PlannedParam& param) {
   return !param.blocks.empty() && HasPlainUnits(param);
 }
@@ -79,11 +99,9 @@ std::vector<Stretch> UnitsOf(const Slice& slice, int position) {
       const int64_t stop = std::min(row + segment.rows, end);
       row += segment.rows;
       if (first >= stop) continue;
-      ZEROMINI_CHECK((stop - first) % segment.rows_per_unit == 0);
-      Append({position, first, segment.rows_per_unit,
-              (stop - first) / segment.rows_per_unit,
-              segment.rows_per_unit * param.row_elements},
-             &stretches);
+      const Slice rows = {&param, first, stop - first};
+      AppendUnits(rows, first - (row - segment.rows), segment.rows_per_unit,
+                  position, &stretches);
     }
   }
   return stretches;

@@ -12,7 +12,8 @@
 
 namespace zeromini {
 
-// Consecutive rows of one parameter, from one edge of its units to another.
+// Consecutive rows of one parameter, from one edge of its units to another; of
+// units that may be split, from any row to any other.
 struct Slice {
   const PlannedParam* param = nullptr;
   int64_t first_row = 0;
@@ -40,8 +41,12 @@ struct Stretch {
 std::vector<Stretch> StretchesOf(absl::Span<const Slice> slices, int ranks,
                                  BlockCuts blocks);
 
-// The units as they are.
+// The units as they are; a part of one that the slice begins or ends in is one
+// of fewer rows.
 std::vector<Stretch> UnitsOf(const Slice& slice, int position);
+
+// Each row as a unit.
+Stretch RowsOf(const Stretch& stretch);
 
 // The units may be cut at row edges.
 bool MaySplit(const PlannedParam& param);

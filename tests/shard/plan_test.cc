@@ -12,6 +12,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "shard/planner.h"
+#include "tests/support/plan_checks.h"
 #include "tests/support/plan_specs.h"
 #include "tests/support/status_matchers.h"
 
@@ -23,113 +24,6 @@ using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
 constexpr int kRankCounts[] = {1, 2, 3, 5, 7, 8, 13, 64};
-
-// Rows in a segment, in order, without overlap and inside it.
-void CheckSegment(const Plan& plan, const BucketPlan& bucket, int rank) {
-  Run end;
-  for (const Run& run : bucket.runs[rank]) {
-    const PlannedParam& param = plan.params[run.param];
-    ASSERT_GT(run.rows, 0);
-    ASSERT_GE(run.offset, end.offset);
-    ASSERT_GE(run.wire_offset, end.wire_offset);
-    end.offset = run.offset + run.rows * param.row_elements;
-    end.wire_offset = run.wire_offset + run.wire_elements;
-  }
-  EXPECT_LE(end.offset, bucket.segment);
-  EXPECT_LE(end.wire_offset, bucket.wire_segment);
-}
-
-// Every row of the parameter has one owner.
-void CheckCoverage(const Plan& plan, int index) {
-  const PlannedParam& param = plan.params[index];
-  std::vector<char> owners(param.rows, 0);
-  for (int bucket : param.buckets) {
-    for (const auto& runs : plan.buckets[bucket].runs) {
-      for (const Run& run : runs) {
-        if (run.param != index) continue;
-        for (int64_t r = 0; r < run.rows; ++r) ++owners.at(run.first_row + r);
-      }
-    }
-  }
-  EXPECT_TRUE(std::all_of(owners.begin(), owners.end(), [](char n) {
-    return n == 1;
-  })) << param.name;
-}
-
-// In place, a row's place in the bucket is that of its tensor in the region.
-void CheckInPlace(const Plan& plan, const BucketPlan& bucket) {
-  if (!bucket.in_place()) return;
-  EXPECT_LE(bucket.region_offset + bucket.segment * plan.options.ranks,
-            plan.regions[bucket.region].elements);
-  for (size_t rank = 0; rank < bucket.runs.size(); ++rank) {
-    for (const Run& run : bucket.runs[rank]) {
-      const PlannedParam& param = plan.params[run.param];
-      EXPECT_FALSE(param.transposed);
-      EXPECT_EQ(param.region, bucket.region);
-      EXPECT_EQ(param.region_offset + run.first_row * param.row_elements,
-                bucket.region_offset +
-                    static_cast<int64_t>(rank) * bucket.segment + run.offset);
-    }
-  }
-}
-
-// Blocks are cut only if listed, and listed only if larger than their share.
-void CheckSplits(const Plan& plan) {
-  std::set<std::pair<int, int64_t>> cut;
-  for (const BucketPlan& bucket : plan.buckets) {
-    const int64_t share =
-        (bucket.elements + plan.options.ranks - 1) / plan.options.ranks;
-    for (const auto& runs : bucket.runs) {
-      for (const Run& run : runs) {
-        for (const BlockSpan& span : SpansOf(plan.params[run.param], run)) {
-          if (!span.split) continue;
-          cut.insert({run.param, span.first_block});
-          EXPECT_GT(span.block_elements, share);
-        }
-      }
-    }
-  }
-  std::set<std::pair<int, int64_t>> listed;
-  for (const SplitBlock& split : plan.split_blocks) {
-    EXPECT_TRUE(listed.insert({split.param, split.block}).second);
-  }
-  EXPECT_EQ(cut, listed);
-}
-
-void CheckPlan(const Plan& plan) {
-  for (const BucketPlan& bucket : plan.buckets) {
-    ASSERT_THAT(bucket.runs, SizeIs(plan.options.ranks));
-    for (int rank = 0; rank < plan.options.ranks; ++rank) {
-      CheckSegment(plan, bucket, rank);
-    }
-    CheckInPlace(plan, bucket);
-  }
-  for (size_t i = 0; i < plan.params.size(); ++i) {
-    if (plan.params[i].has_state()) CheckCoverage(plan, static_cast<int>(i));
-  }
-  CheckSplits(plan);
-}
-
-TEST(PlanTest, OwnsEveryRowOnceInRandomModels) {
-  std::mt19937 random(20240624);
-  for (int model = 0; model < 60; ++model) {
-    std::vector<ParamSpec> specs;
-    const int tensors = 1 + static_cast<int>(random() % 20);
-    for (int i = 0; i < tensors; ++i) specs.push_back(RandomSpec(random, i));
-    PlanOptions options;
-    options.stage = 1 + model % 3;
-    options.bucket_bytes = model % 4 == 0 ? 4096 : 0;
-    if (model % 5 == 0) options.algorithm = Algorithm::kAdamW;
-    for (int ranks : kRankCounts) {
-      SCOPED_TRACE(absl::StrCat("model ", model, ", ranks ", ranks));
-      options.ranks = ranks;
-      ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan(specs, options));
-      CheckPlan(plan);
-      ASSERT_OK_AND_ASSIGN(const Plan again, MakePlan(specs, options));
-      EXPECT_EQ(plan.ToJson(), again.ToJson());
-    }
-  }
-}
 
 TEST(PlanTest, OwnsEveryRowOnceInLlama2) {
   ASSERT_OK_AND_ASSIGN(const ModelPreset preset, FindPreset("llama-2-7b"));
@@ -209,6 +103,49 @@ TEST(PlanTest, SplitsABlockLargerThanItsShareEvenlyAtRows) {
   EXPECT_EQ(spans[0].first_row, 8);
   EXPECT_EQ(spans[0].rows_per_block, 4);
   EXPECT_EQ(spans[0].block_elements, 64);
+}
+
+// Rows of 48 are no multiple of heads of 15, as whole heads of 240 are.
+TEST(PlanTest, ABucketOfCutHeadsDoesNotEndInsideAHeadThatFits) {
+  PlanOptions options;
+  options.ranks = 11;
+  options.stage = 2;
+  options.bucket_bytes = 60'000;
+  options.collective_cost_bytes = 0;
+  ASSERT_OK_AND_ASSIGN(const Plan plan,
+                       MakePlan({Spec("cut", {40, 48}, BlockRule::Heads(5)),
+                                 Spec("whole", {90, 3}, BlockRule::Heads(5))},
+                                options));
+  CheckPlan(plan);
+  for (const SplitBlock& split : plan.split_blocks) EXPECT_EQ(split.param, 0);
+}
+
+TEST(PlanTest, WhatIsLeftOverJoinsNoBucketThatABufferIsTooSmallFor) {
+  PlanOptions options;
+  options.ranks = 4;
+  options.stage = 2;
+  options.buffer_budget_bytes = 2 * 6 * 4 * 32;  // A bucket: six rows.
+  ASSERT_OK_AND_ASSIGN(
+      const Plan plan,
+      MakePlan({Spec("w", {14, 32}, BlockRule::Rows())}, options));
+  for (const BucketPlan& bucket : plan.buckets) CheckBufferOf(plan, bucket);
+  EXPECT_THAT(plan.buckets, SizeIs(4));
+}
+
+TEST(PlanTest, APackedBlockLargerThanABufferIsInSeveralBuckets) {
+  ParamSpec spec = Spec("w", {32, 64}, BlockRule::Whole());
+  spec.output_is_last = true;
+  PlanOptions options;
+  options.ranks = 4;
+  for (BlockCuts blocks : {BlockCuts::kWhole, BlockCuts::kSplitAtCuts}) {
+    options.blocks = blocks;
+    options.buffer_budget_bytes = 2 * 16 * 4 * 32;  // A bucket: 16 rows.
+    ASSERT_OK_AND_ASSIGN(const Plan plan, MakePlan({spec}, options));
+    CheckPlan(plan);
+    for (const BucketPlan& bucket : plan.buckets) CheckBufferOf(plan, bucket);
+    EXPECT_GE(plan.buckets.size(), 4u);
+    EXPECT_THAT(plan.split_blocks, SizeIs(1));
+  }
 }
 
 TEST(PlanTest, PacksTransposedParameters) {
