@@ -1,7 +1,7 @@
 // What a rank holds of known models: Adam-mini's against AdamW's, buffers and
 // padding in.
 //
-// ZEROMINI_EVERY_RANKS (438) says how many ranks more each next plan is for.
+// ZEROMINI_EVERY_RANKS (876) says how many ranks more each next plan is for.
 
 #include <algorithm>
 #include <cstdlib>
@@ -20,7 +20,7 @@ constexpr int kMostRanks = 1024;
 
 int EveryRanks() {
   const char* text = std::getenv("ZEROMINI_EVERY_RANKS");
-  int value = 438;
+  int value = 876;
   if (text != nullptr && (!absl::SimpleAtoi(text, &value) || value < 1)) {
     ADD_FAILURE() << "ZEROMINI_EVERY_RANKS is no number above 0: " << text;
     return kMostRanks;
