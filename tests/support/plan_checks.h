@@ -336,9 +336,9 @@ inline void CheckPlan(const Plan& plan) {
 
 // A buffer that gradients go through takes no more than half of the budget, or
 // than one unit on each rank: in place, of what lies in the bucket's region;
-// packed, of the bucket, and as much again as padding. Nothing bounds how many
-// fill at a time: of each dtype and layer set, and of each size of unit, one
-// does, and of a tied tensor all.
+// packed, of the bucket, and up to twice that as padding. Nothing bounds how
+// many fill at a time: of each dtype and layer set, and of each size of unit,
+// one does, and of a tied tensor all.
 inline void CheckBufferOf(const Plan& plan, const BucketPlan& bucket) {
   int64_t least = 0;
   for (const PlannedParam& param : plan.params) {
@@ -348,8 +348,8 @@ inline void CheckBufferOf(const Plan& plan, const BucketPlan& bucket) {
   for (const Part& part : bucket.parts) {
     if (bucket.in_place()) break;
     const PlannedParam& param = plan.params[part.param];
-    least = std::max({least, 2 * internal::OneOnEachRank(plan, param),
-                      2 * internal::LargestInABuffer(plan, param)});
+    least = std::max({least, 3 * internal::OneOnEachRank(plan, param),
+                      3 * internal::LargestInABuffer(plan, param)});
   }
   EXPECT_LE(BufferedElements(bucket, plan.options),
             std::max(LargestBuffered(plan.options), least));
