@@ -40,6 +40,8 @@ inline std::vector<ParamSpec> Matrices() {
 
 inline OptimizerOptions MatrixOptions() {
   OptimizerOptions options = ExactOptions();
+  options.bucketing = Bucketing::kByLayer;
+  options.bucket_bytes = 0;
   options.hyper_groups.resize(3);
   options.hyper_groups[kAdamWGroup].name = "adamw";
   options.hyper_groups[kAdamWGroup].algorithm = Algorithm::kAdamW;

@@ -206,7 +206,7 @@ inline void DrawLayout(Dice& dice, RandomCase* c) {
   o.bucketing = dice.OneIn(16) ? Bucketing::kByLayer : Bucketing::kCheapest;
   o.bucket_bytes = dice.Of({0, 4, 50, 100, 200, 400, 700, 2000});
   // A small one would be too small for gradients in any order.
-  o.buffer_budget_bytes = dice.OneIn(4) ? 0 : kDefaultBufferBudget;
+  o.buffer_budget_bytes = dice.OneIn(4) ? kNoBufferBudget : 0;
   const BlockCuts whole = BlockCuts::kWhole, split = BlockCuts::kSplitAtCuts;
   o.blocks = dice.Of({whole, whole, split, split, split});
   o.copy_cost = dice.Of({0.0, 0.125, 100.0});

@@ -121,7 +121,8 @@ inline void DrawPlanOptions(Dice& dice, PlanOptions* o) {
                           Bucketing::kCheapest, Bucketing::kByLayer});
   o->bucket_bytes = dice.Of({0, 0, 4, 100, 700, 5000, 60'000, 1 << 26});
   o->buffer_budget_bytes =
-      dice.Of({0, 1, 40, 1000, 10'000, 1 << 20, 256 << 20});
+      dice.Of({int64_t{0}, int64_t{1}, int64_t{40}, int64_t{1000},
+               int64_t{10'000}, int64_t{1} << 20, kNoBufferBudget});
   o->copy_cost = dice.Of({0.0, 0.125, 0.125, 100.0});
   o->collective_cost_bytes = dice.Of({0, 0, 30, 128 << 10});
 }

@@ -107,8 +107,9 @@ inline absl::Status TorchOptimizer::GiveLate(int index) {
   return absl::OkStatus();
 }
 
+// In the order in which buckets leave: the other one would fill them all.
 inline absl::Status TorchOptimizer::GiveAllLate() {
-  for (size_t i = 0; i < entries_.size(); ++i) {
+  for (size_t i = entries_.size(); i-- > 0;) {
     const int passes = entries_[i].passes;
     if (passes == 0 || passes == micro_steps_) continue;
     const absl::Status status = GiveLate(static_cast<int>(i));
