@@ -171,12 +171,12 @@ class Optimizer {
   // shaped and typed like the parameter, on this rank. Any thread. Any order as
   // far as OptimizerOptions::buffer_budget_bytes goes, if it is given: it is
   // enough for the reverse order of the parameters, but two large tensors that
-  // change places can need more; exchanges leave in one bucket order on all ranks. Without a
-  // `stream` the gradient has been read when the call returns; otherwise in
-  // that stream's order, at the latest when a Step() that is not pending
-  // returns. Null `grad`: it is at GradData(), where the caller adds up its
-  // micro-steps; Step() leaves nothing of use there. By pointer the optimizer
-  // adds them up, and overwrites what is at GradData().
+  // change places can need more; exchanges leave in one bucket order on all
+  // ranks. Without a `stream` the gradient has been read when the call returns;
+  // otherwise in that stream's order, at the latest when a Step() that is not
+  // pending returns. Null `grad`: it is at GradData(), where the caller adds up
+  // its micro-steps; Step() leaves nothing of use there. By pointer the
+  // optimizer adds them up, and overwrites what is at GradData().
   //
   // FailedPrecondition if it has been given already, or both ways in one step;
   // InvalidArgument for a bad index, a frozen parameter, or a null gradient of
