@@ -18,6 +18,8 @@ namespace {
 // all that they cost. A copy then weighed as much as 0.5 % of padding, which is
 // what a bucket in place could have, and buffers weighed nothing.
 void LayOutByPadding(OptimizerOptions* options) {
+  options->blocks = BlockCuts::kWhole;
+  options->bucket_bytes = 0;
   options->bucketing = Bucketing::kByLayer;
   options->copy_cost = 0.005;
   options->buffer_budget_bytes = kNoBufferBudget;
@@ -27,7 +29,7 @@ absl::StatusOr<OptimizerOptions> OptionsFor(const StepperRecipe& recipe,
                                             const StepSettings& settings,
                                             const Workload& workload,
                                             int ranks) {
-  OptimizerOptions options;
+  OptimizerOptions options = settings.layout;
   options.algorithm = recipe.algorithm;
   options.stage = settings.stage;
   options.memory = MemoryForm::kFlat;
@@ -59,8 +61,10 @@ class ShardedStepper : public Stepper {
     const Plan& plan = optimizer_->plan();
     return LayoutFacts{options_.stage,
                        static_cast<int64_t>(plan.buckets.size()),
-                       plan.PaddingFraction(), plan.InPlaceFraction(),
-                       StepBytesOf(plan, options_, group_.rank()).copied()};
+                       plan.PaddingFraction(),
+                       plan.InPlaceFraction(),
+                       StepBytesOf(plan, options_, group_.rank()).copied(),
+                       static_cast<int64_t>(plan.split_blocks.size())};
   }
 
   void Prepare() override {

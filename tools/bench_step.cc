@@ -13,6 +13,7 @@
 #include "tools/bench_stepper.h"
 #include "tools/bench_workload.h"
 #include "tools/files/terminal.h"
+#include "tools/layout_flags.h"
 #include "tools/scaled_preset.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -102,6 +103,7 @@ void AddContenderFlags(CLI::App* verb, Options* options) {
                    "lets go of what it leaves")
       ->check(CLI::Range(1, 3))
       ->capture_default_str();
+  AddLayoutFlags(verb, &options->settings.layout);
   verb->add_option("--clip", options->settings.clip,
                    "Global gradient norm; 0: off, and no look for gradients\n"
                    "that are not finite")

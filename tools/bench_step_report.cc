@@ -49,7 +49,7 @@ void AddCounts(const StepResult& result, const StepConditions& conditions,
 void AddLayout(const StepResult& result, Json* row) {
   for (const char* key :
        {"stage", "buckets", "padding_fraction", "in_place_fraction",
-        "copied_bytes_per_rank", "buffer_bytes"}) {
+        "copied_bytes_per_rank", "split_blocks", "buffer_bytes"}) {
     (*row)[key] = nullptr;
   }
   if (result.buffer_bytes) (*row)["buffer_bytes"] = *result.buffer_bytes;
@@ -60,6 +60,7 @@ void AddLayout(const StepResult& result, Json* row) {
   (*row)["padding_fraction"] = layout.padding_fraction;
   (*row)["in_place_fraction"] = layout.in_place_fraction;
   (*row)["copied_bytes_per_rank"] = layout.copied_bytes;
+  (*row)["split_blocks"] = layout.split_blocks;
 }
 
 void AddRatios(const StepResult& result, Json* row) {

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "tools/bench_group.h"
 #include "tools/bench_workload.h"
+#include "zeromini/options.h"
 #include "zeromini/plan.h"
 
 namespace zeromini::tools {
@@ -34,6 +35,7 @@ struct LayoutFacts {
   // To pack and unpack, by this rank in a step; at stage 3 in one gather of
   // each layer set.
   int64_t copied_bytes = 0;
+  int64_t split_blocks = 0;
 };
 
 // Since it was made, by this rank; -1: nothing counts it.
@@ -67,6 +69,7 @@ class Stepper {
 struct StepSettings {
   int stage = 1;  // Of ours.
   double clip = 0;
+  OptimizerOptions layout;  // Of ours, but by padding; the rest is not read.
 };
 
 enum class StepperKind {
