@@ -94,7 +94,8 @@ remove_hosts() {
   local name
   kill_all
   for name in $(namespaces); do ip netns del "$name"; done
-  find /tmp -maxdepth 1 -name "$prefix-run.??????" -exec rm -rf {} +
+  # Not with find: it fails when another program's file goes while it looks.
+  rm -rf /tmp/"$prefix"-run.??????
 }
 
 # Both ends of each link are born inside their namespaces: the machine's own
