@@ -89,9 +89,7 @@ class Backward {
   void Run() {
     for (size_t p = plan_.params.size(); p-- > 0;) {
       const PlannedParam& owner = plan_.params[plan_.params[p].owner];
-      std::vector<int> buckets = owner.buckets;
-      std::sort(buckets.begin(), buckets.end(), std::greater<int>());
-      for (const int bucket : buckets) {
+      for (const int bucket : BucketsAsTheyLeave(owner)) {
         Arrive(static_cast<size_t>(bucket));
         FireReady();
       }

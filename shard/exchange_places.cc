@@ -1,6 +1,7 @@
 #include "shard/exchange_places.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "shard/layout_cost.h"
 #include "shard/shard_format.h"
@@ -25,6 +26,12 @@ bool HasTransposed(const Plan& plan, const BucketPlan& bucket) {
 bool Projects(const BucketPlan& bucket) {
   return bucket.wire_segment != bucket.segment ||
          bucket.wire_elements != bucket.elements;
+}
+
+std::vector<int> BucketsAsTheyLeave(const PlannedParam& param) {
+  std::vector<int> buckets = param.buckets;
+  std::sort(buckets.begin(), buckets.end(), std::greater<int>());
+  return buckets;
 }
 
 GradientPlace PlaceOfGradients(const BucketPlan& bucket,

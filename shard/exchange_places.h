@@ -5,6 +5,7 @@
 #define ZEROMINI_SHARD_EXCHANGE_PLACES_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "zeromini/options.h"
 #include "zeromini/plan.h"
@@ -22,6 +23,9 @@ bool Projects(const BucketPlan& bucket);
 
 GradientPlace PlaceOfGradients(const BucketPlan& bucket,
                                const OptimizerOptions& options);
+
+// A parameter's buckets in the order in which they leave.
+std::vector<int> BucketsAsTheyLeave(const PlannedParam& param);
 
 // Of one rank's part of a bucket that is not at home, in bytes: fp32, and with
 // room for either form of a gradient that is projected.

@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "shard/set_layout.h"
+#include "shard/stages.h"
+#include "shard/units.h"
 
 namespace zeromini {
 namespace {
@@ -15,10 +17,6 @@ constexpr int64_t kLooseElements = int64_t{16} << 20;
 // larger one would only make the largest bucket, and its buffers, larger.
 constexpr int64_t kSmallBesideLayer = 4;
 constexpr size_t kLayersPerBucket = 2;
-
-int64_t ElementsOf(const PlannedParam& param) {
-  return param.rows * param.row_elements;
-}
 
 struct Chunk {
   std::vector<int> params;
@@ -32,24 +30,25 @@ struct Chunk {
   }
 };
 
-std::vector<Chunk> ChunkByLayer(const ParamSet& set, int stage) {
+std::vector<Chunk> ChunkByLayer(const ParamSet& set,
+                                const PlanOptions& options) {
   std::vector<Chunk> chunks;
   std::map<int, size_t> chunk_of_layer;
   for (int index : set.indices) {
     const PlannedParam& param = set.params[index];
     // A layer set is gathered as one, whatever layers it is of.
-    const bool in_set = stage == 3 && param.layer_set >= 0;
+    const bool in_set = KeepsWeightShards(options) && param.layer_set >= 0;
     const int layer = in_set ? param.layer_set : param.layer;
     const auto known = chunk_of_layer.find(layer);
     if (layer >= 0 && known != chunk_of_layer.end()) {
-      chunks[known->second].Add(index, ElementsOf(param));
+      chunks[known->second].Add(index, Elements(param));
       continue;
     }
     if (layer >= 0) chunk_of_layer[layer] = chunks.size();
     chunks.emplace_back();
-    chunks.back().Add(index, ElementsOf(param));
+    chunks.back().Add(index, Elements(param));
     if (layer >= 0) chunks.back().layers = {layer};
-    if (layer < 0) chunks.back().loose = ElementsOf(param);
+    if (layer < 0) chunks.back().loose = Elements(param);
   }
   return chunks;
 }
@@ -120,7 +119,7 @@ std::vector<Chunk> CutAtBytes(const std::vector<Chunk>& chunks,
     Chunk piece;
     piece.layers = chunk.layers;
     for (int param : chunk.params) {
-      const int64_t size = ElementsOf(set.params[param]);
+      const int64_t size = Elements(set.params[param]);
       if (!piece.params.empty() && piece.elements + size > limit) {
         result.push_back(piece);
         piece.params.clear();
@@ -133,8 +132,9 @@ std::vector<Chunk> CutAtBytes(const std::vector<Chunk>& chunks,
   return result;
 }
 
-bool MayMerge(const Chunk& a, const Chunk& b, int stage) {
-  if (stage == 3 || a.layers.empty() || b.layers.empty()) return false;
+bool MayMerge(const Chunk& a, const Chunk& b, const PlanOptions& options) {
+  if (KeepsWeightShards(options) || a.layers.empty() || b.layers.empty())
+    return false;
   Chunk both = a;
   Merge(b, &both);
   return both.layers.size() <= kLayersPerBucket;
@@ -148,8 +148,8 @@ class LayerBuckets {
 
   SetLayout Make() {
     const std::vector<Chunk> chunks =
-        CutAtBytes(JoinSmall(ChunkByLayer(set_, options_.stage), options_),
-                   set_, options_.bucket_bytes);
+        CutAtBytes(JoinSmall(ChunkByLayer(set_, options_), options_), set_,
+                   options_.bucket_bytes);
     for (size_t i = 0; i < chunks.size(); ++i) {
       Chunk chunk = chunks[i];
       while (i + 1 < chunks.size() && Grow(chunks[i + 1], &chunk)) ++i;
@@ -168,7 +168,7 @@ class LayerBuckets {
     const bool pads =
         !alone.plan.in_place() && alone.PaddingFraction() > kGrowAbovePadding;
     if (alone.splits.empty() && !pads) return false;
-    if (!MayMerge(*chunk, next, options_.stage)) return false;
+    if (!MayMerge(*chunk, next, options_)) return false;
     Chunk both = *chunk;
     Merge(next, &both);
     const BucketLayout& other = LayoutOf(next);
@@ -188,7 +188,7 @@ class LayerBuckets {
     result_.AddBucket(layout, chunk.params);
     if (!layout.plan.in_place()) {
       for (int param : chunk.params) {
-        const int region = result_.AddRegion(ElementsOf(set_.params[param]));
+        const int region = result_.AddRegion(Elements(set_.params[param]));
         result_.homes.push_back({param, region, 0});
       }
       return;

@@ -20,7 +20,7 @@ struct Member {
   int64_t largest = 0;             // Of them, in elements.
   int64_t smallest = 0;
 
-  int64_t elements() const { return param->rows * param->row_elements; }
+  int64_t elements() const { return Elements(*param); }
 };
 
 // The largest unit that may stay whole, in elements, if nothing else is in its

@@ -7,18 +7,12 @@ namespace {
 
 constexpr int64_t kFloatBytes = sizeof(float);
 
-template <typename Options>
-bool HasHome(const Options& options, DType dtype) {
-  return options.stage == 1 && options.memory == MemoryForm::kFlat &&
-         dtype == DType::kFloat32;
-}
-
 // Of gradients into a buffer, and of weights out of one.
 int64_t CopiedBytes(const BucketPlan& bucket, const PlanOptions& options) {
   const bool flat = options.memory == MemoryForm::kFlat;
   const bool home = bucket.in_place() && HasGradientHome(options, bucket.dtype);
   const int64_t gradients = home ? 0 : bucket.wire_elements * kFloatBytes;
-  const bool moves_weights = options.ranks > 1 || options.stage == 3;
+  const bool moves_weights = options.ranks > 1 || KeepsWeightShards(options);
   const bool in_place = bucket.in_place() && flat;
   const int64_t weights =
       in_place || !moves_weights ? 0 : bucket.elements * SizeOf(bucket.dtype);
@@ -27,24 +21,18 @@ int64_t CopiedBytes(const BucketPlan& bucket, const PlanOptions& options) {
 
 }  // namespace
 
-bool HasGradientHome(const PlanOptions& options, DType dtype) {
-  return HasHome(options, dtype);
-}
-
-bool HasGradientHome(const OptimizerOptions& options, DType dtype) {
-  return HasHome(options, dtype);
-}
-
-bool KeepsGradients(const Plan& plan, int region) {
-  if (!HasGradientHome(plan.options, plan.regions[region].dtype)) return false;
-  return std::any_of(plan.params.begin(), plan.params.end(),
-                     [&](const PlannedParam& param) {
-                       return param.region == region &&
-                              param.sharers.size() == 1;
-                     }) ||
-         std::any_of(
-             plan.buckets.begin(), plan.buckets.end(),
-             [&](const BucketPlan& bucket) { return bucket.region == region; });
+std::vector<char> KeepsGradients(const Plan& plan) {
+  std::vector<char> keeps(plan.regions.size(), 0);
+  const auto note = [&](int region) {
+    keeps[region] = HasGradientHome(plan.options, plan.regions[region].dtype);
+  };
+  for (const PlannedParam& param : plan.params) {
+    if (param.region >= 0 && param.sharers.size() == 1) note(param.region);
+  }
+  for (const BucketPlan& bucket : plan.buckets) {
+    if (bucket.in_place()) note(bucket.region);
+  }
+  return keeps;
 }
 
 int64_t LargestBuffered(const PlanOptions& options) {

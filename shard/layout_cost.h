@@ -4,7 +4,9 @@
 #define ZEROMINI_SHARD_LAYOUT_COST_H_
 
 #include <cstdint>
+#include <vector>
 
+#include "shard/stages.h"
 #include "zeromini/options.h"
 #include "zeromini/plan.h"
 
@@ -20,11 +22,16 @@ inline int64_t BufferBudget(int64_t option) {
 }
 
 // Full gradients of this dtype lie where an exchange in place can take them.
-bool HasGradientHome(const PlanOptions& options, DType dtype);
-bool HasGradientHome(const OptimizerOptions& options, DType dtype);
+// `options` as in shard/stages.h.
+template <typename Options>
+bool HasGradientHome(const Options& options, DType dtype) {
+  return KeepsFullGradients(options) && options.memory == MemoryForm::kFlat &&
+         dtype == DType::kFloat32;
+}
 
-// A region's full gradients have a use: somebody's home, or an exchange's.
-bool KeepsGradients(const Plan& plan, int region);
+// By region: its full gradients have a use, as somebody's home or an
+// exchange's.
+std::vector<char> KeepsGradients(const Plan& plan);
 
 // Elements of the largest bucket whose gradients go through a buffer: half of
 // the budget, so that one can travel while the next fills.

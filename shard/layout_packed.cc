@@ -84,7 +84,7 @@ SetLayout PackInBuckets(const ParamSet& set, const PlanOptions& options,
   };
   for (int index : set.indices) {
     const PlannedParam& param = set.params[index];
-    const int64_t elements = param.rows * param.row_elements;
+    const int64_t elements = Elements(param);
     layout.homes.push_back({index, layout.AddRegion(elements), 0});
     const int64_t room = RoomFor(param, options, bucket_elements);
     if (batch.elements + elements > room) flush();
@@ -109,11 +109,7 @@ SetLayout LayOutPacked(const ParamSet& set, const PlanOptions& options,
                        int64_t bucket_elements) {
   SetLayout best = PackInBuckets(set, options, bucket_elements);
   if (options.bucket_bytes > 0) return best;
-  int64_t total = 0;
-  for (int index : set.indices) {
-    total += set.params[index].rows * set.params[index].row_elements;
-  }
-  const int64_t most = std::min(LargestBuffered(options), 2 * total);
+  const int64_t most = std::min(LargestBuffered(options), 2 * set.elements());
   // A rank's share is then more rows, of which it can have more nearly as many
   // as the others.
   for (int64_t elements = bucket_elements; elements <= most / 2;) {

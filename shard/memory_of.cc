@@ -11,14 +11,11 @@
 #include "shard/stages.h"
 #include "shard/sum_spans.h"
 #include "shard/tiles.h"
+#include "shard/units.h"
 #include "zeromini/plan_bytes.h"
 
 namespace zeromini {
 namespace {
-
-int64_t Elements(const PlannedParam& param) {
-  return param.rows * param.row_elements;
-}
 
 // What lies on a rank from the start: weights, and gradients that backward may
 // write in place.
@@ -26,10 +23,11 @@ void AddHomes(const Plan& plan, const OptimizerOptions& options,
               MemoryReport* report) {
   if (options.memory == MemoryForm::kExternal) return;
   const bool shards = KeepsWeightShards(options);
+  const std::vector<char> keeps_gradients = KeepsGradients(plan);
   for (size_t r = 0; r < plan.regions.size() && !shards; ++r) {
     const RegionPlan& region = plan.regions[r];
     report->weights += region.elements * SizeOf(region.dtype);
-    if (!KeepsGradients(plan, static_cast<int>(r))) continue;
+    if (keeps_gradients[r] == 0) continue;
     report->gradients += region.elements * int64_t{sizeof(float)};
   }
   for (size_t b = 0; b < plan.buckets.size() && shards; ++b) {

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "shard/layout_cost.h"
 #include "shard/set_layout.h"
+#include "shard/stages.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
@@ -155,16 +156,19 @@ void CountSecondMoments(std::vector<PlannedParam>* params) {
 
 // What one bucket cannot mix: dtype, expert, and at stage 3 layer set.
 std::vector<ParamSet> SetsOf(const std::vector<PlannedParam>& params,
-                             int stage) {
+                             const PlanOptions& options) {
   std::map<std::tuple<DType, bool, int>, std::vector<int>> sets;
   for (size_t i = 0; i < params.size(); ++i) {
     const PlannedParam& param = params[i];
     if (param.frozen || param.tied_to >= 0) continue;
-    const int layer_set = stage == 3 ? param.layer_set : kNoLayerSet;
+    const int layer_set =
+        KeepsWeightShards(options) ? param.layer_set : kNoLayerSet;
     sets[{param.dtype, param.expert, layer_set}].push_back(static_cast<int>(i));
   }
   std::vector<ParamSet> result;
-  for (auto& entry : sets) result.push_back({std::move(entry.second), params});
+  for (auto& [kind, indices] : sets) {
+    result.push_back({std::move(indices), params, std::get<int>(kind)});
+  }
   return result;
 }
 
@@ -186,10 +190,9 @@ SetLayout Cheapest(const ParamSet& set, const PlanOptions& options,
 void AddSet(const ParamSet& set, SetLayout layout, Plan* plan) {
   const int first = static_cast<int>(plan->regions.size());
   const PlannedParam& any = set.params[set.indices.front()];
-  const int layer_set = plan->options.stage == 3 ? any.layer_set : kNoLayerSet;
   for (RegionPlan& region : layout.regions) {
     plan->regions.push_back(
-        {any.dtype, any.expert, layer_set, region.elements});
+        {any.dtype, any.expert, set.layer_set, region.elements});
   }
   for (const SetLayout::Home& home : layout.homes) {
     plan->params[home.param].region = first + home.region;
@@ -197,7 +200,7 @@ void AddSet(const ParamSet& set, SetLayout layout, Plan* plan) {
   }
   for (BucketPlan& bucket : layout.buckets) {
     if (bucket.in_place()) bucket.region += first;
-    bucket.layer_set = layer_set;
+    bucket.layer_set = set.layer_set;
     plan->buckets.push_back(std::move(bucket));
   }
   plan->split_blocks.insert(plan->split_blocks.end(), layout.splits.begin(),
@@ -256,7 +259,7 @@ absl::StatusOr<Plan> MakePlanFor(std::vector<PlannedParam> params,
   FillOwners(&plan.params);
   CountSecondMoments(&plan.params);
   LayoutCache layouts(options);
-  for (const ParamSet& set : SetsOf(plan.params, options.stage)) {
+  for (const ParamSet& set : SetsOf(plan.params, options)) {
     AddSet(set, Cheapest(set, options, layouts), &plan);
   }
   SortSplits(&plan.split_blocks);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "shard/layout_cost.h"
+#include "shard/units.h"
 
 namespace zeromini {
 
@@ -21,6 +22,12 @@ constexpr int64_t kLeastPerRank = 64 << 10;
 constexpr int64_t kBuffers = 8;
 
 }  // namespace
+
+int64_t ParamSet::elements() const {
+  int64_t sum = 0;
+  for (int index : indices) sum += Elements(params[index]);
+  return sum;
+}
 
 int64_t BucketSizes::ElementsFor(int64_t alike) const {
   return std::min(std::max(alike / shares, least), most);
@@ -46,11 +53,7 @@ BucketSizes SizesOf(const ParamSet& set, const PlanOptions& options) {
   if (!HasGradientHome(options, dtype)) {
     sizes.most = std::min(sizes.most, most_buffered);
   }
-  int64_t total = 0;
-  for (int index : set.indices) {
-    total += set.params[index].rows * set.params[index].row_elements;
-  }
-  sizes.buffered = std::min(sizes.ElementsFor(total), most_buffered);
+  sizes.buffered = std::min(sizes.ElementsFor(set.elements()), most_buffered);
   return sizes;
 }
 
@@ -105,7 +108,7 @@ int64_t ExposedElements(const SetLayout& layout, const ParamSet& set) {
   std::map<int, int64_t> ready;  // By parameter: backward so far.
   int64_t backward = 0;
   for (auto p = set.indices.rbegin(); p != set.indices.rend(); ++p) {
-    backward += set.params[*p].rows * set.params[*p].row_elements;
+    backward += Elements(set.params[*p]);
     ready[*p] = backward;
   }
   // By when it is ready.

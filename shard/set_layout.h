@@ -15,6 +15,9 @@ namespace zeromini {
 struct ParamSet {
   std::vector<int> indices;  // Of parameters, in forward order.
   const std::vector<PlannedParam>& params;
+  int layer_set = kNoLayerSet;  // At stage 3, of all of them.
+
+  int64_t elements() const;
 };
 
 // Regions are counted from 0. Buckets hold parameters' own indices.

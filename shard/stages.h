@@ -7,14 +7,18 @@
 
 namespace zeromini {
 
+// `options`: OptimizerOptions, or the PlanOptions made of them.
+
 // Full gradients stay until Step() and travel once; otherwise each micro-step's
 // travel at once, and only shards of their sum stay.
-inline bool KeepsFullGradients(const OptimizerOptions& options) {
+template <typename Options>
+bool KeepsFullGradients(const Options& options) {
   return options.stage == 1;
 }
 
 // Weights rest in shards, not whole on every rank.
-inline bool KeepsWeightShards(const OptimizerOptions& options) {
+template <typename Options>
+bool KeepsWeightShards(const Options& options) {
   return options.stage == 3;
 }
 

@@ -11,6 +11,11 @@
 
 namespace zeromini {
 
+// At rest.
+inline int64_t Elements(const PlannedParam& param) {
+  return param.rows * param.row_elements;
+}
+
 // Units that travel and are kept element by element.
 std::vector<UnitSegment> PlainUnits(absl::Span<const BlockSegment> pattern,
                                     int64_t row_elements);

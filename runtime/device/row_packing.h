@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "shard/units.h"
 #include "zeromini/kernels.h"
 #include "zeromini/plan.h"
 
@@ -55,9 +56,6 @@ inline const void* ElementAt(const void* array, int64_t index, DType dtype) {
   return ElementAt(const_cast<void*>(array), index, dtype);
 }
 
-inline int64_t Elements(const PlannedParam& param) {
-  return param.rows * param.row_elements;
-}
 inline int64_t TensorBytes(const PlannedParam& param) {
   return Elements(param) * SizeOf(param.dtype);
 }

@@ -92,34 +92,38 @@ absl::StatusOr<void*> ParamStore::Own(int64_t bytes, MemoryKind kind,
   return memory.get();
 }
 
-absl::Status ParamStore::AllocateRegion(const Plan& plan, int region,
-                                        Device& device) {
-  const DType dtype = plan.regions[region].dtype;
-  const int64_t elements = plan.regions[region].elements;
-  ZEROMINI_ASSIGN_OR_RETURN(
-      void* const weights,
-      Own(elements * SizeOf(dtype), MemoryKind::kWeights, device));
-  float* full_gradients = nullptr;
-  if (KeepsGradients(plan, region)) {
-    ZEROMINI_ASSIGN_OR_RETURN(
-        void* const memory,
-        Own(elements * int64_t{sizeof(float)}, MemoryKind::kGradients, device));
-    full_gradients = static_cast<float*>(memory);
+absl::Status ParamStore::AllocateRegions(const Plan& plan, Device& device) {
+  const std::vector<char> keeps_gradients = KeepsGradients(plan);
+  std::vector<void*> weights(plan.regions.size(), nullptr);
+  std::vector<float*> gradients(plan.regions.size(), nullptr);
+  for (size_t r = 0; r < plan.regions.size(); ++r) {
+    const RegionPlan& region = plan.regions[r];
+    ZEROMINI_ASSIGN_OR_RETURN(weights[r],
+                              Own(region.elements * SizeOf(region.dtype),
+                                  MemoryKind::kWeights, device));
+    if (keeps_gradients[r] == 0) continue;
+    ZEROMINI_ASSIGN_OR_RETURN(void* const memory,
+                              Own(region.elements * int64_t{sizeof(float)},
+                                  MemoryKind::kGradients, device));
+    gradients[r] = static_cast<float*>(memory);
   }
   for (size_t p = 0; p < plan.params.size(); ++p) {
     const PlannedParam& param = plan.params[p];
-    if (param.region != region) continue;
-    weights_[p] = ElementAt(weights, param.region_offset, dtype);
+    if (param.region < 0) continue;
+    weights_[p] =
+        ElementAt(weights[param.region], param.region_offset, param.dtype);
     // Where several share it, its part of the bucket is ours.
-    if (full_gradients == nullptr || param.sharers.size() > 1) continue;
-    gradients_[p] = full_gradients + param.region_offset;
+    float* const full = gradients[param.region];
+    if (full == nullptr || param.sharers.size() > 1) continue;
+    gradients_[p] = full + param.region_offset;
   }
   for (size_t b = 0; b < plan.buckets.size(); ++b) {
     const BucketPlan& bucket = plan.buckets[b];
-    if (bucket.region != region) continue;
-    flat_weights_[b] = ElementAt(weights, bucket.region_offset, dtype);
-    if (full_gradients == nullptr) continue;
-    flat_gradients_[b] = full_gradients + bucket.region_offset;
+    if (!bucket.in_place()) continue;
+    flat_weights_[b] =
+        ElementAt(weights[bucket.region], bucket.region_offset, bucket.dtype);
+    float* const full = gradients[bucket.region];
+    if (full != nullptr) flat_gradients_[b] = full + bucket.region_offset;
   }
   return absl::OkStatus();
 }
@@ -127,9 +131,8 @@ absl::Status ParamStore::AllocateRegion(const Plan& plan, int region,
 absl::Status ParamStore::Allocate(const Plan& plan,
                                   const OptimizerOptions& options,
                                   Device& device) {
-  const bool sharded = KeepsWeightShards(options);
-  for (size_t r = 0; r < plan.regions.size() && !sharded; ++r) {
-    ZEROMINI_RETURN_IF_ERROR(AllocateRegion(plan, static_cast<int>(r), device));
+  if (!KeepsWeightShards(options)) {
+    ZEROMINI_RETURN_IF_ERROR(AllocateRegions(plan, device));
   }
   for (size_t p = 0; p < plan.params.size(); ++p) {
     const PlannedParam& param = plan.params[p];

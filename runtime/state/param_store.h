@@ -56,7 +56,7 @@ class ParamStore {
                         Device& device);
   absl::Status Fill(const Plan& plan, absl::Span<const ParamSpec> specs,
                     Device& device);
-  absl::Status AllocateRegion(const Plan& plan, int region, Device& device);
+  absl::Status AllocateRegions(const Plan& plan, Device& device);
   absl::StatusOr<void*> Own(int64_t bytes, MemoryKind kind, Device& device);
 
   std::vector<void*> weights_;

@@ -1,11 +1,11 @@
 #include "runtime/step/grad_road.h"
 
 #include <algorithm>
-#include <functional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "shard/exchange_places.h"
 #include "shard/stages.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -71,11 +71,9 @@ absl::Status GradRoad::Add(int param, const void* gradient, const float* home,
                            Stream stream, const FireReady& fire_ready,
                            bool* refused) {
   const int owner = context_.plan.params[param].owner;
-  std::vector<int> buckets = context_.plan.params[owner].buckets;
-  // A large tensor then needs no more buffers at a time than a small one.
-  std::sort(buckets.begin(), buckets.end(), std::greater<int>());
   std::lock_guard<std::mutex> lock(arrivals_[owner]);
-  for (int bucket : buckets) {
+  // A large tensor then needs no more buffers at a time than a small one.
+  for (int bucket : BucketsAsTheyLeave(context_.plan.params[owner])) {
     ZEROMINI_RETURN_IF_ERROR(
         buckets_[bucket]->Add(owner, {param, gradient, home, stream}, refused));
     ZEROMINI_RETURN_IF_ERROR(fire_ready());
