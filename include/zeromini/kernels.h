@@ -10,6 +10,9 @@
 //   p = p (1 - lr wd);  m = m + (1-b1)(g - m)
 //   p = p - lr/(1-b1^t) / (sqrt(v)/sqrt(1-b2^t) + eps) m
 // AdamW: torch.optim.AdamW with amsgrad=False, the same with v per element.
+// Factored: the same with v_ij = r_i c_j / mean(c) and, for r and c, averages
+// of the means of g^2 over rows and columns (Adafactor's estimate, arXiv
+// 1804.04235, Algorithm 1, where mean(r), which is mean(c), divides).
 //
 // The same inputs give the same bits on every x86-64 level and compiler: sums
 // run in a fixed order in double, and nothing is contracted to an FMA.
@@ -66,6 +69,24 @@ struct AdamMiniArgs {
   // Elements in a whole block: the mean's denominator. Differs from
   // block_rows*row_elements for a split block and for padding rows.
   int64_t block_elements;
+  const StepScalars* scalars;
+};
+
+// Rows of one matrix whose second moments are factored, or shared by columns:
+//   r_i = b2 r_i + (1-b2) mean(g_i^2) over the row
+//   p = p (1 - lr wd);  m = m + (1-b1)(g - m)
+//   p = p - lr/(1-b1^t) / (sqrt(r_i) f_j + eps) m
+// where f_j is of ColumnArgs. Shared by columns: 1 instead of sqrt(r_i).
+struct FactoredArgs {
+  float* parameter;       // [rows, row_elements]
+  const float* gradient;  // Same shape.
+  float* momentum;        // Same shape.
+  float* row_moments;     // [rows]: r. Null: shared by columns.
+  // [rows]: as AdamMiniArgs::block_sums; null if row_moments is.
+  const double* row_sums;
+  const float* column_factors;  // [row_elements]
+  int64_t rows;
+  int64_t row_elements;
   const StepScalars* scalars;
 };
 
@@ -166,6 +187,28 @@ struct SumSpan {
   // that all of these rows are of, or -1: see zeromini/internal/scalar_words.h.
   int64_t param_word = 0;
   int64_t split_words = -1;
+  // Where the sums of the matrix's columns are in StatisticsArgs::columns, or
+  // -1: none are taken. The rows are then whole groups of group_rows, which
+  // add up to one addend of each column.
+  int64_t columns_at = -1;
+  int64_t group_rows = 1;
+};
+
+// Sums of squares over the rows of a matrix, column by column, which ranks that
+// have some of the rows take each on its own and then add up to the same bits
+// as one rank with all of them: of integers, in units that depend on the
+// largest addend alone. An addend is the sum of squares of a column over one
+// group of rows, added row by row in double; no group is cut between ranks.
+// kernels/column_sum.h has the arithmetic.
+//   top     of a column: where its largest addend is among digits of 15 bits;
+//           0: all are 0; kColumnNotFinite: one is not finite.
+//   digits  sum of floor(addend / (u 2^(15 k))) for k of 0, 1, 2, where u is
+//           the unit of the column's top: what is left if the top of another
+//           rank is k digits higher.
+struct ColumnSums {
+  int64_t* digits = nullptr;  // [3, columns]
+  uint8_t* tops = nullptr;    // [columns]
+  int64_t columns = 0;        // Of all matrices that this rank has rows of.
 };
 
 // One kernel for a bucket: its gradient is read once. Adds to `words`: the norm
@@ -179,8 +222,40 @@ struct StatisticsArgs {
   int64_t* words;
   bool norm;  // False: adds nothing to the limbs of the norm.
   // False: of another copy of the same shard, whose sums one rank adds: no norm
-  // and no split sums, only what is not finite.
+  // and no split or column sums, only what is not finite.
   bool counts;
+  ColumnSums columns = {};
+};
+
+// The columns of one matrix: those of this rank and, equal on all ranks, those
+// that ranks agree on.
+struct ColumnMatrix {
+  int64_t columns = 0;
+  int64_t rows = 0;       // Of all ranks, padding rows left out.
+  int64_t local_at = 0;   // In `sums`, `moments` and `factors`.
+  int64_t shared_at = 0;  // In `agreed` and `words`.
+  int64_t param = 0;      // Index into `scalars`.
+  int64_t factored = 1;   // 0: second moments are shared by columns.
+};
+
+// Three kernels, with exchanges between them:
+//   column_tops     agreed = this rank's tops; then a maximum over ranks.
+//   column_words    words = this rank's sums in units of the agreed tops, and
+//                   clears this rank's tops and digits; then a sum over ranks.
+//   column_moments  c = b2 c + (1-b2) scale^2 sum / rows, and what the update
+//                   multiplies with, f_j = sqrt(c_j / mean(c)) / sqrt(1-b2^t),
+//                   or sqrt(c_j) / sqrt(1-b2^t) if not factored; 0 where c_j
+//                   is. Not for a parameter whose `update` is 0.
+// `agreed` and `words` of matrices that this rank has no rows of are 0 before.
+struct ColumnArgs {
+  const ColumnMatrix* matrices;  // [count], in the device's memory.
+  int64_t count;
+  ColumnSums sums;
+  uint8_t* agreed;
+  int64_t* words;
+  float* moments;              // [sums.columns]: c.
+  float* factors;              // [sums.columns]: f.
+  const StepScalars* scalars;  // By parameter.
 };
 
 // What the host knows of a step's words, added to what kernels have counted:
@@ -268,6 +343,10 @@ struct KernelTable {
   absl::Status (*statistics)(const StatisticsArgs&, Stream);
   absl::Status (*add_words)(const AddWordsArgs&, Stream);
   absl::Status (*decide)(const DecideArgs&, Stream);
+  absl::Status (*column_tops)(const ColumnArgs&, Stream);
+  absl::Status (*column_words)(const ColumnArgs&, Stream);
+  absl::Status (*column_moments)(const ColumnArgs&, Stream);
+  absl::Status (*factored_step)(const FactoredArgs&, Stream);
 };
 
 // double arithmetic, one plain loop each: what the formulas mean.
