@@ -24,6 +24,8 @@ struct HostKernels {
   void (*unpack_state)(const StateCodecArgs&);
   void (*pack_state)(const StateCodecArgs&);
   void (*statistics)(const StatisticsArgs&);
+  void (*column_moments)(const ColumnArgs&);
+  void (*factored_step)(const FactoredArgs&);
 };
 
 }  // namespace zeromini

@@ -5,6 +5,7 @@
 #define ZEROMINI_KERNELS_HOST_TABLE_H_
 
 #include "kernels/decide.h"
+#include "kernels/host_columns.h"
 #include "kernels/host_kernels.h"
 #include "kernels/rounding_sequence.h"
 #include "zeromini/kernels.h"
@@ -56,6 +57,16 @@ struct HostTable {
     return absl::OkStatus();
   }
 
+  static absl::Status ColumnTops(const ColumnArgs& args, Stream) {
+    TakeColumnTops(args);
+    return absl::OkStatus();
+  }
+
+  static absl::Status ColumnWords(const ColumnArgs& args, Stream) {
+    TakeColumnWords(args);
+    return absl::OkStatus();
+  }
+
   static constexpr KernelTable Named(const char* name) {
     return {name,
             Call<&HostKernels::row_sums>::Always,
@@ -72,7 +83,11 @@ struct HostTable {
             Call<&HostKernels::pack_state>::Codec,
             Call<&HostKernels::statistics>::Always,
             AddWords,
-            Decided};
+            Decided,
+            ColumnTops,
+            ColumnWords,
+            Call<&HostKernels::column_moments>::Always,
+            Call<&HostKernels::factored_step>::Gated};
   }
 };
 

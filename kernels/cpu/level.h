@@ -52,6 +52,9 @@ struct UpdateFactors {
   void UpdateBlock(double block_sum, int64_t block_elements,
                    float* second_moment, float* step) const;
 
+  // The average of the mean of so many squares, as stored.
+  void UpdateMoment(double sum, int64_t elements, float* moment) const;
+
   double decay;            // 1 - lr*wd
   double momentum_weight;  // 1 - beta1
   double beta2;
@@ -64,6 +67,9 @@ struct UpdateFactors {
 
 // Not per level: a copy is bound by memory.
 void CopyOnCpu(const CopyArgs& args);
+
+// Nor are columns' moments.
+void ColumnMomentsOnCpu(const ColumnArgs& args);
 
 // Nor are statistics but for their row sums.
 void AddStatistics(const StatisticsArgs& args,

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/cpu/level.h"
+#include "kernels/host_columns.h"
 #include "zeromini/internal/scalar_words.h"
 
 namespace zeromini {
@@ -111,6 +112,7 @@ void AddStatistics(const StatisticsArgs& args,
                             ? AddElements(args.gradient + span.first_element,
                                           span.rows, counted)
                             : AddRows(args, span, row_sums, counted);
+    if (TakesColumns(args, span)) AddColumns(args, span);
     if (!finite) args.words[span.param_word] += kNotFiniteUnit;
   }
   if (counted != nullptr) norm.AddTo(args.words);

@@ -29,12 +29,15 @@ UpdateFactors::UpdateFactors(const StepScalars& scalars)
                       std::sqrt(1 - IntegerPower(scalars.beta2, scalars.step))),
       epsilon(scalars.epsilon) {}
 
+void UpdateFactors::UpdateMoment(double sum, int64_t elements,
+                                 float* moment) const {
+  const double mean = sum * (scale * scale) / static_cast<double>(elements);
+  *moment = static_cast<float>(beta2 * *moment + square_weight * mean);
+}
+
 void UpdateFactors::UpdateBlock(double block_sum, int64_t block_elements,
                                 float* second_moment, float* block_step) const {
-  const double mean =
-      block_sum * (scale * scale) / static_cast<double>(block_elements);
-  const double updated = beta2 * *second_moment + square_weight * mean;
-  *second_moment = static_cast<float>(updated);
+  UpdateMoment(block_sum, block_elements, second_moment);
   const double root = std::sqrt(static_cast<double>(*second_moment));
   *block_step = static_cast<float>(step / (root * root_correction + epsilon));
 }

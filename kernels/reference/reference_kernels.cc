@@ -1,8 +1,10 @@
 #include <cmath>
 
 #include "kernels/exact_sum.h"
+#include "kernels/host_columns.h"
 #include "kernels/host_table.h"
 #include "kernels/reference/reference_codecs.h"
+#include "kernels/reference/reference_factored.h"
 #include "zeromini/internal/half.h"
 #include "zeromini/internal/scalar_words.h"
 #include "zeromini/kernels.h"
@@ -166,6 +168,7 @@ void AddSpan(const SumSpan& span, const StatisticsArgs& args, ExactSum& norm) {
     }
   }
   norm.AddLimbs(finite.limbs().data());
+  if (TakesColumns(args, span)) AddColumns(args, span);
   AddWords(span, args, finite, not_finite);
 }
 
@@ -189,6 +192,8 @@ constexpr HostKernels kKernels = {
     ReferenceUnpackState,
     ReferencePackState,
     Statistics,
+    ReferenceColumnMoments,
+    ReferenceFactoredStep,
 };
 
 constexpr KernelTable kTable = HostTable<kKernels>::Named("reference");
