@@ -4,10 +4,10 @@
 // An addend x >= 0 of a column is taken in digits of 15 bits at fixed places;
 // top(x) numbers, from 1, the digit that its leading bit is in. Summed is
 // floor(x / u), u being the unit of the column's largest top: the lowest of
-// three digits, so that an addend is less than 2^45 units and 2^18 of them fit
-// an int64_t. floor(floor(x / u) / 2^15) is floor(x / (u 2^15)), so a rank
-// whose own top is lower than the agreed one drops digits and has the sum that
-// it would have taken at that unit.
+// three digits, so that an addend is less than 2^45 units and kMaxColumnAddends
+// of them fit an int64_t. floor(floor(x / u) / 2^15) is floor(x / (u 2^15)), so
+// a rank whose own top is lower than the agreed one drops digits and has the
+// sum that it would have taken at that unit.
 //
 // The error of a sum: less than one unit an addend, and a unit is less than
 // 2^-30 of the largest addend.
@@ -22,7 +22,6 @@ namespace zeromini {
 
 inline constexpr int kColumnDigitBits = 15;
 inline constexpr int kColumnDigits = 3;
-inline constexpr int64_t kMaxColumnAddends = int64_t{1} << 18;
 inline constexpr uint8_t kColumnNotFinite = 255;
 
 // Squares of fp32 numbers are 0 or at least 2^-298.

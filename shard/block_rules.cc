@@ -4,8 +4,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "shard/stretch.h"
 #include "shard/units.h"
 #include "zeromini/internal/status_macros.h"
+#include "zeromini/kernels.h"
 
 namespace zeromini {
 namespace {
@@ -61,6 +63,37 @@ absl::Status CheckFields(const ParamSpec& spec) {
   return absl::OkStatus();
 }
 
+absl::Status CheckMatrix(const ParamSpec& spec, const RowGeometry& rows,
+                         MomentForm form) {
+  if (rows.matrix) return absl::OkStatus();
+  return Refuse(
+      spec, absl::StrCat(
+                "second moments that are ",
+                form == MomentForm::kColumns ? "shared by columns" : "factored",
+                " need a matrix, or a stack of them with slices set; "
+                "a vector takes BlockRule::Element()"));
+}
+
+// Sums over a matrix's columns are exact as far as kMaxColumnAddends.
+absl::Status CheckColumns(const ParamSpec& spec, const RowGeometry& rows,
+                          const BlockSegment& segment) {
+  ZEROMINI_RETURN_IF_ERROR(CheckMatrix(spec, rows, segment.form));
+  if (segment.rows_per_block != 1) {
+    return Refuse(spec,
+                  absl::StrCat("a segment of ", segment.rows, " rows that is ",
+                               MomentFormName(segment.form),
+                               " must have 1 row per block, not ",
+                               segment.rows_per_block));
+  }
+  const int64_t addends = segment.rows / ColumnGroupRowsOf(segment.rows);
+  if (addends <= kMaxColumnAddends) return absl::OkStatus();
+  return Refuse(
+      spec, absl::StrCat("a matrix of ", segment.rows, " rows has ", addends,
+                         " groups of rows to sum over columns, more than ",
+                         kMaxColumnAddends, "; pad its rows to a multiple of ",
+                         kColumnGroupRows, ", or give it BlockRule::Rows()"));
+}
+
 std::vector<BlockSegment> WithKinds(std::vector<BlockSegment> segments) {
   for (BlockSegment& segment : segments) {
     if (segment.kind.has_value()) continue;
@@ -86,6 +119,12 @@ absl::StatusOr<std::vector<BlockSegment>> BlocksOf(const ParamSpec& spec,
       }
       return std::vector<BlockSegment>{
           {rows.rows, rule.rows_per_head, BlockKind::kHead}};
+    case BlockRule::Kind::kFactored:
+      return std::vector<BlockSegment>{
+          {rows.rows, 1, BlockKind::kRow, MomentForm::kFactored}};
+    case BlockRule::Kind::kColumns:
+      return std::vector<BlockSegment>{
+          {rows.rows, 1, BlockKind::kRow, MomentForm::kColumns}};
     case BlockRule::Kind::kFused:
       break;
     case BlockRule::Kind::kAuto:
@@ -115,7 +154,8 @@ int64_t CountBlocks(const PlannedParam& param) {
   int64_t blocks = 0;
   for (const BlockSegment& segment : param.blocks) {
     period += segment.rows;
-    blocks += segment.rows / segment.rows_per_block;
+    blocks += BlockScalars(segment);
+    if (segment.form != MomentForm::kBlocks) blocks += param.row_elements;
   }
   return period == 0 ? 0 : param.rows / period * blocks;
 }
@@ -124,6 +164,30 @@ Algorithm AlgorithmOf(int group, const PlanOptions& options) {
   const int known = static_cast<int>(options.group_algorithms.size());
   if (group < 0 || group >= known) return options.algorithm;
   return options.group_algorithms[group].value_or(options.algorithm);
+}
+
+// Fused segments become matrices of their own.
+BlockRule AsFactored(BlockRule rule, bool matrix) {
+  if (!matrix || rule.kind == BlockRule::Kind::kElement) {
+    return BlockRule::Element();
+  }
+  if (rule.kind != BlockRule::Kind::kFused) return BlockRule::Factored();
+  for (BlockSegment& segment : rule.segments) {
+    segment = {segment.rows, 1, BlockKind::kRow, MomentForm::kFactored};
+  }
+  return rule;
+}
+
+// r_i c_j is the same either way round, and what is shared by columns of the
+// one way is shared by rows of the other: then nothing need be transposed.
+void TakeAsStored(BlockRule* rule, ParamSpec* spec) {
+  if (!spec->output_is_last) return;
+  if (rule->kind == BlockRule::Kind::kColumns) {
+    *rule = BlockRule::Rows();
+  } else if (rule->kind != BlockRule::Kind::kFactored) {
+    return;
+  }
+  spec->output_is_last = false;
 }
 
 absl::StatusOr<BlockChoice> Choose(const PlanOptions& options,
@@ -139,7 +203,15 @@ absl::StatusOr<BlockChoice> Choose(const PlanOptions& options,
                             names.naming == Naming::kOfficial
                                 ? ChooseAsOfficial(names, spec)
                                 : ChooseByTables(names, spec));
-  if (!is_explicit) return choice;
+  if (!is_explicit) {
+    const bool factored = names.algorithm == Algorithm::kAdamMini &&
+                          options.second_moment == SecondMoment::kFactored;
+    if (factored) {
+      ZEROMINI_ASSIGN_OR_RETURN(const RowGeometry geometry, GeometryOf(spec));
+      choice.rule = AsFactored(std::move(choice.rule), geometry.matrix);
+    }
+    return choice;
+  }
   choice.rule = explicit_rule;
   choice.chosen_by = "rule";
   choice.warnings.clear();
@@ -150,6 +222,10 @@ absl::Status SetBlocks(const ParamSpec& spec, const BlockChoice& choice,
                        RowGeometry geometry, PlannedParam* param) {
   ZEROMINI_ASSIGN_OR_RETURN(param->blocks,
                             BlocksOf(spec, choice.rule, geometry));
+  for (const BlockSegment& segment : param->blocks) {
+    if (segment.form == MomentForm::kBlocks) continue;
+    ZEROMINI_RETURN_IF_ERROR(CheckColumns(spec, geometry, segment));
+  }
   param->element_state = param->algorithm != Algorithm::kAdamMini ||
                          choice.rule.kind == BlockRule::Kind::kElement;
   if (param->element_state || spec.frozen) param->blocks.clear();
@@ -219,6 +295,9 @@ absl::StatusOr<PlannedParam> ResolveParam(const ParamSpec& original,
   PlanOptions own = options;
   own.algorithm = AlgorithmOf(spec.hyper_group, options);
   ZEROMINI_ASSIGN_OR_RETURN(BlockChoice choice, Choose(own, spec));
+  if (own.algorithm == Algorithm::kAdamMini) {
+    TakeAsStored(&choice.rule, &spec);
+  }
   ZEROMINI_ASSIGN_OR_RETURN(RowGeometry geometry, GeometryOf(spec));
   PlannedParam param;
   param.name = spec.name;

@@ -91,7 +91,8 @@ std::vector<int64_t> SignatureOf(Slices slices) {
                       static_cast<int64_t>(param.blocks.size()),
                       static_cast<int64_t>(param.units.size())});
     for (const BlockSegment& segment : param.blocks) {
-      signature.insert(signature.end(), {segment.rows, segment.rows_per_block});
+      signature.insert(signature.end(), {segment.rows, segment.rows_per_block,
+                                         static_cast<int64_t>(segment.form)});
     }
     for (const UnitSegment& segment : param.units) {
       signature.insert(signature.end(),

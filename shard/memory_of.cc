@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "shard/column_layout.h"
 #include "shard/decision_layout.h"
 #include "shard/exchange_buffers.h"
 #include "shard/exchange_places.h"
@@ -91,6 +92,11 @@ int64_t AddedAside(const Plan& plan, const OptimizerOptions& options) {
   return most * int64_t{sizeof(float)};
 }
 
+int64_t ColumnMoments(const Plan& plan, const OptimizerOptions& options,
+                      int rank) {
+  return BytesOf(ColumnsOf(plan, options, rank)).moments;
+}
+
 }  // namespace
 
 MemoryReport MemoryOf(const Plan& plan, const OptimizerOptions& options,
@@ -100,8 +106,12 @@ MemoryReport MemoryOf(const Plan& plan, const OptimizerOptions& options,
   for (size_t b = 0; b < plan.buckets.size(); ++b) {
     AddBucket(plan, options, rank, static_cast<int>(b), &report);
   }
-  report.statistics += TileScratchBytes(LargestTile(plan, options));
+  const ColumnBytes columns = BytesOf(ColumnsOf(plan, options, rank));
+  report.second_moment += columns.moments;
+  report.statistics +=
+      columns.statistics() + TileScratchBytes(LargestTile(plan, options));
   report.tables +=
+      columns.tables() +
       static_cast<int64_t>(plan.params.size()) * int64_t{sizeof(int64_t)} +
       DecisionLayoutOf(plan, options).bytes();
   report.buckets = TotalBytes(ExchangeBuffers(plan, options));
@@ -128,6 +138,7 @@ int LargestRank(const Plan& plan, const OptimizerOptions& options) {
   int64_t most = -1;
   for (int rank = 0; rank < ranks; ++rank) {
     const int64_t bytes =
+        ColumnMoments(plan, options, rank) +
         dense[PlaceOf(plan.options, options, false, rank).rank] +
         experts[PlaceOf(plan.options, options, true, rank).rank];
     if (bytes <= most) continue;

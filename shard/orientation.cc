@@ -24,9 +24,16 @@ bool IsLinear(Role role) {
   }
 }
 
+// Whose averages are the same either way round.
+bool IsFactored(const PlannedParam& param) {
+  return param.blocks.size() == 1 &&
+         param.blocks.front().form == MomentForm::kFactored;
+}
+
 bool IsQuestioned(const PlannedParam& param) {
-  return IsLinear(param.role) && param.shape.size() >= 2 && !param.frozen &&
-         param.tied_to < 0 && param.algorithm == Algorithm::kAdamMini;
+  return !IsFactored(param) && IsLinear(param.role) &&
+         param.shape.size() >= 2 && !param.frozen && param.tied_to < 0 &&
+         param.algorithm == Algorithm::kAdamMini;
 }
 
 bool IsSquare(const PlannedParam& param) {

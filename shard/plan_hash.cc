@@ -26,7 +26,7 @@ class Hasher {
     AddAll(segments.size());
     for (const BlockSegment& s : segments) {
       AddAll(s.rows, s.rows_per_block, s.kind.has_value(),
-             s.kind.value_or(BlockKind::kWhole));
+             s.kind.value_or(BlockKind::kWhole), s.form);
     }
   }
   void Add(const std::vector<UnitSegment>& segments) {
@@ -45,8 +45,8 @@ void AddOptions(const PlanOptions& options, Hasher& hasher) {
   hasher.AddAll(options.algorithm, options.ranks, options.replicas,
                 options.stage, options.model.hidden, options.model.heads,
                 options.model.kv_heads, options.model.head_dim, options.naming,
-                options.value_blocks, options.blocks, options.memory,
-                options.bucketing, options.bucket_bytes,
+                options.value_blocks, options.second_moment, options.blocks,
+                options.memory, options.bucketing, options.bucket_bytes,
                 options.buffer_budget_bytes, options.collective_cost_bytes);
   hasher.Add(options.copy_cost);
 }

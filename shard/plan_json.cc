@@ -13,6 +13,9 @@ Json BlocksToJson(const std::vector<BlockSegment>& segments) {
   for (const BlockSegment& segment : segments) {
     Json entry = {segment.rows, segment.rows_per_block};
     if (segment.kind.has_value()) entry.push_back(BlockKindName(*segment.kind));
+    if (segment.form != MomentForm::kBlocks) {
+      entry.push_back(MomentFormName(segment.form));
+    }
     list.push_back(std::move(entry));
   }
   return list;
@@ -37,6 +40,7 @@ Json OptionsToJson(const PlanOptions& options) {
       options.naming == Naming::kOfficial ? "official" : "zeromini";
   json["value_blocks"] =
       options.value_blocks == ValueBlocks::kWhole ? "whole" : "rows";
+  json["second_moment"] = SecondMomentName(options.second_moment);
   json["blocks"] =
       options.blocks == BlockCuts::kSplitAtCuts ? "split" : "whole";
   json["bucketing"] =

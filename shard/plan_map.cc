@@ -97,10 +97,17 @@ void ForEachOverlap(const std::vector<Piece>& from,
   }
 }
 
-// Blocks of each move of one parameter. Only the first and the last block of a
-// move can have rows in another one to the same rank: one of them brings it.
-void FillBlocks(const PlannedParam& param, absl::Span<Move> moves) {
-  if (param.blocks.empty()) return;
+// Blocks or matrices of a move.
+struct Range {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+// Only the first and the last of a move can have rows in another one to the
+// same rank: one of them brings it.
+template <typename RangeOf, typename Set>
+void FillRanges(absl::Span<Move> moves, const RangeOf& range_of,
+                const Set& set) {
   std::map<std::pair<int, int64_t>, Move*> bringer;
   const auto offer = [&](Move& move, int64_t block) {
     Move*& chosen = bringer[{move.to_rank, block}];
@@ -109,24 +116,50 @@ void FillBlocks(const PlannedParam& param, absl::Span<Move> moves) {
         chosen != nullptr && chosen->from_rank == chosen->to_rank;
     if (chosen == nullptr || (local && !other_is_local)) chosen = &move;
   };
-  const auto first_of = [&](const Move& move) {
-    return PlaceOf(param.blocks, move.first_row).block;
-  };
-  const auto last_of = [&](const Move& move) {
-    return PlaceOf(param.blocks, move.first_row + move.rows - 1).block;
-  };
   for (Move& move : moves) {
-    offer(move, first_of(move));
-    offer(move, last_of(move));
+    const Range range = range_of(move);
+    if (range.begin == range.end) continue;
+    offer(move, range.begin);
+    offer(move, range.end - 1);
   }
   for (Move& move : moves) {
-    int64_t begin = first_of(move);
-    int64_t end = last_of(move) + 1;
-    if (bringer[{move.to_rank, end - 1}] != &move) --end;
-    if (begin < end && bringer[{move.to_rank, begin}] != &move) ++begin;
-    move.first_block = begin;
-    move.blocks = end - begin;
+    Range range = range_of(move);
+    const auto brings = [&](int64_t index) {
+      return bringer[{move.to_rank, index}] == &move;
+    };
+    if (range.begin < range.end && !brings(range.end - 1)) --range.end;
+    if (range.begin < range.end && !brings(range.begin)) ++range.begin;
+    set(move, range);
   }
+}
+
+void FillBlocks(const PlannedParam& param, absl::Span<Move> moves) {
+  if (param.blocks.empty()) return;
+  const auto places = [&](const Move& move) {
+    return std::make_pair(
+        PlaceOf(param.blocks, move.first_row),
+        PlaceOf(param.blocks, move.first_row + move.rows - 1));
+  };
+  FillRanges(
+      moves,
+      [&](const Move& move) {
+        const auto [first, last] = places(move);
+        return Range{first.block, last.block + (last.has_scalar() ? 1 : 0)};
+      },
+      [](Move& move, Range range) {
+        move.first_block = range.begin;
+        move.blocks = range.end - range.begin;
+      });
+  FillRanges(
+      moves,
+      [&](const Move& move) {
+        const auto [first, last] = places(move);
+        return Range{first.matrix, last.matrix + (last.has_columns() ? 1 : 0)};
+      },
+      [](Move& move, Range range) {
+        move.first_matrix = range.begin;
+        move.matrices = range.end - range.begin;
+      });
 }
 
 // Appends the moves of one parameter, by family, replica and row.
@@ -190,7 +223,9 @@ MoveTotals TotalsOf(const Plan& to, const Move& move) {
   totals.to_rank = move.to_rank;
   totals.momentum = StateElements(param, move.first_row, move.rows);
   if (!param.keeps_second_moment()) return totals;
-  totals.second_moments = param.element_state ? totals.momentum : move.blocks;
+  totals.second_moments =
+      param.element_state ? totals.momentum
+                          : move.blocks + move.matrices * param.row_elements;
   return totals;
 }
 

@@ -38,7 +38,8 @@ std::set<std::string> SharersOf(const Plan& plan, const PlannedParam& param) {
 
 // What blocks are called does not matter here.
 bool SameBlocks(const BlockSegment& a, const BlockSegment& b) {
-  return a.rows == b.rows && a.rows_per_block == b.rows_per_block;
+  return a.rows == b.rows && a.rows_per_block == b.rows_per_block &&
+         a.form == b.form;
 }
 
 // Nor what travels.
@@ -61,6 +62,10 @@ bool SameUnits(const PlannedParam& a, const PlannedParam& b) {
 std::string BlocksText(const PlannedParam& param) {
   if (param.element_state) return "a second moment per element";
   const auto append = [](std::string* out, const BlockSegment& s) {
+    if (s.form != MomentForm::kBlocks) {
+      absl::StrAppend(out, s.rows, " ", MomentFormName(s.form));
+      return;
+    }
     absl::StrAppend(out, s.rows / s.rows_per_block, "x", s.rows_per_block);
   };
   return absl::StrCat("blocks of ", absl::StrJoin(param.blocks, " + ", append),

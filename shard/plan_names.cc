@@ -68,6 +68,30 @@ const char* BlockKindName(BlockKind kind) {
   return "";
 }
 
+const char* MomentFormName(MomentForm form) {
+  switch (form) {
+    case MomentForm::kBlocks:
+      return "blocks";
+    case MomentForm::kFactored:
+      return "factored";
+    case MomentForm::kColumns:
+      return "columns";
+  }
+  ZEROMINI_CHECK(false);
+  return "";
+}
+
+const char* SecondMomentName(SecondMoment form) {
+  switch (form) {
+    case SecondMoment::kOfficial:
+      return "official";
+    case SecondMoment::kFactored:
+      return "factored";
+  }
+  ZEROMINI_CHECK(false);
+  return "";
+}
+
 const char* BucketReasonName(BucketReason reason) {
   switch (reason) {
     case BucketReason::kUnits:

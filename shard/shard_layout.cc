@@ -80,8 +80,8 @@ int64_t AddSpans(const Plan& plan, ShardLayout* layout) {
       const bool listed =
           std::find(splits.begin(), splits.end(), split) != splits.end();
       if (split >= 0 && !listed) splits.push_back(split);
-      scalars += span.blocks;
-      layout->block_sums += span.blocks;
+      scalars += span.scalars();
+      layout->block_sums += span.scalars();
     }
   }
   return scalars * int64_t{sizeof(float)};
@@ -155,7 +155,7 @@ int64_t StateBytesOf(const Plan& plan, const Run& run,
   int64_t bytes = state.element_moments() ? 2 * values : values;
   if (!state.param->element_state) {
     for (const BlockSpan& span : SpansOf(*state.param, run)) {
-      bytes += span.blocks * int64_t{sizeof(float)};
+      bytes += span.scalars() * int64_t{sizeof(float)};
     }
   }
   if (!state.format.master_is_segment()) {

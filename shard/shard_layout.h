@@ -19,6 +19,8 @@ struct SpanState {
   int64_t second_moment_offset = 0;  // Into the bucket's block scalars.
   int64_t sums_offset = 0;           // Into the bucket's block sums.
   int split = -1;                    // Index into Plan::split_blocks, or -1.
+  // Of its matrix, in ColumnLayout's local columns: see PlaceColumns().
+  int64_t columns_at = -1;
 };
 
 // What is projected has no rows of its own. On the wire or in the state, as

@@ -6,16 +6,35 @@
 namespace zeromini {
 namespace {
 
-// Elements of a block that count in its mean. A block of nothing but padding
+// Rows of a block that count in its mean. A block of nothing but padding
 // keeps its size: its gradients are zero, and so is their mean.
-int64_t CountedElements(const PlannedParam& param, int64_t first_row,
-                        int64_t rows) {
+int64_t CountedRows(const PlannedParam& param, int64_t first_row,
+                    int64_t rows) {
   const int64_t live = param.rows - param.padding_rows;
   const int64_t counted = std::min(rows, live - first_row);
-  return (counted > 0 ? counted : rows) * param.row_elements;
+  return counted > 0 ? counted : rows;
 }
 
 }  // namespace
+
+int64_t ColumnGroupRowsOf(int64_t matrix_rows) {
+  const bool large = matrix_rows >= 64 * kColumnGroupRows;
+  return large && matrix_rows % kColumnGroupRows == 0 ? kColumnGroupRows : 1;
+}
+
+std::vector<ColumnedMatrix> MatricesOf(const PlannedParam& param) {
+  std::vector<ColumnedMatrix> matrices;
+  for (int64_t row = 0; row < param.rows && !param.blocks.empty();) {
+    for (const BlockSegment& segment : param.blocks) {
+      if (segment.form != MomentForm::kBlocks) {
+        matrices.push_back({segment.form, row, segment.rows,
+                            CountedRows(param, row, segment.rows)});
+      }
+      row += segment.rows;
+    }
+  }
+  return matrices;
+}
 
 std::vector<BlockSpan> SpansOf(const PlannedParam& param, const Run& run) {
   std::vector<BlockSpan> spans;
@@ -27,9 +46,12 @@ std::vector<BlockSpan> SpansOf(const PlannedParam& param, const Run& run) {
     BlockSpan span;
     span.first_row = row;
     span.first_block = place.block;
+    span.form = place.form;
+    span.matrix = place.has_columns() ? place.matrix : -1;
     span.blocks = 1;
     span.rows_per_block = std::min(end, place.first_row + place.rows) - row;
-    span.block_elements = CountedElements(param, place.first_row, place.rows);
+    span.block_elements =
+        CountedRows(param, place.first_row, place.rows) * param.row_elements;
     span.split = span.rows_per_block != place.rows;
     if (!span.split) {
       const int64_t stop = std::min(end, place.run_end);
@@ -43,7 +65,8 @@ std::vector<BlockSpan> SpansOf(const PlannedParam& param, const Run& run) {
     row += span.blocks * span.rows_per_block;
     if (!spans.empty() && !span.split && !spans.back().split &&
         spans.back().rows_per_block == span.rows_per_block &&
-        spans.back().block_elements == span.block_elements) {
+        spans.back().block_elements == span.block_elements &&
+        spans.back().form == span.form && spans.back().matrix == span.matrix) {
       spans.back().blocks += span.blocks;
     } else {
       spans.push_back(span);

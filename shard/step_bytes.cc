@@ -1,3 +1,4 @@
+#include "shard/column_layout.h"
 #include "shard/exchange_places.h"
 #include "shard/rank_place.h"
 #include "shard/shard_format.h"
@@ -111,9 +112,11 @@ StepBytes StepBytesOf(const Plan& plan, const OptimizerOptions& options,
     bytes.copied_weights += CopiedWeights(plan, options, bucket, place.rank);
   }
   const int64_t words = WordsOf(plan, options.expert_slices);
-  Count({words * int64_t{sizeof(int64_t)}, 0, 2,
-         int64_t{plan.options.ranks} * plan.options.replicas},
-        1, &bytes.scalars);
+  const int64_t columns = SharedColumns(plan, options.expert_slices);
+  const int64_t ranks = int64_t{plan.options.ranks} * plan.options.replicas;
+  if (columns > 0) Count({columns, 0, 2, ranks}, 1, &bytes.scalars);
+  Count({(words + columns) * int64_t{sizeof(int64_t)}, 0, 2, ranks}, 1,
+        &bytes.scalars);
   return bytes;
 }
 

@@ -84,7 +84,11 @@ Stretch RowsOf(const Stretch& stretch) {
 }
 
 bool MaySplit(const PlannedParam& param) {
-  return !param.blocks.empty() && HasPlainUnits(param);
+  return !param.blocks.empty() && HasPlainUnits(param) &&
+         std::all_of(param.blocks.begin(), param.blocks.end(),
+                     [](const BlockSegment& segment) {
+                       return segment.form == MomentForm::kBlocks;
+                     });
 }
 
 std::vector<Stretch> UnitsOf(const Slice& slice, int position) {
@@ -133,21 +137,31 @@ std::vector<Stretch> StretchesOf(absl::Span<const Slice> slices, int ranks,
 BlockPlace PlaceOf(absl::Span<const BlockSegment> pattern, int64_t row) {
   int64_t period = 0;
   int64_t blocks = 0;
+  int64_t matrices = 0;
   for (const BlockSegment& segment : pattern) {
     period += segment.rows;
-    blocks += segment.rows / segment.rows_per_block;
+    blocks += BlockScalars(segment);
+    matrices += segment.form != MomentForm::kBlocks ? 1 : 0;
   }
   ZEROMINI_CHECK(period > 0);
   int64_t first_row = row / period * period;
   int64_t first_block = row / period * blocks;
+  int64_t matrix = row / period * matrices;
   for (const BlockSegment& segment : pattern) {
     if (row < first_row + segment.rows) {
       const int64_t at = (row - first_row) / segment.rows_per_block;
-      return {first_block + at, first_row + at * segment.rows_per_block,
-              segment.rows_per_block, first_row + segment.rows};
+      const int64_t scalars = BlockScalars(segment) > 0 ? at : 0;
+      return {first_block + scalars,
+              first_row + at * segment.rows_per_block,
+              segment.rows_per_block,
+              first_row,
+              first_row + segment.rows,
+              segment.form,
+              matrix};
     }
     first_row += segment.rows;
-    first_block += segment.rows / segment.rows_per_block;
+    first_block += BlockScalars(segment);
+    matrix += segment.form != MomentForm::kBlocks ? 1 : 0;
   }
   ZEROMINI_CHECK(false);
   return {};

@@ -48,15 +48,30 @@ std::vector<Stretch> UnitsOf(const Slice& slice, int position);
 // Each row as a unit.
 Stretch RowsOf(const Stretch& stretch);
 
-// The units may be cut at row edges.
+// The units may be cut at row edges. Not where there are averages over columns:
+// see kColumnGroupRows.
 bool MaySplit(const PlannedParam& param);
+
+// Scalars of the blocks of one segment, those of columns left out.
+inline int64_t BlockScalars(const BlockSegment& segment) {
+  return segment.form == MomentForm::kColumns
+             ? 0
+             : segment.rows / segment.rows_per_block;
+}
 
 // Where a row lies in a repeated pattern.
 struct BlockPlace {
-  int64_t block = 0;      // Index within the parameter.
-  int64_t first_row = 0;  // Of the block.
-  int64_t rows = 0;       // Of the block.
-  int64_t run_end = 0;    // Row where blocks of other size begin.
+  // Index within the parameter; of kColumns that of the next that has a scalar.
+  int64_t block = 0;
+  int64_t first_row = 0;    // Of the block.
+  int64_t rows = 0;         // Of the block.
+  int64_t segment_row = 0;  // Where the segment begins, and ends.
+  int64_t run_end = 0;
+  MomentForm form = MomentForm::kBlocks;
+  int64_t matrix = 0;  // Index in MatricesOf(); of kBlocks that of the next.
+
+  bool has_scalar() const { return form != MomentForm::kColumns; }
+  bool has_columns() const { return form != MomentForm::kBlocks; }
 };
 BlockPlace PlaceOf(absl::Span<const BlockSegment> pattern, int64_t row);
 

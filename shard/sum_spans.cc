@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "shard/step_words.h"
+#include "shard/stretch.h"
 
 namespace zeromini {
 namespace {
@@ -23,6 +24,16 @@ SumSpan ElementSpan(const RunState& state, const WireLayout& wire) {
   return sum;
 }
 
+// Of the matrix that `row` is in.
+int64_t GroupRowsOf(const PlannedParam& param, int64_t row) {
+  const BlockPlace place = PlaceOf(param.blocks, row);
+  return ColumnGroupRowsOf(place.run_end - place.segment_row);
+}
+
+bool IsSummed(const SpanState& block, bool all) {
+  return all || block.split >= 0 || block.span.matrix >= 0;
+}
+
 SumSpan BlockSum(const RunState& state, const SpanState& block,
                  const WireLayout& wire) {
   const Run& run = *state.run;
@@ -34,6 +45,10 @@ SumSpan BlockSum(const RunState& state, const SpanState& block,
   sum.rows = block.span.blocks * block.span.rows_per_block;
   sum.row_elements = row_elements;
   sum.sums_at = block.sums_offset;
+  if (block.span.matrix >= 0) {
+    sum.columns_at = block.columns_at;
+    sum.group_rows = GroupRowsOf(*state.param, block.span.first_row);
+  }
   return sum;
 }
 
@@ -56,7 +71,7 @@ int64_t CountSumSpans(const RunState& state, bool all) {
   if (state.param->element_state) return all ? 1 : 0;
   return std::count_if(
       state.spans.begin(), state.spans.end(),
-      [all](const SpanState& block) { return all || block.split >= 0; });
+      [all](const SpanState& block) { return IsSummed(block, all); });
 }
 
 std::vector<SumSpan> SumSpansOf(const Plan& plan, const ShardLayout& layout,
@@ -68,10 +83,11 @@ std::vector<SumSpan> SumSpansOf(const Plan& plan, const ShardLayout& layout,
       continue;
     }
     for (const SpanState& block : state.spans) {
-      if (!all && block.split < 0) continue;
+      if (!IsSummed(block, all)) continue;
       SumSpan sum = BlockSum(state, block, wire);
       if (block.split < 0) {
-        sum.rows_per_block = block.span.rows_per_block;
+        sum.rows_per_block =
+            block.span.scalars() > 0 ? block.span.rows_per_block : 0;
       } else {
         sum.split_words = SplitWordsOf(plan, block.split, slice);
       }

@@ -23,7 +23,8 @@ struct SumsNeeded {
 };
 SumsNeeded SumsOf(const Plan& plan, const OptimizerOptions& options);
 
-// Of a rank's segment of `bucket` that lies as `wire` says. `slice`: of the
+// Of a rank's segment of `bucket` that lies as `wire` says. Spans of matrices
+// with column averages are always among them. `slice`: of the
 // rank's experts.
 std::vector<SumSpan> SumSpansOf(const Plan& plan, const ShardLayout& layout,
                                 const WireLayout& wire, bool all, int slice);

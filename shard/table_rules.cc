@@ -71,10 +71,16 @@ absl::Status CheckDimensions(const ParamSpec& spec, const NameClass& found) {
           "to BlockRule::Rows()"));
 }
 
-std::string DefaultScalars(const ParamSpec& spec, bool matrix) {
+std::string DefaultScalars(const ParamSpec& spec, bool matrix, bool factored) {
   const std::string each =
       spec.slices > 1 ? absl::StrCat("each of the ", spec.slices, " slices")
                       : "";
+  if (factored) {
+    return matrix ? absl::StrCat("averages over rows and over columns",
+                                 each.empty() ? "" : " of ", each,
+                                 ", with weight decay")
+                  : "a second moment per element, no weight decay";
+  }
   if (!matrix) {
     return absl::StrCat("one scalar for ", each.empty() ? "the tensor" : each,
                         ", no weight decay");
@@ -84,30 +90,40 @@ std::string DefaultScalars(const ParamSpec& spec, bool matrix) {
                       ", with weight decay");
 }
 
-void ChooseDefault(const ParamSpec& spec, bool matrix, BlockChoice* choice) {
+void ChooseDefault(const ParamSpec& spec, bool matrix, bool factored,
+                   BlockChoice* choice) {
   choice->chosen_by = "default";
   choice->rule = matrix ? BlockRule::Rows() : BlockRule::Whole();
   choice->decays = matrix;
-  choice->warnings.push_back(absl::StrCat(
-      Describe(spec), ": no name table knows it; chose ",
-      DefaultScalars(spec, matrix), "; set ParamSpec::rule to say otherwise"));
+  choice->warnings.push_back(
+      absl::StrCat(Describe(spec), ": no name table knows it; chose ",
+                   DefaultScalars(spec, matrix, factored),
+                   "; set ParamSpec::rule to say otherwise"));
 }
 
 absl::StatusOr<BlockRule> RuleFor(const ParamSpec& spec, const NameClass& found,
                                   const PlanOptions& options,
                                   BlockChoice* choice) {
+  // Takes a matrix as it is, whatever its rows are.
+  const bool factored = options.second_moment == SecondMoment::kFactored;
   switch (found.role) {
     case Role::kBias:
       return BlockRule::Element();
     case Role::kNorm:
       return BlockRule::Whole();
-    case Role::kFusedQkv:
     case Role::kQuery:
     case Role::kKey:
+      if (factored) return BlockRule::Factored();
+      return HeadRuleFor(spec, found, options, choice);
+    case Role::kFusedQkv:
+      if (factored && found.order == RowOrder::kMlaKeyValue) {
+        return BlockRule::Factored();
+      }
       return HeadRuleFor(spec, found, options, choice);
     default:
       break;
   }
+  if (factored) return BlockRule::Factored();
   ZEROMINI_RETURN_IF_ERROR(CheckOrientation(spec, found, options.model));
   const bool whole =
       found.role == Role::kValue && options.value_blocks == ValueBlocks::kWhole;
@@ -131,7 +147,8 @@ absl::StatusOr<BlockChoice> ChooseByTables(const PlanOptions& options,
   choice.decays = !IsVectorRole(found.role);
   if (!found.known() || (!geometry.matrix && !IsVectorRole(found.role))) {
     choice.role = Role::kOther;
-    ChooseDefault(spec, geometry.matrix, &choice);
+    ChooseDefault(spec, geometry.matrix,
+                  options.second_moment == SecondMoment::kFactored, &choice);
   } else if (adam_mini) {
     ZEROMINI_ASSIGN_OR_RETURN(choice.rule,
                               RuleFor(spec, found, options, &choice));

@@ -50,8 +50,11 @@ std::vector<UnitSegment> PlainUnits(absl::Span<const BlockSegment> pattern,
                                     int64_t row_elements) {
   std::vector<UnitSegment> units;
   for (const BlockSegment& segment : pattern) {
-    const int64_t elements = segment.rows_per_block * row_elements;
-    units.push_back({segment.rows, segment.rows_per_block, elements, elements});
+    const int64_t rows = segment.form == MomentForm::kBlocks
+                             ? segment.rows_per_block
+                             : ColumnGroupRowsOf(segment.rows);
+    const int64_t elements = rows * row_elements;
+    units.push_back({segment.rows, rows, elements, elements});
   }
   return units;
 }

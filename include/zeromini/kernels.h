@@ -194,6 +194,9 @@ struct SumSpan {
   int64_t group_rows = 1;
 };
 
+// Of one column, at most: their sum must fit an int64_t.
+inline constexpr int64_t kMaxColumnAddends = int64_t{1} << 18;
+
 // Sums of squares over the rows of a matrix, column by column, which ranks that
 // have some of the rows take each on its own and then add up to the same bits
 // as one rank with all of them: of integers, in units that depend on the

@@ -152,6 +152,7 @@ struct OptimizerOptions {
   ModelShape model;
   Naming naming = Naming::kZeromini;
   ValueBlocks value_blocks = ValueBlocks::kRows;
+  SecondMoment second_moment = SecondMoment::kOfficial;
   BlockCuts blocks = BlockCuts::kWhole;
   Bucketing bucketing = Bucketing::kCheapest;
   int64_t bucket_bytes = 0;

@@ -1,5 +1,5 @@
 // ParamSpec: everything the optimizer knows of one parameter tensor, and
-// BlockRule: which of its rows share an Adam-mini second-moment scalar.
+// BlockRule: what form its second moments have, and what shares one.
 
 #ifndef ZEROMINI_PARAM_SPEC_H_
 #define ZEROMINI_PARAM_SPEC_H_
@@ -17,6 +17,13 @@ namespace zeromini {
 // What a block is, for people: it changes no number.
 enum class BlockKind { kHead, kRow, kWhole };
 
+// How the second moments of a matrix [rows, columns] are stored and estimated.
+enum class MomentForm {
+  kBlocks,    // Adam-mini's: one scalar for rows that are alike.
+  kFactored,  // r_i c_j / mean(c), of averages r over rows and c over columns.
+  kColumns,   // c_j: one scalar for each column, such as an input neuron.
+};
+
 // A tensor is a stack of rows: dimension 0 of a matrix [out, in] (one row per
 // output neuron or token), dimensions 0 and 1 of a stack of matrices
 // (ParamSpec::slices). A 1-D tensor is one row.
@@ -25,6 +32,9 @@ struct BlockSegment {
   int64_t rows_per_block = 1;  // Divides `rows`; they share one scalar.
   // Not given: rows if rows_per_block is 1, else heads. A plan gives it.
   std::optional<BlockKind> kind = std::nullopt;
+  // Not kBlocks: the segment is a matrix of its own each time it repeats, and
+  // rows_per_block is 1.
+  MomentForm form = MomentForm::kBlocks;
 };
 
 struct BlockRule {
@@ -35,6 +45,10 @@ struct BlockRule {
     kHeads,    // One scalar per rows_per_head rows (query, key).
     kWhole,    // One scalar for the tensor, or for each slice (norms).
     kFused,    // `segments`, repeated until the rows of a slice are used up.
+    // Of a matrix, or of each slice; see MomentForm. Sums over columns cross
+    // ranks: Optimizer::Step() says what they cost.
+    kFactored,  // rows + columns scalars. Either way round the same.
+    kColumns,   // One scalar per column, [out, in] taken as the matrix.
   };
   Kind kind = Kind::kAuto;
   int64_t rows_per_head = 0;           // kHeads, no other: the head dimension.
@@ -49,6 +63,8 @@ struct BlockRule {
   static BlockRule Fused(std::vector<BlockSegment> segments) {
     return {Kind::kFused, 0, std::move(segments)};
   }
+  static BlockRule Factored() { return {Kind::kFactored, 0, {}}; }
+  static BlockRule Columns() { return {Kind::kColumns, 0, {}}; }
 };
 
 // Of ParamSpec::layer_set: the set of the parameter's layer, or kNoLayerSet if

@@ -42,6 +42,17 @@ enum class Naming {
 
 enum class ValueBlocks { kRows, kWhole };  // The value projection's blocks.
 
+// What Adam-mini's parameters of BlockRule::kAuto get.
+enum class SecondMoment {
+  // The paper's partition: heads, rows, whole tensors.
+  kOfficial,
+  // Not Adam-mini's, at about its bytes: matrices are factored (each of Q, K
+  // and V that are fused, each slice of a stack), norms, biases and other
+  // vectors have v per element. The estimate is Adafactor's (arXiv 1804.04235).
+  kFactored,
+};
+const char* SecondMomentName(SecondMoment form);  // "official", "factored".
+
 // Where a block may be cut. With kSplitAtCuts at any row: every tensor is laid
 // out as AdamW's are, and the partial sums of what is cut ride in the step's
 // scalar exchange. With kWhole a block is on one rank, unless it is larger than
@@ -76,6 +87,7 @@ struct PlanOptions {
   ModelShape model;
   Naming naming = Naming::kZeromini;
   ValueBlocks value_blocks = ValueBlocks::kRows;
+  SecondMoment second_moment = SecondMoment::kOfficial;
 
   BlockCuts blocks = BlockCuts::kWhole;
   // External memory and stages 2 and 3 send gradients through buffers.
@@ -124,6 +136,8 @@ enum class Role {
 };
 const char* RoleName(Role role);
 const char* BlockKindName(BlockKind kind);  // "head", "row", "whole".
+const char* MomentFormName(
+    MomentForm form);  // "blocks", "factored", "columns".
 
 // Consecutive units, equal in rows and in counts. At rest, as weights, a unit
 // has rows_per_unit * row_elements elements.
@@ -151,7 +165,8 @@ struct PlannedParam {
   // element_state or SGD's.
   std::vector<BlockSegment> blocks;
   // What one rank must own whole, repeated likewise: a row or an element for
-  // AdamW, a block for Adam-mini, the tensor for a matrix method.
+  // AdamW, a block for Adam-mini, kColumnGroupRows rows of a large matrix with
+  // column averages, the tensor for a matrix method.
   std::vector<UnitSegment> units;
   int64_t padding_rows = 0;
   Role role = Role::kOther;
@@ -173,7 +188,9 @@ struct PlannedParam {
   // Where the tensor lies in flat or gathered memory; -1 if in no bucket.
   int region = -1;
   int64_t region_offset = 0;
-  int64_t blocks_total = 0;  // Second moments; elements if element_state.
+  // Second moments: scalars of blocks and of columns; elements if
+  // element_state.
+  int64_t blocks_total = 0;
 
   // Neither frozen nor tied: it is updated, and has state of its own.
   bool has_state() const { return !buckets.empty(); }
@@ -318,7 +335,27 @@ int64_t WireElements(const PlannedParam& param, int64_t first_row,
 int64_t StateElements(const PlannedParam& param, int64_t first_row,
                       int64_t rows);
 
-// Blocks of a run, merged where neighbours are of equal size.
+// Rows of a matrix whose columns have averages that are summed before they are
+// added to those of other ranks, and that therefore stay on one, in matrices of
+// kColumnGroupRows * 64 rows and more, if it divides them. In others one row.
+inline constexpr int64_t kColumnGroupRows = 8;
+int64_t ColumnGroupRowsOf(int64_t matrix_rows);
+
+// Rows of a parameter whose second moments are averages over columns, or
+// products with such: a segment of `blocks` as often as it repeats.
+struct ColumnedMatrix {
+  MomentForm form = MomentForm::kFactored;
+  int64_t first_row = 0;  // Of the parameter.
+  int64_t rows = 0;
+  // Those that count in the averages: padding rows left out, but for a matrix
+  // of nothing else.
+  int64_t counted_rows = 0;
+};
+// In the order of their rows; none if there are only blocks or elements.
+std::vector<ColumnedMatrix> MatricesOf(const PlannedParam& param);
+
+// Blocks of a run, merged where neighbours are of equal size and of the same
+// matrix, if of any.
 struct BlockSpan {
   int64_t first_row = 0;       // Of the parameter.
   int64_t first_block = 0;     // Of the parameter.
@@ -326,6 +363,12 @@ struct BlockSpan {
   int64_t rows_per_block = 0;  // Rows present here (all, unless split).
   int64_t block_elements = 0;  // Of a whole block, padding rows left out.
   bool split = false;          // Then blocks == 1.
+  // Not kBlocks: `blocks` are rows of the matrix with that index in
+  // MatricesOf(). Of kColumns they have no scalars, and no index.
+  MomentForm form = MomentForm::kBlocks;
+  int64_t matrix = -1;
+
+  int64_t scalars() const { return form == MomentForm::kColumns ? 0 : blocks; }
 };
 std::vector<BlockSpan> SpansOf(const PlannedParam& param, const Run& run);
 

@@ -28,6 +28,10 @@ struct Move {
   // one, else the first, and is for all parts of the block on that rank.
   int64_t first_block = 0;
   int64_t blocks = 0;
+  // Matrices (see MatricesOf()) with rows in this move, likewise: their column
+  // averages come with one move to each rank.
+  int64_t first_matrix = 0;
+  int64_t matrices = 0;
 };
 
 struct PlanMap {

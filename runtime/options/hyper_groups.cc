@@ -129,6 +129,7 @@ PlanOptions PlanOptionsOf(const OptimizerOptions& options, int shards,
   plan.model = options.model;
   plan.naming = options.naming;
   plan.value_blocks = options.value_blocks;
+  plan.second_moment = options.second_moment;
   plan.blocks = options.blocks;
   plan.memory = options.memory;
   plan.bucket_bytes = options.bucket_bytes;

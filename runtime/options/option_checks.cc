@@ -100,6 +100,8 @@ absl::Status CheckEnums(const OptimizerOptions& options) {
       CheckEnum("state", options.state, StateFormat::kInt8));
   ZEROMINI_RETURN_IF_ERROR(
       CheckEnum("blocks", options.blocks, BlockCuts::kSplitAtCuts));
+  ZEROMINI_RETURN_IF_ERROR(CheckEnum("second_moment", options.second_moment,
+                                     SecondMoment::kFactored));
   ZEROMINI_RETURN_IF_ERROR(
       CheckEnum("bucketing", options.bucketing, Bucketing::kByLayer));
   return CheckEnum("value_blocks", options.value_blocks, ValueBlocks::kWhole);

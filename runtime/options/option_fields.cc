@@ -55,6 +55,7 @@ void AddPlanFields(const OptimizerOptions& options, FieldList* list) {
             options.naming == Naming::kOfficial ? "official" : "zeromini");
   list->Add("value_blocks",
             options.value_blocks == ValueBlocks::kWhole ? "whole" : "rows");
+  list->Add("second_moment", SecondMomentName(options.second_moment));
   list->Add("blocks", options.blocks == BlockCuts::kSplitAtCuts
                           ? "split at cuts"
                           : "whole");

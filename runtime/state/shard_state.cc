@@ -16,7 +16,10 @@ absl::StatusOr<ShardState> ShardState::Create(const Plan& plan,
                                               const OptimizerOptions& options,
                                               const RankGroups& groups,
                                               Device& device) {
-  ShardState state(plan, device);
+  ZEROMINI_ASSIGN_OR_RETURN(
+      ColumnState columns,
+      ColumnState::Create(plan, options, groups.world().rank(), device));
+  ShardState state(plan, std::move(columns), device);
   for (size_t b = 0; b < plan.buckets.size(); ++b) {
     const int rank = groups.of(plan.buckets[b]).shards->rank();
     ZEROMINI_ASSIGN_OR_RETURN(
@@ -34,6 +37,7 @@ absl::StatusOr<ShardState::Part> ShardState::MakePart(
     int bucket, int rank, const OptimizerOptions& options) const {
   Part part;
   part.layout = LayoutOf(*plan_, bucket, rank, options);
+  PlaceColumns(columns_.layout(), &part.layout);
   ZEROMINI_ASSIGN_OR_RETURN(
       part.momentum,
       device_->Allocate(part.layout.momentum_bytes, MemoryKind::kMomentum));

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -14,6 +15,7 @@
 #include "runtime/device/device.h"
 #include "runtime/device/row_packing.h"
 #include "runtime/group/rank_groups.h"
+#include "runtime/state/column_state.h"
 #include "runtime/state/rounding_seed.h"
 #include "shard/shard_layout.h"
 #include "zeromini/kernels.h"
@@ -43,6 +45,13 @@ struct StateView {
   void* second_moment = nullptr;        // As the momentum or, of blocks, fp32.
   uint16_t* second_moment_scales = nullptr;
 
+  // Matrices, by MatricesOf(), that are at least partly in the rows, and the
+  // averages of all of their columns, which other ranks with rows of them have
+  // as well. [matrices, row_elements]
+  int64_t first_matrix = 0;
+  int64_t matrices = 0;
+  float* column_moments = nullptr;
+
   MasterFormat master_format = MasterFormat::kNone;
   void* master = nullptr;  // [rows, row_elements]
 };
@@ -50,14 +59,16 @@ struct StateView {
 // The same in host memory, as fp32: exact, since every format widens to it.
 struct StateValues {
   std::vector<float> momentum;
-  std::vector<float> second_moment;  // Per element, or per block of the view.
+  std::vector<float> second_moment;   // Per element, or per block of the view.
+  std::vector<float> column_moments;  // As the view's.
   // As it is stored: what a remainder restores is the weight's, too. Of use
   // only if ShardState::has_master().
   std::vector<char> master;
 };
 
 // Not thread-safe. What it hands out is used on the compute stream, or after
-// that has been waited for.
+// that has been waited for. Column moments are written alike on all ranks that
+// have rows of their matrix, or the ranks' updates differ from then on.
 class ShardState {
  public:
   // All must outlive it.
@@ -67,6 +78,7 @@ class ShardState {
                                            Device& device);
 
   const ShardLayout& layout(int bucket) const { return parts_[bucket].layout; }
+  const ColumnState& columns() const { return columns_; }
 
   // Where a run's values are, in the bucket's memory.
   void* momentum(int bucket, const RunState& run) const {
@@ -120,8 +132,8 @@ class ShardState {
   absl::StatusOr<int64_t> ReadSteps(int param, absl::Duration patience) const;
   absl::Status WriteSteps(int param, int64_t steps, absl::Duration patience);
 
-  // Enqueues, on the compute stream, the view's momentum and then its second
-  // moments as fp32 at `out`, in device memory; advances it.
+  // Enqueues, on the compute stream, the view's momentum, its second moments
+  // and its column moments as fp32 at `out`, in device memory; advances it.
   absl::Status Unpack(const StateView& view, float** out) const;
 
  private:
@@ -132,8 +144,9 @@ class ShardState {
     Buffer master;
   };
 
-  ShardState(const Plan& plan, Device& device)
+  ShardState(const Plan& plan, ColumnState columns, Device& device)
       : plan_(&plan),
+        columns_(std::move(columns)),
         device_(&device),
         has_master_(plan.params.size(), char{0}) {}
 
@@ -153,9 +166,13 @@ class ShardState {
   absl::StatusOr<Part> MakePart(int bucket, int rank,
                                 const OptimizerOptions& options) const;
   StateView ViewOf(int bucket, const RunState& run) const;
+  void FillColumns(StateView* view) const;
   StateCodecArgs MomentumCodec(const StateView& view) const;
   StateCodecArgs SecondMomentCodec(const StateView& view) const;
   int64_t MomentCount(const StateView& view) const;
+  int64_t ColumnCount(const StateView& view) const {
+    return view.matrices * plan_->params[view.param].row_elements;
+  }
   int64_t MasterSize(const StateView& view) const;  // Bytes.
   absl::Status CheckSizes(const StateView& view,
                           const StateValues& values) const;
@@ -163,6 +180,7 @@ class ShardState {
   absl::Status Finish(absl::Duration patience) const;
 
   const Plan* plan_;
+  ColumnState columns_;
   Device* device_;
   std::vector<Part> parts_;  // By bucket.
   Buffer steps_;

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "runtime/device/row_packing.h"
+#include "shard/stretch.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
@@ -27,9 +28,25 @@ std::vector<MomentRange> MomentsOf(const PlannedParam& param, const Run& run) {
     return ranges;
   }
   for (const BlockSpan& span : SpansOf(param, run)) {
-    ranges.push_back({span.first_block, span.blocks});
+    ranges.push_back({span.first_block, span.scalars()});
   }
   return ranges;
+}
+
+// Averages of columns, which come after those of blocks: of each matrix at
+// least partly in the run.
+MomentRange ColumnsOf(const PlannedParam& param, const Run& run) {
+  MomentRange columns;
+  if (param.blocks.empty()) return columns;
+  const BlockPlace first = PlaceOf(param.blocks, run.first_row);
+  const BlockPlace last = PlaceOf(param.blocks, run.first_row + run.rows - 1);
+  const int64_t end = last.matrix + (last.has_columns() ? 1 : 0);
+  columns.count = (end - first.matrix) * param.row_elements;
+  columns.first =
+      param.blocks_total -
+      static_cast<int64_t>(MatricesOf(param).size()) * param.row_elements +
+      first.matrix * param.row_elements;
+  return columns;
 }
 
 // In the order of ShardState::Views().
@@ -57,6 +74,7 @@ Share ShareOf(const Plan& plan, int param, int rank) {
     for (const MomentRange& range : MomentsOf(planned, *run)) {
       share.second_moment += range.count;
     }
+    share.second_moment += ColumnsOf(planned, *run).count;
   }
   return share;
 }
@@ -87,7 +105,10 @@ const float* UnpackRun(const PlannedParam& planned, const Run& run,
     std::copy_n(in, range.count, state->second_moment.data() + range.first);
     in += range.count;
   }
-  return in;
+  // Other ranks with rows of the matrix have the same.
+  const MomentRange columns = ColumnsOf(planned, run);
+  std::copy_n(in, columns.count, state->second_moment.data() + columns.first);
+  return in + columns.count;
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "absl/time/clock.h"
 #include "runtime/state/rounding_seed.h"
 #include "runtime/state/shard_state.h"
+#include "shard/stretch.h"
 #include "zeromini/internal/check.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -24,12 +25,28 @@ uint16_t* AdvanceScales(uint16_t* scales, int64_t count) {
   return scales == nullptr ? nullptr : scales + count;
 }
 
-// The block that holds `row`.
-int64_t BlockOf(const PlannedParam& param, int64_t row) {
-  Run one;
-  one.first_row = row;
-  one.rows = 1;
-  return SpansOf(param, one).front().first_block;
+struct Range {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+// At least partly in `rows`.
+Range BlocksIn(const PlannedParam& param, RowRange rows) {
+  const BlockPlace last = PlaceOf(param.blocks, rows.first + rows.count - 1);
+  return {PlaceOf(param.blocks, rows.first).block,
+          last.block + (last.has_scalar() ? 1 : 0)};
+}
+
+Range MatricesIn(const PlannedParam& param, RowRange rows) {
+  const BlockPlace last = PlaceOf(param.blocks, rows.first + rows.count - 1);
+  return {PlaceOf(param.blocks, rows.first).matrix,
+          last.matrix + (last.has_columns() ? 1 : 0)};
+}
+
+absl::Status CopyFloats(const KernelTable& kernels, const void* from, void* to,
+                        int64_t count, Stream on) {
+  if (count == 0) return absl::OkStatus();
+  return CopyContiguous(kernels, from, to, count, CopyTypes{}, on);
 }
 
 }  // namespace
@@ -54,15 +71,30 @@ StateView ShardState::ViewOf(int bucket, const RunState& run) const {
     }
   } else if (!run.spans.empty()) {
     view.first_block = run.spans.front().span.first_block;
-    for (const SpanState& span : run.spans) view.blocks += span.span.blocks;
+    for (const SpanState& span : run.spans) view.blocks += span.span.scalars();
     view.second_moment =
         block_scalars(bucket) + run.spans.front().second_moment_offset;
+    FillColumns(&view);
   }
   view.master_format = run.format.master;
   if (view.master_format != MasterFormat::kNone) {
     view.master = master(bucket, run);
   }
   return view;
+}
+
+// A run's matrices are consecutive, and so are their columns: this rank has
+// them all.
+void ShardState::FillColumns(StateView* view) const {
+  const PlannedParam& param = plan_->params[view->param];
+  const Range matrices = MatricesIn(param, {view->first_row, view->rows});
+  view->first_matrix = matrices.begin;
+  view->matrices = matrices.end - matrices.begin;
+  view->column_moments =
+      view->matrices == 0
+          ? nullptr
+          : columns_.moments() +
+                columns_.layout().LocalAt(view->param, matrices.begin);
 }
 
 std::vector<StateView> ShardState::Views(int param) const {
@@ -98,13 +130,14 @@ StateView ShardState::Slice(const StateView& view, RowRange rows) const {
     slice.second_moment_scales =
         AdvanceScales(view.second_moment_scales, scales);
   } else if (view.blocks > 0) {
-    slice.first_block = BlockOf(param, rows.first);
-    slice.blocks =
-        BlockOf(param, rows.first + rows.count - 1) - slice.first_block + 1;
+    const Range blocks = BlocksIn(param, rows);
+    slice.first_block = blocks.begin;
+    slice.blocks = blocks.end - blocks.begin;
     slice.second_moment =
         Advance(view.second_moment,
                 (slice.first_block - view.first_block) * kFloatBytes);
   }
+  if (view.matrices > 0) FillColumns(&slice);
   return slice;
 }
 
@@ -152,16 +185,19 @@ absl::Status ShardState::Unpack(const StateView& view, float** out) const {
   moments.unpacked = *out;
   const int64_t count = MomentCount(view);
   *out += count;
+  float* const columns = *out;
+  *out += ColumnCount(view);
   const bool elements = param.element_state;
   return device_->Launch(
       device_->compute(),
-      [&kernels = device_->kernels(), momentum, moments, count,
-       elements](Stream on) -> absl::Status {
+      [&kernels = device_->kernels(), momentum, moments, count, elements,
+       from = view.column_moments, columns,
+       column_count = ColumnCount(view)](Stream on) -> absl::Status {
         ZEROMINI_RETURN_IF_ERROR(kernels.unpack_state(momentum, on));
-        if (count == 0) return absl::OkStatus();
-        if (elements) return kernels.unpack_state(moments, on);
-        return CopyContiguous(kernels, moments.packed, moments.unpacked, count,
-                              CopyTypes{}, on);
+        ZEROMINI_RETURN_IF_ERROR(
+            CopyFloats(kernels, from, columns, column_count, on));
+        if (elements && count > 0) return kernels.unpack_state(moments, on);
+        return CopyFloats(kernels, moments.packed, moments.unpacked, count, on);
       });
 }
 
@@ -174,7 +210,8 @@ absl::StatusOr<StateValues> ShardState::Read(const StateView& view,
                                              absl::Duration patience) const {
   const int64_t momentum = view.state_rows * view.state_row_elements;
   const int64_t moments = MomentCount(view);
-  const int64_t bytes = (momentum + moments) * kFloatBytes;
+  const int64_t columns = ColumnCount(view);
+  const int64_t bytes = (momentum + moments + columns) * kFloatBytes;
   const Stream compute = device_->compute();
   ZEROMINI_ASSIGN_OR_RETURN(Buffer there,
                             device_->Allocate(bytes, MemoryKind::kBuckets));
@@ -193,9 +230,11 @@ absl::StatusOr<StateValues> ShardState::Read(const StateView& view,
   device_->Keep(here, compute);
   ZEROMINI_RETURN_IF_ERROR(Finish(patience));
   const float* values = Floats(here);
-  return StateValues{{values, values + momentum},
-                     {values + momentum, values + momentum + moments},
-                     {master, master + MasterSize(view)}};
+  return StateValues{
+      {values, values + momentum},
+      {values + momentum, values + momentum + moments},
+      {values + momentum + moments, values + momentum + moments + columns},
+      {master, master + MasterSize(view)}};
 }
 
 absl::Status ShardState::CheckSizes(const StateView& view,
@@ -203,19 +242,21 @@ absl::Status ShardState::CheckSizes(const StateView& view,
   const auto momentum =
       static_cast<size_t>(view.state_rows * view.state_row_elements);
   const auto moments = static_cast<size_t>(MomentCount(view));
+  const auto columns = static_cast<size_t>(ColumnCount(view));
   const auto master = static_cast<size_t>(MasterSize(view));
   if (values.momentum.size() == momentum &&
       values.second_moment.size() == moments &&
+      values.column_moments.size() == columns &&
       values.master.size() == master) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(absl::StrCat(
       "state of rows ", view.first_row, " to ", view.first_row + view.rows,
-      " of '", plan_->params[view.param].name, "' is ", momentum,
-      " momenta and ", moments, " second moments with ", master,
-      " bytes of master, but ", values.momentum.size(), " and ",
-      values.second_moment.size(), " with ", values.master.size(),
-      " are given"));
+      " of '", plan_->params[view.param].name, "' is ", momentum, " momenta, ",
+      moments, " second moments and ", columns, " averages of columns with ",
+      master, " bytes of master, but ", values.momentum.size(), ", ",
+      values.second_moment.size(), " and ", values.column_moments.size(),
+      " with ", values.master.size(), " are given"));
 }
 
 absl::Status ShardState::Pack(const StateView& view, float* from) const {
@@ -223,17 +264,20 @@ absl::Status ShardState::Pack(const StateView& view, float* from) const {
   momenta.unpacked = from;
   StateCodecArgs squares = SecondMomentCodec(view);
   squares.unpacked = from + view.state_rows * view.state_row_elements;
+  const int64_t moments = MomentCount(view);
   return device_->Launch(
       device_->compute(),
-      [&kernels = device_->kernels(), momenta, squares,
-       moments = MomentCount(view),
+      [&kernels = device_->kernels(), momenta, squares, moments,
+       columns = squares.unpacked + moments, to = view.column_moments,
+       column_count = ColumnCount(view),
        elements =
            plan_->params[view.param].element_state](Stream on) -> absl::Status {
         ZEROMINI_RETURN_IF_ERROR(kernels.pack_state(momenta, on));
-        if (moments == 0) return absl::OkStatus();
-        if (elements) return kernels.pack_state(squares, on);
-        return CopyContiguous(kernels, squares.unpacked, squares.packed,
-                              moments, CopyTypes{}, on);
+        ZEROMINI_RETURN_IF_ERROR(
+            CopyFloats(kernels, columns, to, column_count, on));
+        if (elements && moments > 0) return kernels.pack_state(squares, on);
+        return CopyFloats(kernels, squares.unpacked, squares.packed, moments,
+                          on);
       });
 }
 
@@ -241,7 +285,8 @@ absl::Status ShardState::Write(const StateView& view, const StateValues& values,
                                absl::Duration patience) {
   ZEROMINI_RETURN_IF_ERROR(CheckSizes(view, values));
   const auto momentum = static_cast<int64_t>(values.momentum.size());
-  const int64_t bytes = (momentum + MomentCount(view)) * kFloatBytes;
+  const int64_t moments = momentum + MomentCount(view);
+  const int64_t bytes = (moments + ColumnCount(view)) * kFloatBytes;
   const Stream compute = device_->compute();
   ZEROMINI_ASSIGN_OR_RETURN(Buffer here,
                             device_->AllocateHost(bytes + MasterSize(view)));
@@ -251,6 +296,8 @@ absl::Status ShardState::Write(const StateView& view, const StateValues& values,
   std::copy(values.momentum.begin(), values.momentum.end(), Floats(here));
   std::copy(values.second_moment.begin(), values.second_moment.end(),
             Floats(here) + momentum);
+  std::copy(values.column_moments.begin(), values.column_moments.end(),
+            Floats(here) + moments);
   std::copy(values.master.begin(), values.master.end(), master);
   ZEROMINI_RETURN_IF_ERROR(
       device_->Copy(here.get(), there.get(), bytes, compute));

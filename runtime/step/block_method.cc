@@ -44,6 +44,9 @@ class BlockMethod : public Method {
     const BlockSpan& span = state.span;
     const int64_t at =
         (span.first_row - update.run.first_row) * update.param.row_elements;
+    if (span.matrix >= 0) {
+      return UpdateMatrix(kernels, update, state, at, stream);
+    }
     const AdamMiniArgs args = {
         update.parameter + at,
         update.gradient + at,
@@ -60,6 +63,21 @@ class BlockMethod : public Method {
       return kernels.adam_mini_fused(args, stream);
     }
     return kernels.adam_mini_step(args, stream);
+  }
+
+  // Rows of a matrix with columns; the first is `at` elements into the run.
+  static absl::Status UpdateMatrix(const KernelTable& kernels,
+                                   const RunUpdate& update,
+                                   const SpanState& state, int64_t at,
+                                   Stream stream) {
+    const bool factored = state.span.form == MomentForm::kFactored;
+    return kernels.factored_step(
+        {update.parameter + at, update.gradient + at, update.momentum + at,
+         factored ? update.second_moment + state.second_moment_offset : nullptr,
+         factored ? update.block_sums + state.sums_offset : nullptr,
+         update.column_factors + state.columns_at, state.span.blocks,
+         update.param.row_elements, update.scalars},
+        stream);
   }
 };
 

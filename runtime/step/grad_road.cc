@@ -12,17 +12,20 @@
 namespace zeromini {
 
 GradRoad::GradRoad(const BucketContext& context,
-                   const OptimizerOptions& options, int64_t* words)
+                   const OptimizerOptions& options, const ShardState& state,
+                   int64_t* words)
     : context_(context),
       sums_(SumsOf(context.plan, options)),
       per_step_(GradExchanges(options)),
+      columns_(state.columns().sums()),
       words_(words),
       arrivals_(context.plan.params.size()) {}
 
 absl::StatusOr<std::unique_ptr<GradRoad>> GradRoad::Create(
     const BucketContext& context, const OptimizerOptions& options,
     const ShardState& state, int64_t* words) {
-  auto road = std::unique_ptr<GradRoad>(new GradRoad(context, options, words));
+  auto road =
+      std::unique_ptr<GradRoad>(new GradRoad(context, options, state, words));
   for (size_t b = 0; b < context.plan.buckets.size(); ++b) {
     ZEROMINI_RETURN_IF_ERROR(road->AddBucket(static_cast<int>(b), state));
   }
@@ -103,7 +106,7 @@ absl::Status GradRoad::SubmitStatistics(int bucket, float limit) {
       grads.shard(), static_cast<const SumSpan*>(table.spans.get()),
       table.count, block_sums(bucket), words_, sums_.all,
       // Other replicas have the same sums.
-      context_.groups.of(context_.plan.buckets[bucket]).replica == 0};
+      context_.groups.of(context_.plan.buckets[bucket]).replica == 0, columns_};
   const ClampArgs clamp = {grads.shard(), grads.wire().segment, limit};
   return context_.device.Launch(
       context_.device.compute(),

@@ -79,7 +79,7 @@ class GradRoad {
 
  private:
   GradRoad(const BucketContext& context, const OptimizerOptions& options,
-           int64_t* words);
+           const ShardState& state, int64_t* words);
 
   int buckets() const { return static_cast<int>(buckets_.size()); }
   int Exchanges() const { return buckets() * per_step_; }
@@ -99,6 +99,7 @@ class GradRoad {
   const BucketContext context_;
   const SumsNeeded sums_;
   const int per_step_;  // Exchanges of a bucket.
+  const ColumnSums columns_;
   int64_t* const words_;
   std::vector<std::unique_ptr<GradBucket>> buckets_;
 

@@ -38,7 +38,9 @@ struct RunUpdate {
   // Of element_state runs: v of the run. Otherwise the bucket's: see SpanState.
   float* second_moment;
   const double* block_sums;  // The bucket's.
-  bool fused;                // block_sums hold split blocks only.
+  // block_sums hold split blocks and rows of matrices with columns only.
+  bool fused;
+  const float* column_factors;  // See SpanState::columns_at.
   const StepScalars* scalars;
   const void* shared;
   // `gradient` is the rows themselves: this method or another of the bucket

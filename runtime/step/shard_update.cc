@@ -120,8 +120,9 @@ absl::Status ShardUpdate::UpdateAt(const BucketJob& work, const RunState& state,
       kernels,
       {*state.param, run, state.spans, static_cast<float*>(weights),
        job.gradient, static_cast<float*>(parts_.state.momentum(bucket, state)),
-       second_moment, job.block_sums, !takes_all_sums_, job.scalars,
-       job.method.shared.get(), job.full_gradient},
+       second_moment, job.block_sums, !takes_all_sums_,
+       parts_.state.columns().factors(), job.scalars, job.method.shared.get(),
+       job.full_gradient},
       on);
 }
 

@@ -92,8 +92,7 @@ absl::Status StepPipeline::BuildStations(absl::Span<const ParamSpec> specs) {
       home_, MakeWeightHome({plan_, options_, *state_, device_, ranks_, pool_},
                             specs));
   ZEROMINI_ASSIGN_OR_RETURN(
-      decider_,
-      StepDecider::Create(plan_, options_, ranks_, device_, state_->steps()));
+      decider_, StepDecider::Create(plan_, options_, ranks_, device_, *state_));
   ZEROMINI_ASSIGN_OR_RETURN(
       road_,
       GradRoad::Create({plan_, methods_, home_->store(), device_, pool_,

@@ -54,20 +54,21 @@ int StepAnswer::RanksNotFinite(int param) const {
 
 StepDecider::StepDecider(const Plan& plan, const OptimizerOptions& options,
                          const RankGroups& groups, Device& device,
-                         int64_t* steps)
+                         const ShardState& state)
     : plan_(plan),
       options_(options),
       groups_(groups),
       device_(device),
-      steps_(steps),
+      steps_(state.steps()),
+      columns_(state.columns()),
       layout_(DecisionLayoutOf(plan, options)),
       slots_(kInFlight) {}
 
 absl::StatusOr<std::unique_ptr<StepDecider>> StepDecider::Create(
     const Plan& plan, const OptimizerOptions& options, const RankGroups& groups,
-    Device& device, int64_t* steps) {
+    Device& device, const ShardState& state) {
   auto decider = std::unique_ptr<StepDecider>(
-      new StepDecider(plan, options, groups, device, steps));
+      new StepDecider(plan, options, groups, device, state));
   ZEROMINI_RETURN_IF_ERROR(decider->Allocate());
   return decider;
 }
@@ -78,7 +79,7 @@ absl::Status StepDecider::Allocate() {
                               device_.Allocate(bytes, MemoryKind::kTables));
     return absl::OkStatus();
   };
-  ZEROMINI_RETURN_IF_ERROR(allocate(layout_.word_bytes(), &words_));
+  ZEROMINI_RETURN_IF_ERROR(allocate(layout_.summed_bytes(), &words_));
   ZEROMINI_RETURN_IF_ERROR(allocate(layout_.in_bytes, &in_));
   ZEROMINI_RETURN_IF_ERROR(allocate(layout_.scalars_bytes, &scalars_));
   ZEROMINI_RETURN_IF_ERROR(allocate(sizeof(StepDecision), &decision_));
@@ -160,18 +161,40 @@ absl::Status StepDecider::Decide(const StepQuestion& question) {
       [&kernels = device_.kernels(),
        args = AddWordsArgs{words(), ArrayAt<int64_t>(in_, 0), layout_.words}](
           Stream on) { return kernels.add_words(args, on); }));
-  Communicator& world = groups_.world();
-  ZEROMINI_RETURN_IF_ERROR(
-      device_.WaitFor(world.stream(), device_.Record(compute)));
-  ZEROMINI_RETURN_IF_ERROR(world.AllReduce(
-      words(), layout_.words, DType::kInt64, ReduceOp::kSum,
-      Exchange{Purpose::kScalars, -1, 0, DType::kFloat32, plan_.hash}));
-  ZEROMINI_RETURN_IF_ERROR(
-      device_.WaitFor(compute, device_.Record(world.stream())));
+  if (layout_.columns > 0) ZEROMINI_RETURN_IF_ERROR(AgreeOnColumns());
+  ZEROMINI_RETURN_IF_ERROR(AllReduce(words(), layout_.words + layout_.columns,
+                                     DType::kInt64, ReduceOp::kSum));
   ZEROMINI_RETURN_IF_ERROR(EnqueueDecision(slot));
   ++decided_;
   ++unread_;
   return absl::OkStatus();
+}
+
+absl::Status StepDecider::LaunchColumns(ColumnKernel kernel) {
+  return device_.Launch(device_.compute(),
+                        [&kernels = device_.kernels(), kernel,
+                         args = columns_.Args(column_words(), scalars_at())](
+                            Stream on) { return (kernels.*kernel)(args, on); });
+}
+
+absl::Status StepDecider::AgreeOnColumns() {
+  ZEROMINI_RETURN_IF_ERROR(LaunchColumns(&KernelTable::column_tops));
+  ZEROMINI_RETURN_IF_ERROR(AllReduce(columns_.agreed(), layout_.columns,
+                                     DType::kByte, ReduceOp::kMax));
+  return LaunchColumns(&KernelTable::column_words);
+}
+
+// Between what is on the compute stream before and after.
+absl::Status StepDecider::AllReduce(void* data, int64_t count, DType dtype,
+                                    ReduceOp op) {
+  const Stream compute = device_.compute();
+  Communicator& world = groups_.world();
+  ZEROMINI_RETURN_IF_ERROR(
+      device_.WaitFor(world.stream(), device_.Record(compute)));
+  ZEROMINI_RETURN_IF_ERROR(world.AllReduce(
+      data, count, dtype, op,
+      Exchange{Purpose::kScalars, -1, 0, DType::kFloat32, plan_.hash}));
+  return device_.WaitFor(compute, device_.Record(world.stream()));
 }
 
 absl::Status StepDecider::EnqueueDecision(Slot& slot) {
@@ -190,13 +213,19 @@ absl::Status StepDecider::EnqueueDecision(Slot& slot) {
       device_.Launch(compute, [&kernels = device_.kernels(), args](Stream on) {
         return kernels.decide(args, on);
       }));
+  if (layout_.columns > 0) {
+    ZEROMINI_RETURN_IF_ERROR(LaunchColumns(&KernelTable::column_moments));
+    ZEROMINI_RETURN_IF_ERROR(
+        device_.Zero(columns_.agreed(), layout_.columns, compute));
+  }
   const int64_t word_bytes = layout_.word_bytes();
   ZEROMINI_RETURN_IF_ERROR(device_.Copy(decision_.get(), slot.out.get(),
                                         sizeof(StepDecision), compute));
   ZEROMINI_RETURN_IF_ERROR(
       device_.Copy(words_.get(), ArrayAt<char>(slot.out, sizeof(StepDecision)),
                    word_bytes, compute));
-  ZEROMINI_RETURN_IF_ERROR(device_.Zero(words_.get(), word_bytes, compute));
+  ZEROMINI_RETURN_IF_ERROR(
+      device_.Zero(words_.get(), layout_.summed_bytes(), compute));
   device_.Stamp(compute,
                 [times = slot.times](int64_t now) { times->decided = now; });
   slot.done = device_.Record(compute);

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "runtime/device/device.h"
 #include "runtime/group/rank_groups.h"
+#include "runtime/state/shard_state.h"
 #include "shard/decision_layout.h"
 #include "zeromini/kernels.h"
 #include "zeromini/optimizer.h"
@@ -46,11 +47,10 @@ class StepDecider {
  public:
   static constexpr int kInFlight = kDecisionsInFlight;
 
-  // All must outlive it. `steps`: by parameter, updates so far, in device
-  // memory.
+  // All must outlive it.
   static absl::StatusOr<std::unique_ptr<StepDecider>> Create(
       const Plan& plan, const OptimizerOptions& options,
-      const RankGroups& groups, Device& device, int64_t* steps);
+      const RankGroups& groups, Device& device, const ShardState& state);
 
   // In device memory: this step's words so far, written on the compute stream.
   int64_t* words() const { return static_cast<int64_t*>(words_.get()); }
@@ -88,7 +88,8 @@ class StepDecider {
   };
 
   StepDecider(const Plan& plan, const OptimizerOptions& options,
-              const RankGroups& groups, Device& device, int64_t* steps);
+              const RankGroups& groups, Device& device,
+              const ShardState& state);
 
   absl::Status Allocate();
   int64_t params() const { return static_cast<int64_t>(plan_.params.size()); }
@@ -98,16 +99,24 @@ class StepDecider {
   }
   void Fill(const StepQuestion& question, void* in) const;
   void FillParams(const StepQuestion& question, DecisionParam* params) const;
+  // Tops of columns, and then words in their units.
+  absl::Status AgreeOnColumns();
+  absl::Status AllReduce(void* data, int64_t count, DType dtype, ReduceOp op);
   absl::Status EnqueueDecision(Slot& slot);
+  using ColumnKernel = absl::Status (*KernelTable::*)(const ColumnArgs&,
+                                                      Stream);
+  absl::Status LaunchColumns(ColumnKernel kernel);
+  int64_t* column_words() const { return words() + layout_.words; }
 
   const Plan& plan_;
   const OptimizerOptions& options_;
   const RankGroups& groups_;
   Device& device_;
   int64_t* const steps_;
+  const ColumnState& columns_;
   const DecisionLayout layout_;
 
-  Buffer words_;
+  Buffer words_;     // And then those of columns.
   Buffer in_;        // By layout_.
   Buffer scalars_;   // StepScalars by parameter.
   Buffer decision_;  // StepDecision.

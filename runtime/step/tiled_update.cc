@@ -146,8 +146,8 @@ absl::Status TiledUpdate::RunTile(const KernelTable& kernels, const RunJob& job,
       {param, part, spans, weights.unpacked,
        job.gradient + rows.first * param.row_elements, momentum.unpacked,
        elementwise ? moments.unpacked : tile.block_scalars, job.block_sums,
-       /*fused=*/false, job.scalars, job.method.shared.get(),
-       job.full_gradient},
+       /*fused=*/false, job.state.columns().factors(), job.scalars,
+       job.method.shared.get(), job.full_gradient},
       on));
   ZEROMINI_RETURN_IF_ERROR(kernels.pack_weights(weights, on));
   ZEROMINI_RETURN_IF_ERROR(kernels.pack_state(momentum, on));

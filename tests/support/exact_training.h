@@ -32,8 +32,8 @@ inline ParamSpec Spec(std::string name, std::vector<int64_t> shape,
   return spec;
 }
 
-// Heads, rows, whole blocks, elements, columns, fused rows, a stack, a frozen
-// and a tied tensor, in three layers' buckets and what is outside of layers.
+// Heads, rows, whole blocks, elements, transposed, fused and stacked tensors,
+// factored and columnwise second moments, a frozen and a tied tensor, in three layers' buckets and what is outside of layers.
 inline std::vector<ParamSpec> EveryKindOfParam() {
   std::vector<ParamSpec> specs;
   specs.push_back(Spec("embedding", {11, 8}, BlockRule::Rows(), -1));
@@ -50,6 +50,13 @@ inline std::vector<ParamSpec> EveryKindOfParam() {
     add("columns", {8, 6}, BlockRule::Rows()).output_is_last = true;
     add("fused", {12, 8}, BlockRule::Fused({{4, 2}, {2, 1}}));
     add("stack", {2, 5, 8}, BlockRule::Whole()).slices = 2;
+    add("factored", {10, 8}, BlockRule::Factored());
+    add("factored_stack", {2, 3, 8}, BlockRule::Factored()).slices = 2;
+    add("by_column", {6, 8}, BlockRule::Columns());
+    add("fused_forms", {14, 6},
+        BlockRule::Fused({{4, 1, BlockKind::kRow, MomentForm::kFactored},
+                          {2, 2},
+                          {1, 1, BlockKind::kRow, MomentForm::kColumns}}));
     add("norm", {8}, BlockRule::Whole());
     add("bias", {7}, BlockRule::Element());
   }
