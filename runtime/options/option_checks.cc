@@ -222,7 +222,16 @@ absl::Status CheckSpecs(absl::Span<const ParamSpec> params,
     ZEROMINI_RETURN_IF_ERROR(CheckDType(param, options));
     ZEROMINI_RETURN_IF_ERROR(
         CheckEnum(absl::StrCat("parameter '", param.name, "': rule.kind"),
-                  param.rule.kind, BlockRule::Kind::kFused));
+                  param.rule.kind, BlockRule::Kind::kColumns));
+    for (const BlockSegment& segment : param.rule.segments) {
+      const BlockKind kind = segment.kind.value_or(BlockKind::kRow);
+      ZEROMINI_RETURN_IF_ERROR(CheckEnum(
+          absl::StrCat("parameter '", param.name, "': rule.segments[].kind"),
+          kind, BlockKind::kWhole));
+      ZEROMINI_RETURN_IF_ERROR(CheckEnum(
+          absl::StrCat("parameter '", param.name, "': rule.segments[].form"),
+          segment.form, MomentForm::kColumns));
+    }
     if (param.expert && options.expert_slices < 2) {
       return absl::InvalidArgumentError(absl::StrCat(
           "parameter '", param.name, "' is an expert's, but expert_slices is ",

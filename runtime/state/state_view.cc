@@ -252,11 +252,12 @@ absl::Status ShardState::CheckSizes(const StateView& view,
   }
   return absl::InvalidArgumentError(absl::StrCat(
       "state of rows ", view.first_row, " to ", view.first_row + view.rows,
-      " of '", plan_->params[view.param].name, "' is ", momentum, " momenta, ",
-      moments, " second moments and ", columns, " averages of columns with ",
-      master, " bytes of master, but ", values.momentum.size(), ", ",
-      values.second_moment.size(), " and ", values.column_moments.size(),
-      " with ", values.master.size(), " are given"));
+      " of '", plan_->params[view.param].name, "' is ", momentum,
+      " momenta and ", moments, " second moments with ", columns,
+      " averages of columns and ", master, " bytes of master, but ",
+      values.momentum.size(), " and ", values.second_moment.size(), " with ",
+      values.column_moments.size(), " and ", values.master.size(),
+      " are given"));
 }
 
 absl::Status ShardState::Pack(const StateView& view, float* from) const {

@@ -13,6 +13,10 @@
 namespace zeromini {
 namespace {
 
+// The last but one and the last of EveryKindOfParam().
+const int kFrozen = static_cast<int>(EveryKindOfParam().size()) - 2;
+const int kTied = kFrozen + 1;
+
 TrainingCase Skipping(int ranks) {
   TrainingCase c;
   c.options = ExactOptions();
@@ -81,7 +85,7 @@ TEST(StepSemanticsTest, AMicroStepWithoutAGradientStillExchangesInOrder) {
 TEST(StepSemanticsTest, FrozenParametersNeverChange) {
   const TrainingResult got = Train(Skipping(2));
   for (int64_t i = 0; i < 12; ++i) {
-    EXPECT_EQ(got.weights[25][i], InitialWeight(25, i));
+    EXPECT_EQ(got.weights[kFrozen][i], InitialWeight(kFrozen, i));
   }
 }
 
@@ -90,10 +94,10 @@ TEST(StepSemanticsTest, ATiedGradientIsAddedToItsOwnersAndCountedOnce) {
   TrainingCase summed = Skipping(2);
   summed.edit = [&](int param, int step, int rank,
                     std::vector<float>* gradient) {
-    if (param == 26) std::fill(gradient->begin(), gradient->end(), 0.0f);
+    if (param == kTied) std::fill(gradient->begin(), gradient->end(), 0.0f);
     if (param != 0) return true;
     for (size_t i = 0; i < gradient->size(); ++i) {
-      (*gradient)[i] += GradientPart(26, int64_t(i), step, rank, 2);
+      (*gradient)[i] += GradientPart(kTied, int64_t(i), step, rank, 2);
     }
     return true;
   };
@@ -101,7 +105,7 @@ TEST(StepSemanticsTest, ATiedGradientIsAddedToItsOwnersAndCountedOnce) {
   const TrainingResult b = Train(summed);
   ExpectSameTraining(tied, a, b);
   EXPECT_EQ(a.norms, b.norms);
-  EXPECT_EQ(a.weights[0], a.weights[26]);
+  EXPECT_EQ(a.weights[0], a.weights[kTied]);
 }
 
 TEST(StepSemanticsTest, GroupsHaveTheirOwnRatesAndDecay) {
@@ -141,10 +145,10 @@ TEST(StepSemanticsTest, TheNormIsThatOfTheWholeGradient) {
   c.steps = 1;
   double sum = 0;
   for (size_t p = 0; p < c.specs.size(); ++p) {
-    if (c.specs[p].frozen || p == 26) continue;
+    if (c.specs[p].frozen || int(p) == kTied) continue;
     for (int64_t i = 0; i < Elements(c.specs[p]); ++i) {
       double g = GradientPart(int(p), i, 1, 0, 1);
-      if (p == 0) g += GradientPart(26, i, 1, 0, 1);
+      if (p == 0) g += GradientPart(kTied, i, 1, 0, 1);
       sum += g * g;
     }
   }

@@ -35,7 +35,7 @@ StateView ViewAt(const ShardState& state, int param, int64_t row) {
 }
 
 // What a move carries: momentum, then elements' second moments or the scalars
-// of its blocks.
+// of its blocks and the columns of its matrices.
 void Append(const Sides& sides, const RankState& old, const Move& move,
             std::vector<float>* out) {
   const StateView slice =
@@ -50,6 +50,11 @@ void Append(const Sides& sides, const RankState& old, const Move& move,
     end = begin + move.blocks;
   }
   out->insert(out->end(), begin, end);
+  const int64_t columns = sides.from.params[move.from_param].row_elements;
+  const auto first = values.column_moments.begin() +
+                     (move.first_matrix - slice.first_matrix) * columns;
+  if (move.matrices == 0) return;
+  out->insert(out->end(), first, first + move.matrices * columns);
 }
 
 // A new view as it fills.
@@ -90,10 +95,18 @@ const float* Take(const Sides& sides, const Move& move, const float* in,
       const int64_t at = move.first_block + b - view.first_block;
       if (at >= 0 && at < view.blocks) values.second_moment[at] = moments[b];
     }
+    // A rank has a matrix's columns once, whichever view tells of them.
+    for (int64_t m = 0; m < move.matrices; ++m) {
+      const int64_t at = move.first_matrix + m - view.first_matrix;
+      if (at < 0 || at >= view.matrices) continue;
+      std::copy_n(moments + move.blocks + m * param.row_elements,
+                  param.row_elements,
+                  values.column_moments.begin() + at * param.row_elements);
+    }
   }
-  return moments + (by_element            ? elements
-                    : param.element_state ? 0
-                                          : move.blocks);
+  if (by_element) return moments + elements;
+  if (param.element_state) return moments;
+  return moments + move.blocks + move.matrices * param.row_elements;
 }
 
 // Collective over the world; null where a rank has no part in a plan.

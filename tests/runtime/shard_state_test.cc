@@ -73,7 +73,17 @@ void ExpectRowsOnce(const Plan& plan, std::vector<StateView> views) {
         continue;
       }
       EXPECT_EQ(view->first_block, blocks[view->first_row]) << param.name;
-      EXPECT_EQ(view->first_block + view->blocks, blocks[row - 1] + 1);
+      const bool counts = FormsOfRows(param)[row - 1] != MomentForm::kColumns;
+      EXPECT_EQ(view->first_block + view->blocks,
+                blocks[row - 1] + (counts ? 1 : 0));
+      const std::vector<ColumnedMatrix> matrices = MatricesOf(param);
+      EXPECT_EQ(view->matrices,
+                std::count_if(matrices.begin(), matrices.end(),
+                              [&](const ColumnedMatrix& matrix) {
+                                return matrix.first_row < row &&
+                                       matrix.first_row + matrix.rows >
+                                           view->first_row;
+                              }));
     }
     EXPECT_EQ(row, HasState(param) ? param.rows : 0) << param.name;
   }
@@ -125,6 +135,7 @@ TEST(ShardStateTest, WhatIsWrittenIsReadAgainAndExactlyAsFp32) {
       if (exact || plan.params[view.param].blocks.size() > 0) {
         EXPECT_EQ(read.second_moment, written.second_moment);
       }
+      EXPECT_EQ(read.column_moments, written.column_moments);
       // Of at most 1.23; int8 has 7 bits of the largest of a group.
       for (size_t i = 0; i < read.momentum.size(); ++i) {
         ASSERT_NEAR(read.momentum[i], written.momentum[i], 0.01);
@@ -151,6 +162,7 @@ std::string StoredBytes(const PlannedParam& param, const StateView& view) {
   add(view.second_moment, param.element_state
                               ? elements * StateBytes(view.format)
                               : view.blocks * 4);
+  add(view.column_moments, view.matrices * param.row_elements * 4);
   return bytes;
 }
 
@@ -207,7 +219,14 @@ TEST(ShardStateTest, ASliceIsThePartOfItsView) {
           const int64_t block = blocks[slice.first_row];
           const int64_t last = blocks[slice.first_row + rows - 1];
           ASSERT_EQ(slice.first_block, block) << param.name;
-          ASSERT_EQ(slice.blocks, last - block + 1) << param.name;
+          const bool counts = FormsOfRows(param)[slice.first_row + rows - 1] !=
+                              MomentForm::kColumns;
+          ASSERT_EQ(slice.blocks, last - block + (counts ? 1 : 0))
+              << param.name;
+          ASSERT_EQ(part.column_moments,
+                    stretch(all.column_moments,
+                            (slice.first_matrix - view.first_matrix) * columns,
+                            slice.matrices * columns));
           ASSERT_EQ(part.second_moment,
                     stretch(all.second_moment, block - view.first_block,
                             slice.blocks));

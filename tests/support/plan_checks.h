@@ -288,7 +288,7 @@ inline void CheckBlocks(const Plan& plan) {
 inline int64_t OneOnEachRank(const Plan& plan, const PlannedParam& param) {
   const int64_t ranks = plan.options.ranks;
   if (!HasPlainUnits(param)) return ranks * SizeOfTensor(param);
-  const bool may_split = !param.blocks.empty();
+  const bool may_split = !param.blocks.empty() && MatricesOf(param).empty();
   int64_t largest = 0;
   for (const UnitSegment& unit : param.units) {
     int64_t own = ranks * unit.rows_per_unit * param.row_elements;
@@ -336,7 +336,8 @@ inline void CheckPlan(const Plan& plan) {
 
 // A buffer that gradients go through takes no more than half of the budget, or
 // than one unit on each rank: in place, of what lies in the bucket's region;
-// packed, of the bucket, and up to twice that as padding. Nothing bounds how
+// packed, of the bucket, and up to twice that as padding, or half of the budget
+// and such a unit on each rank as padding. Nothing bounds how
 // many fill at a time: of each dtype and layer set, and of each size of unit,
 // one does, and of a tied tensor all.
 inline void CheckBufferOf(const Plan& plan, const BucketPlan& bucket) {
@@ -348,7 +349,8 @@ inline void CheckBufferOf(const Plan& plan, const BucketPlan& bucket) {
   for (const Part& part : bucket.parts) {
     if (bucket.in_place()) break;
     const PlannedParam& param = plan.params[part.param];
-    least = std::max({least, 3 * internal::OneOnEachRank(plan, param),
+    const int64_t one = internal::OneOnEachRank(plan, param);
+    least = std::max({least, 3 * one, LargestBuffered(plan.options) + one,
                       3 * internal::LargestInABuffer(plan, param)});
   }
   EXPECT_LE(BufferedElements(bucket, plan.options),

@@ -62,7 +62,26 @@ inline ParamSpec RandomMatrix(Dice& dice, bool tiny, int hidden) {
   }
 }
 
+// Averages over columns, of a matrix of any kind.
+inline ParamSpec RandomColumns(Dice& dice, bool tiny, int hidden) {
+  const bool tall = !tiny && dice.OneIn(12);  // Rows in groups.
+  if (tall) return Spec("", {512, 2}, BlockRule::Factored(), -1);
+  ParamSpec spec = RandomMatrix(dice, tiny, hidden);
+  if (spec.rule.kind == BlockRule::Kind::kFused) {
+    for (BlockSegment& segment : spec.rule.segments) {
+      if (dice.OneIn(3)) continue;
+      segment.rows_per_block = 1;
+      segment.form =
+          dice.OneIn(3) ? MomentForm::kColumns : MomentForm::kFactored;
+    }
+    return spec;
+  }
+  spec.rule = dice.OneIn(3) ? BlockRule::Columns() : BlockRule::Factored();
+  return spec;
+}
+
 inline ParamSpec RandomSpec(Dice& dice, bool tiny, int hidden) {
+  if (dice.OneIn(4)) return RandomColumns(dice, tiny, hidden);
   if (!dice.OneIn(tiny ? 2 : 4)) return RandomMatrix(dice, tiny, hidden);
   return Spec("", {dice.OneIn(3) ? 1 : dice.Int(1, tiny ? 5 : 40)},
               dice.OneIn(2) ? BlockRule::Whole() : BlockRule::Element(), -1);

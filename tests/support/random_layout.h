@@ -100,6 +100,9 @@ inline ParamSpec DrawTensor(Dice& dice, const RandomSizes& sizes) {
     default:
       spec.rule = BlockRule::Rows();
   }
+  if (spec.shape.size() > 1 && dice.OneIn(4)) {
+    spec.rule = dice.OneIn(3) ? BlockRule::Columns() : BlockRule::Factored();
+  }
   spec.output_is_last = spec.shape.size() > 1 && dice.OneIn(12) &&
                         spec.rule.kind != BlockRule::Kind::kHeads &&
                         spec.rule.kind != BlockRule::Kind::kFused;

@@ -3,6 +3,7 @@
 #ifndef ZEROMINI_TESTS_SUPPORT_RANK_STATE_H_
 #define ZEROMINI_TESTS_SUPPORT_RANK_STATE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -70,7 +71,7 @@ struct RankState {
   std::optional<ShardState> state;
 };
 
-// The block of each row.
+// The block of each row; of a row that has no scalar the next one.
 inline std::vector<int64_t> BlocksOfRows(const PlannedParam& param) {
   std::vector<int64_t> blocks;
   int64_t block = 0;
@@ -78,12 +79,24 @@ inline std::vector<int64_t> BlocksOfRows(const PlannedParam& param) {
          static_cast<int64_t>(blocks.size()) < param.rows) {
     for (const BlockSegment& segment : param.blocks) {
       for (int64_t row = 0; row < segment.rows; ++row) {
-        blocks.push_back(block + row / segment.rows_per_block);
+        const bool counts = segment.form != MomentForm::kColumns;
+        blocks.push_back(block + (counts ? row / segment.rows_per_block : 0));
       }
-      block += segment.rows / segment.rows_per_block;
+      block += segment.form == MomentForm::kColumns
+                   ? 0
+                   : segment.rows / segment.rows_per_block;
     }
   }
   return blocks;
+}
+
+// The form of each row.
+inline std::vector<MomentForm> FormsOfRows(const PlannedParam& param) {
+  std::vector<MomentForm> forms(param.rows, MomentForm::kBlocks);
+  for (const ColumnedMatrix& matrix : MatricesOf(param)) {
+    std::fill_n(forms.begin() + matrix.first_row, matrix.rows, matrix.form);
+  }
+  return forms;
 }
 
 // A number of its own for each of a view's values, the same for the same
@@ -106,6 +119,10 @@ inline StateValues NumbersOf(const Plan& plan, const StateView& view,
   }
   for (int64_t b = 0; b < view.blocks; ++b) {
     values.second_moment.push_back(std::abs(number(view.first_block + b, 2)));
+  }
+  for (int64_t c = 0; c < view.matrices * param.row_elements; ++c) {
+    values.column_moments.push_back(
+        std::abs(number(view.first_matrix * param.row_elements + c, 3)));
   }
   return values;
 }

@@ -1,0 +1,173 @@
+// Second moments that are factored or shared by columns: what they are, and
+// that any number of ranks has the same.
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "support/exact_training.h"
+
+namespace zeromini {
+namespace {
+
+TrainingCase Case(std::vector<ParamSpec> specs, int ranks) {
+  TrainingCase c;
+  c.options = ExactOptions();
+  c.options.absent_gradients = AbsentGradients::kSkip;
+  c.specs = std::move(specs);
+  c.ranks = ranks;
+  return c;
+}
+
+ParamSpec Padded(ParamSpec spec, int64_t rows) {
+  spec.padding_rows = rows;
+  return spec;
+}
+
+ParamSpec OutputLast(ParamSpec spec) {
+  spec.output_is_last = true;
+  return spec;
+}
+
+// Rows in groups, padding, a matrix that one rank has all of, slices.
+std::vector<ParamSpec> Matrices() {
+  std::vector<ParamSpec> specs = {
+      Padded(Spec("tall", {1024, 3}, BlockRule::Factored(), 0), 19),
+      Spec("odd", {517, 2}, BlockRule::Factored(), 0),
+      Spec("columns", {512, 4}, BlockRule::Columns(), 1),
+      Spec("one_row", {1, 9}, BlockRule::Factored(), 1),
+      Spec("stack", {3, 520, 2}, BlockRule::Factored(), 1)};
+  specs.back().slices = 3;
+  return specs;
+}
+
+class FactoredRanksTest : public testing::TestWithParam<int> {};
+
+TEST_P(FactoredRanksTest, EveryNumberOfRanksGivesTheBitsOfOne) {
+  const TrainingCase one = Case(Matrices(), 1);
+  const TrainingResult expected = Train(one);
+  for (int stage : {1, 2, 3}) {
+    for (BlockCuts cuts : {BlockCuts::kWhole, BlockCuts::kSplitAtCuts}) {
+      TrainingCase many = Case(Matrices(), GetParam());
+      many.options.stage = stage;
+      many.options.memory = MemoryForm::kFlat;
+      many.options.blocks = cuts;
+      ExpectSameTraining(one, Train(many), expected);
+    }
+  }
+}
+
+// Sums of squares from 2^-284 to 2^100 in one column.
+TEST_P(FactoredRanksTest, GradientsOfAllSizesGiveTheBitsOfOneRank) {
+  const auto spread = [](int, int, int, std::vector<float>* gradient) {
+    for (size_t i = 0; i < gradient->size(); ++i) {
+      (*gradient)[i] =
+          std::ldexp((*gradient)[i], static_cast<int>(Mix(i) % 185) - 130);
+    }
+    return true;
+  };
+  TrainingCase one = Case(Matrices(), 1);
+  one.edit = spread;
+  TrainingCase many = Case(Matrices(), GetParam());
+  many.edit = spread;
+  ExpectSameTraining(one, Train(many), Train(one));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, FactoredRanksTest,
+                         testing::Values(1, 2, 3, 5, 8));
+
+struct Moments {
+  std::vector<double> rows;
+  std::vector<double> columns;
+};
+
+// By the definition, in double: after one step with weight decay 0.
+TEST(FactoredTest, AFirstStepMovesByTheFormula) {
+  constexpr int64_t kRows = 6;
+  constexpr int64_t kColumns = 5;
+  TrainingCase c =
+      Case({Spec("matrix", {kRows, kColumns}, BlockRule::Factored(), 0)}, 2);
+  c.steps = 1;
+  std::vector<float> sum(kRows * kColumns);
+  c.edit = [&](int, int, int rank, std::vector<float>* gradient) {
+    for (size_t i = 0; i < sum.size() && rank == 0; ++i) {
+      sum[i] = std::ldexp(static_cast<float>(Mix(i) % 61) - 30, -4);
+      (*gradient)[i] = sum[i];
+    }
+    return rank == 0;
+  };
+  c.options.max_grad_norm = 0;
+  const TrainingResult got = Train(c);
+  const HyperGroup& hyper = c.options.hyper_groups[0];
+  Moments v = {std::vector<double>(kRows), std::vector<double>(kColumns)};
+  double mean = 0;
+  for (int64_t i = 0; i < kRows; ++i) {
+    for (int64_t j = 0; j < kColumns; ++j) {
+      const double g = sum[i * kColumns + j];
+      v.rows[i] += (1 - hyper.beta2) * g * g / kColumns;
+      v.columns[j] += (1 - hyper.beta2) * g * g / kRows;
+      mean += (1 - hyper.beta2) * g * g / (kRows * kColumns);
+    }
+  }
+  for (int64_t i = 0; i < kRows; ++i) {
+    EXPECT_NEAR(got.states[0].second_moment[i], v.rows[i], 1e-6 * v.rows[i]);
+    for (int64_t j = 0; j < kColumns; ++j) {
+      const int64_t at = i * kColumns + j;
+      const double root =
+          std::sqrt(v.rows[i] * v.columns[j] / mean / (1 - hyper.beta2));
+      const double weight =
+          InitialWeight(0, at) * (1 - c.learning_rate * hyper.weight_decay) -
+          c.learning_rate * sum[at] / (root + hyper.epsilon);
+      EXPECT_NEAR(got.weights[0][at], weight, 1e-6);
+    }
+  }
+  for (int64_t j = 0; j < kColumns; ++j) {
+    EXPECT_NEAR(got.states[0].second_moment[kRows + j], v.columns[j],
+                1e-6 * v.columns[j]);
+  }
+}
+
+TEST(FactoredTest, ColumnsOfWhatIsStoredInOutAreItsRows) {
+  TrainingCase rows = Case({Spec("m", {12, 7}, BlockRule::Rows(), 0)}, 3);
+  TrainingCase columns = rows;
+  columns.specs = {OutputLast(Spec("m", {12, 7}, BlockRule::Columns(), 0))};
+  ExpectSameTraining(rows, Train(columns), Train(rows));
+}
+
+TEST(FactoredTest, PaddingRowsStayOutOfTheAveragesOfColumns) {
+  TrainingCase plain = Case({Spec("m", {40, 7}, BlockRule::Factored(), 0)}, 2);
+  TrainingCase padded = plain;
+  padded.specs = {Padded(Spec("m", {44, 7}, BlockRule::Factored(), 0), 4)};
+  padded.edit = [](int, int, int, std::vector<float>* gradient) {
+    std::fill(gradient->begin() + 40 * 7, gradient->end(), 0.0f);
+    return true;
+  };
+  const TrainingResult want = Train(plain);
+  const TrainingResult got = Train(padded);
+  for (int64_t i = 0; i < 40 * 7; ++i) {
+    ASSERT_EQ(got.weights[0][i], want.weights[0][i]) << i;
+  }
+}
+
+TEST(FactoredTest, AnAbsentGradientLeavesRowsAndColumnsAsTheyWere) {
+  TrainingCase twice = Case({Spec("m", {16, 4}, BlockRule::Factored(), 0),
+                             Spec("other", {16, 4}, BlockRule::Factored(), 0)},
+                            2);
+  twice.steps = 2;
+  TrainingCase absent = twice;
+  absent.edit = [](int param, int step, int, std::vector<float>*) {
+    return param == 1 || step == 1;
+  };
+  TrainingCase once = twice;
+  once.steps = 1;
+  const TrainingResult got = Train(absent);
+  const TrainingResult first = Train(once);
+  EXPECT_EQ(got.states[0].second_moment, first.states[0].second_moment);
+  EXPECT_EQ(got.weights[0], first.weights[0]);
+  EXPECT_EQ(got.states[1].second_moment, Train(twice).states[1].second_moment);
+}
+
+}  // namespace
+}  // namespace zeromini
