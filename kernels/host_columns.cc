@@ -9,6 +9,8 @@
 namespace zeromini {
 namespace {
 
+constexpr int64_t kColumnsAtOnce = 64;
+
 // What is dropped of a digit was less than one of the next.
 void RaiseTop(uint8_t top, int64_t column, const ColumnSums& sums) {
   const int by = top - sums.tops[column];
@@ -29,13 +31,12 @@ int64_t WordOf(const ColumnSums& sums, int64_t column, uint8_t agreed) {
                                  : 0;
 }
 
-}  // namespace
+ColumnSums From(const ColumnSums& sums, int64_t first) {
+  return {sums.digits + first, sums.tops + first, sums.columns};
+}
 
-void AddToColumn(double addend, int64_t column, const ColumnSums& sums) {
-  const uint8_t top = ColumnTop(addend);
-  if (top == 0 || sums.tops[column] == kColumnNotFinite) return;
-  if (top > sums.tops[column]) RaiseTop(top, column, sums);
-  if (top == kColumnNotFinite) return;
+void AddDigits(double addend, int64_t column, const ColumnSums& sums) {
+  if (addend == 0) return;
   const auto units = static_cast<int64_t>(
       std::ldexp(addend, -ColumnUnitExponent(sums.tops[column])));
   for (int k = 0; k < kColumnDigits; ++k) {
@@ -43,21 +44,47 @@ void AddToColumn(double addend, int64_t column, const ColumnSums& sums) {
   }
 }
 
+void AddGroup(const ColumnRowsArgs& args, int64_t row, int64_t first,
+              int64_t columns) {
+  double addends[kColumnsAtOnce] = {};
+  for (int64_t r = row; r < row + args.group_rows; ++r) {
+    const float* const in = args.gradient + r * args.row_elements + first;
+    for (int64_t j = 0; j < columns; ++j) {
+      addends[j] += static_cast<double>(in[j]) * in[j];
+    }
+  }
+  const ColumnSums sums = From(args.columns, first);
+  RaiseTops(addends, columns, sums);
+  for (int64_t j = 0; j < columns; ++j) AddDigits(addends[j], j, sums);
+}
+
+}  // namespace
+
+void RaiseTops(double* addends, int64_t columns, const ColumnSums& sums) {
+  for (int64_t j = 0; j < columns; ++j) {
+    const uint8_t top = ColumnTop(addends[j]);
+    if (top > sums.tops[j]) RaiseTop(top, j, sums);
+    if (sums.tops[j] == kColumnNotFinite) addends[j] = 0;
+  }
+}
+
 bool TakesColumns(const StatisticsArgs& args, const SumSpan& span) {
   return args.counts && span.columns_at >= 0;
 }
 
-void AddColumns(const StatisticsArgs& args, const SumSpan& span) {
-  const int64_t n = span.row_elements;
-  for (int64_t row = 0; row < span.rows; row += span.group_rows) {
-    const float* group = args.gradient + span.first_element + row * n;
-    for (int64_t column = 0; column < n; ++column) {
-      double addend = 0;
-      for (int64_t r = 0; r < span.group_rows; ++r) {
-        const double g = group[r * n + column];
-        addend += g * g;
-      }
-      AddToColumn(addend, span.columns_at + column, args.columns);
+ColumnRowsArgs ColumnRows(const StatisticsArgs& args, const SumSpan& span,
+                          int64_t first_row, int64_t rows) {
+  const float* const gradient =
+      args.gradient + span.first_element + first_row * span.row_elements;
+  return {gradient,          rows,
+          span.row_elements, nullptr,
+          span.group_rows,   From(args.columns, span.columns_at)};
+}
+
+void AddColumns(const ColumnRowsArgs& args, int64_t first) {
+  for (int64_t row = 0; row < args.rows; row += args.group_rows) {
+    for (int64_t j = first; j < args.row_elements; j += kColumnsAtOnce) {
+      AddGroup(args, row, j, std::min(kColumnsAtOnce, args.row_elements - j));
     }
   }
 }

@@ -1,5 +1,5 @@
-// Column sums on the host: what all its tables share. The arithmetic is of
-// integers, see kernels/column_sum.h, so there is nothing to do twice.
+// Column sums on the host: what its tables share. kernels/column_sum.h has the
+// arithmetic; as it is of integers there is nothing to do twice.
 
 #ifndef ZEROMINI_KERNELS_HOST_COLUMNS_H_
 #define ZEROMINI_KERNELS_HOST_COLUMNS_H_
@@ -8,14 +8,29 @@
 
 namespace zeromini {
 
-// `column` counts in `sums`, from 0.
-void AddToColumn(double addend, int64_t column, const ColumnSums& sums);
+// Whole groups of rows of one matrix.
+struct ColumnRowsArgs {
+  const float* gradient;  // [rows, row_elements]
+  int64_t rows;
+  int64_t row_elements;
+  double* row_sums;  // [rows]
+  int64_t group_rows;
+  ColumnSums columns;  // From the matrix's first column on.
+};
 
-// The addends of every column of the span, each at once.
-void AddColumns(const StatisticsArgs& args, const SumSpan& span);
-
-// Whether there is anything for AddColumns() to add.
+// Whether a span's columns are to be summed.
 bool TakesColumns(const StatisticsArgs& args, const SumSpan& span);
+
+// Rows [first_row, first_row + rows) of the span.
+ColumnRowsArgs ColumnRows(const StatisticsArgs& args, const SumSpan& span,
+                          int64_t first_row, int64_t rows);
+
+// Adds the columns from `first` on; `row_sums` are not set.
+void AddColumns(const ColumnRowsArgs& args, int64_t first);
+
+// Raises the tops of columns whose addend needs it, or is not finite, and makes
+// the addends of what is not finite 0.
+void RaiseTops(double* addends, int64_t columns, const ColumnSums& sums);
 
 // As in ColumnArgs.
 void TakeColumnTops(const ColumnArgs& args);

@@ -12,7 +12,9 @@
 #include <cstdint>
 
 #include "kernels/codec_args.h"
+#include "kernels/column_sum.h"
 #include "kernels/exact_sum.h"
+#include "kernels/host_columns.h"
 #include "kernels/host_kernels.h"
 #include "zeromini/kernels.h"
 
@@ -72,8 +74,14 @@ void CopyOnCpu(const CopyArgs& args);
 void ColumnMomentsOnCpu(const ColumnArgs& args);
 
 // Nor are statistics but for their row sums.
-void AddStatistics(const StatisticsArgs& args,
-                   void (*row_sums)(const RowSumsArgs&));
+struct RowSummers {
+  void (*row_sums)(const RowSumsArgs&);
+  void (*column_row_sums)(const ColumnRowsArgs&);  // And adds the columns.
+};
+void AddStatistics(const StatisticsArgs& args, const RowSummers& summers);
+
+// Most rows of a group that column_row_sums takes.
+inline constexpr int64_t kBandRows = 32;
 
 }  // namespace zeromini
 

@@ -5,7 +5,9 @@ namespace zeromini::level_v3 {
 constexpr int kVectorBytes = 32;
 #include "kernels/cpu/codec_kernels.inc"
 #include "kernels/cpu/codec_state_kernels.inc"
-#include "kernels/cpu/factored_kernels.inc"
 #include "kernels/cpu/lane_kernels.inc"
+// What needs lanes.
+#include "kernels/cpu/column_kernels.inc"
+#include "kernels/cpu/factored_kernels.inc"
 
 }  // namespace zeromini::level_v3

@@ -74,19 +74,54 @@ void AddSplit(ExactSum& sum, double not_finite, int64_t* words) {
   words[kSplitNotFiniteWord] += std::isnan(not_finite) ? kNotFiniteUnit : 1;
 }
 
+// The sums of some rows of a span, and those of its columns beside them.
+class RowsOfSpan {
+ public:
+  RowsOfSpan(const StatisticsArgs& args, const SumSpan& span,
+             const RowSummers& summers)
+      : args_(args), span_(span), summers_(summers) {
+    if (!TakesColumns(args, span)) return;
+    if (span.group_rows <= kBandRows) {
+      rows_at_once_ -= kRowsAtOnce % span.group_rows;
+      with_columns_ = true;
+    } else {
+      AddColumns(ColumnRows(args, span, 0, span.rows), 0);
+    }
+  }
+
+  int64_t rows_at_once() const { return rows_at_once_; }
+
+  void Sum(int64_t first_row, int64_t rows, double* sums) const {
+    ColumnRowsArgs part = ColumnRows(args_, span_, first_row, rows);
+    if (with_columns_) {
+      part.row_sums = sums;
+      summers_.column_row_sums(part);
+    } else {
+      summers_.row_sums({part.gradient, rows, part.row_elements, sums});
+    }
+  }
+
+ private:
+  const StatisticsArgs& args_;
+  const SumSpan& span_;
+  const RowSummers& summers_;
+  int64_t rows_at_once_ = kRowsAtOnce;
+  bool with_columns_ = false;
+};
+
 // True if all are finite.
 bool AddRows(const StatisticsArgs& args, const SumSpan& span,
-             void (*row_sums)(const RowSumsArgs&), ExactSum* norm) {
+             const RowSummers& summers, ExactSum* norm) {
+  const RowsOfSpan rows_of_span(args, span, summers);
   const bool splits = span.split_words >= 0;
   const bool has_blocks = !splits && span.rows_per_block > 0;
   BlockSums blocks(span.rows_per_block, args.block_sums + span.sums_at);
   ExactSum split;
   double not_finite = 0;
   double sums[kRowsAtOnce];
-  for (int64_t row = 0; row < span.rows; row += kRowsAtOnce) {
-    const int64_t rows = std::min(kRowsAtOnce, span.rows - row);
-    const int64_t at = span.first_element + row * span.row_elements;
-    row_sums({args.gradient + at, rows, span.row_elements, sums});
+  for (int64_t row = 0; row < span.rows; row += rows_of_span.rows_at_once()) {
+    const int64_t rows = std::min(rows_of_span.rows_at_once(), span.rows - row);
+    rows_of_span.Sum(row, rows, sums);
     not_finite += AddFinite(sums, rows, norm);
     if (has_blocks) blocks.Add(sums, rows);
     if (splits && args.counts) AddFinite(sums, rows, &split);
@@ -99,20 +134,18 @@ bool AddRows(const StatisticsArgs& args, const SumSpan& span,
 
 }  // namespace
 
-void AddStatistics(const StatisticsArgs& args,
-                   void (*row_sums)(const RowSumsArgs&)) {
+void AddStatistics(const StatisticsArgs& args, const RowSummers& summers) {
   ExactSum norm;
   ExactSum* const counted = args.norm && args.counts ? &norm : nullptr;
   for (int64_t s = 0; s < args.count; ++s) {
     const SumSpan& span = args.spans[s];
     const bool single_elements = span.row_elements == 1 &&
                                  span.rows_per_block == 0 &&
-                                 span.split_words < 0;
+                                 span.split_words < 0 && span.columns_at < 0;
     const bool finite = single_elements
                             ? AddElements(args.gradient + span.first_element,
                                           span.rows, counted)
-                            : AddRows(args, span, row_sums, counted);
-    if (TakesColumns(args, span)) AddColumns(args, span);
+                            : AddRows(args, span, summers, counted);
     if (!finite) args.words[span.param_word] += kNotFiniteUnit;
   }
   if (counted != nullptr) norm.AddTo(args.words);

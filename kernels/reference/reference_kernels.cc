@@ -168,7 +168,9 @@ void AddSpan(const SumSpan& span, const StatisticsArgs& args, ExactSum& norm) {
     }
   }
   norm.AddLimbs(finite.limbs().data());
-  if (TakesColumns(args, span)) AddColumns(args, span);
+  if (TakesColumns(args, span)) {
+    AddColumns(ColumnRows(args, span, 0, span.rows), 0);
+  }
   AddWords(span, args, finite, not_finite);
 }
 
