@@ -3,6 +3,7 @@
 namespace zeromini::level_v3 {
 
 constexpr int kVectorBytes = 32;
+#include "kernels/cpu/algorithm_rules.inc"
 #include "kernels/cpu/codec_kernels.inc"
 #include "kernels/cpu/codec_state_kernels.inc"
 #include "kernels/cpu/lane_kernels.inc"
