@@ -22,4 +22,20 @@ void CheckCodec(const WeightCodecArgs& args) {
   ZEROMINI_CHECK(!"weights are fp32, bf16 or fp16");
 }
 
+void CheckCoded(const CodedUpdateArgs& args) {
+  CheckCodec(args.weights);
+  const StateCodecArgs& momentum = args.momentum;
+  ZEROMINI_CHECK(args.weights.elements ==
+                 momentum.rows * momentum.row_elements);
+  if (args.rule == UpdateRule::kAdamMini) {
+    ZEROMINI_CHECK(args.blocks > 0 ? momentum.rows % args.blocks == 0
+                                   : momentum.rows == 0);
+  }
+  if (args.rule == UpdateRule::kAdamW) {
+    ZEROMINI_CHECK(args.second_moment.rows == momentum.rows &&
+                   args.second_moment.row_elements == momentum.row_elements &&
+                   args.second_moment.format == momentum.format);
+  }
+}
+
 }  // namespace zeromini

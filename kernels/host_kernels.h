@@ -26,6 +26,7 @@ struct HostKernels {
   void (*statistics)(const StatisticsArgs&);
   void (*column_moments)(const ColumnArgs&);
   void (*factored_step)(const FactoredArgs&);
+  void (*coded_update)(const CodedUpdateArgs&);
 };
 
 }  // namespace zeromini

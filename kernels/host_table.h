@@ -40,6 +40,17 @@ struct HostTable {
     }
   };
 
+  static absl::Status CodedUpdate(const CodedUpdateArgs& args, Stream) {
+    if (args.scalars->update == 0) return absl::OkStatus();
+    CodedUpdateArgs now = args;
+    for (uint64_t* seed :
+         {&now.weights.seed, &now.momentum.seed, &now.second_moment.seed}) {
+      *seed = RoundingSequence(*seed, args.scalars->step);
+    }
+    kernels.coded_update(now);
+    return absl::OkStatus();
+  }
+
   static absl::Status Copy(const CopyArgs& args, Stream) {
     if (args.only_if == nullptr || args.only_if->update != 0) {
       kernels.copy(args);
@@ -87,7 +98,8 @@ struct HostTable {
             ColumnTops,
             ColumnWords,
             Call<&HostKernels::column_moments>::Always,
-            Call<&HostKernels::factored_step>::Gated};
+            Call<&HostKernels::factored_step>::Gated,
+            CodedUpdate};
   }
 };
 

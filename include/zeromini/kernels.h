@@ -160,6 +160,30 @@ struct StateCodecArgs {
   const StepScalars* scalars = nullptr;  // As for weights.
 };
 
+enum class UpdateRule { kAdamMini, kAdamW, kSgd };
+
+// An update of an array whose weights or state rest in fewer bits, in one pass
+// over what is stored: 20 bytes per parameter with statistics where weights are
+// bf16 beside 16-bit remainders and momentum is bf16, 15 with 8-bit remainders
+// and int8, 24 if all were fp32. The bits are those of unpack_weights and
+// unpack_state, then adam_mini_step, adamw or sgd, then pack_weights and
+// pack_state, of the same table.
+struct CodedUpdateArgs {
+  UpdateRule rule;
+  // Of the codecs `unpacked` and `scalars` are not used. `momentum` says how
+  // many rows of how many elements there are.
+  WeightCodecArgs weights;
+  StateCodecArgs momentum;
+  StateCodecArgs second_moment;  // kAdamW: as many rows, the same format.
+  const float* gradient;         // [rows, row_elements]
+  // kAdamMini: as in AdamMiniArgs, blocks of equally many rows.
+  float* block_moments;      // [blocks]
+  const double* block_sums;  // [blocks]
+  int64_t blocks;
+  int64_t block_elements;
+  const StepScalars* scalars;  // Never null.
+};
+
 // Finite values beyond +-limit become +-limit; what is not finite stays.
 struct ClampArgs {
   float* values;  // [elements]
@@ -350,6 +374,8 @@ struct KernelTable {
   absl::Status (*column_words)(const ColumnArgs&, Stream);
   absl::Status (*column_moments)(const ColumnArgs&, Stream);
   absl::Status (*factored_step)(const FactoredArgs&, Stream);
+  // Null: this device has none, and the runtime unpacks, updates and packs.
+  absl::Status (*coded_update)(const CodedUpdateArgs&, Stream);
 };
 
 // double arithmetic, one plain loop each: what the formulas mean.

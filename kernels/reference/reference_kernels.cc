@@ -180,6 +180,10 @@ void Statistics(const StatisticsArgs& args) {
   if (args.norm && args.counts) norm.AddTo(args.words);
 }
 
+void CodedUpdate(const CodedUpdateArgs& args) {
+  ReferenceCodedUpdate(args, {AdamMiniStep, AdamW, Sgd});
+}
+
 constexpr HostKernels kKernels = {
     RowSums,
     AdamMiniStep,
@@ -196,6 +200,7 @@ constexpr HostKernels kKernels = {
     Statistics,
     ReferenceColumnMoments,
     ReferenceFactoredStep,
+    CodedUpdate,
 };
 
 constexpr KernelTable kTable = HostTable<kKernels>::Named("reference");

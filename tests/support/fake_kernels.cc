@@ -94,6 +94,15 @@ void TurnAll(StateCodecArgs& a, Pointers& p) {
       .Turn("unpacked", &a.unpacked)
       .Turn("scalars", &a.scalars);
 }
+void TurnAll(CodedUpdateArgs& a, Pointers& p) {
+  TurnAll(a.weights, p);
+  TurnAll(a.momentum, p);
+  TurnAll(a.second_moment, p);
+  p.Turn("gradient", &a.gradient)
+      .Turn("block_moments", &a.block_moments)
+      .Turn("block_sums", &a.block_sums)
+      .Turn("scalars", &a.scalars);
+}
 void TurnAll(StatisticsArgs& a, Pointers& p) {
   p.Turn("gradient", &a.gradient)
       .Turn("spans", &a.spans)
@@ -176,6 +185,7 @@ KernelTable MakeTable() {
   ZEROMINI_FAKE_KERNEL(statistics);
   ZEROMINI_FAKE_KERNEL(add_words);
   ZEROMINI_FAKE_KERNEL(decide);
+  ZEROMINI_FAKE_KERNEL(coded_update);
 #undef ZEROMINI_FAKE_KERNEL
   return table;
 }
