@@ -10,7 +10,6 @@
 namespace zeromini::tools {
 namespace {
 
-constexpr double kWidth = 900, kHeight = 380;
 constexpr double kLeft = 58, kRight = 14, kTop = 12, kBottom = 46;
 
 struct Range {
@@ -28,17 +27,20 @@ struct Range {
 
 struct Axes {
   Range x, y;
+  double width = 0, height = 0;
   double X(double v) const {
-    return kLeft + (v - x.low) / (x.high - x.low) * (kWidth - kLeft - kRight);
+    return kLeft + (v - x.low) / (x.high - x.low) * (width - kLeft - kRight);
   }
   double Y(double v) const {
-    return kHeight - kBottom -
-           (v - y.low) / (y.high - y.low) * (kHeight - kTop - kBottom);
+    return height - kBottom -
+           (v - y.low) / (y.high - y.low) * (height - kTop - kBottom);
   }
 };
 
-Axes AxesFor(const std::vector<Curve>& curves) {
+Axes AxesFor(const ChartText& text, const std::vector<Curve>& curves) {
   Axes axes;
+  axes.width = text.width;
+  axes.height = text.height;
   for (const Curve& curve : curves) {
     for (const Point& point : curve.points) axes.x.Take(point.first);
   }
@@ -58,23 +60,23 @@ Axes AxesFor(const std::vector<Curve>& curves) {
 
 std::string Grid(const Axes& axes, const ChartText& text) {
   std::string svg;
-  for (double v : Ticks(axes.y.low, axes.y.high, 6)) {
+  for (double v : Ticks(axes.y.low, axes.y.high, text.height / 60)) {
     absl::StrAppendFormat(
         &svg,
         "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" "
         "y2=\"%.1f\"/><text class=\"tick\" x=\"%.1f\" y=\"%.1f\" "
         "text-anchor=\"end\">%g</text>\n",
-        kLeft, kWidth - kRight, axes.Y(v), axes.Y(v), kLeft - 8, axes.Y(v) + 4,
-        v);
+        kLeft, axes.width - kRight, axes.Y(v), axes.Y(v), kLeft - 8,
+        axes.Y(v) + 4, v);
   }
-  for (double v : Ticks(axes.x.low, axes.x.high, 8)) {
+  for (double v : Ticks(axes.x.low, axes.x.high, text.width / 110)) {
     absl::StrAppendFormat(
         &svg,
         "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" "
         "y2=\"%.1f\"/><text class=\"tick\" x=\"%.1f\" y=\"%.1f\" "
         "text-anchor=\"middle\">%g</text>\n",
-        axes.X(v), axes.X(v), kTop, kHeight - kBottom, axes.X(v),
-        kHeight - kBottom + 18, v);
+        axes.X(v), axes.X(v), kTop, axes.height - kBottom, axes.X(v),
+        axes.height - kBottom + 18, v);
   }
   absl::StrAppendFormat(
       &svg,
@@ -82,8 +84,9 @@ std::string Grid(const Axes& axes, const ChartText& text) {
       "text-anchor=\"middle\">%s</text>\n"
       "<text class=\"label\" text-anchor=\"middle\" "
       "transform=\"translate(14 %.1f) rotate(-90)\">%s</text>\n",
-      (kLeft + kWidth - kRight) / 2, kHeight - 8, EscapeHtml(text.x_label),
-      (kTop + kHeight - kBottom) / 2, EscapeHtml(text.y_label));
+      (kLeft + axes.width - kRight) / 2, axes.height - 8,
+      EscapeHtml(text.x_label), (kTop + axes.height - kBottom) / 2,
+      EscapeHtml(text.y_label));
   return svg;
 }
 
@@ -155,15 +158,16 @@ std::vector<double> Ticks(double low, double high, int count) {
 }
 
 std::string LineChart(const ChartText& text, const std::vector<Curve>& curves) {
-  const Axes axes = AxesFor(curves);
+  const Axes axes = AxesFor(text, curves);
   std::string svg = absl::StrFormat(
       "<svg class=\"chart\" viewBox=\"0 0 %.0f %.0f\" role=\"img\" "
       "aria-label=\"%s\">\n"
-      "<clipPath id=\"plot\"><rect x=\"%.0f\" y=\"%.0f\" width=\"%.0f\" "
+      "<clipPath id=\"%s\"><rect x=\"%.0f\" y=\"%.0f\" width=\"%.0f\" "
       "height=\"%.0f\"/></clipPath>\n",
-      kWidth, kHeight, EscapeHtml(text.title), kLeft, kTop,
-      kWidth - kLeft - kRight, kHeight - kTop - kBottom);
-  svg += Grid(axes, text) + "<g clip-path=\"url(#plot)\">\n";
+      axes.width, axes.height, EscapeHtml(text.title), text.id, kLeft, kTop,
+      axes.width - kLeft - kRight, axes.height - kTop - kBottom);
+  absl::StrAppend(&svg, Grid(axes, text), "<g clip-path=\"url(#", text.id,
+                  ")\">\n");
   for (const Curve& curve : curves) svg += Line(axes, curve);
   return svg + "</g>\n</svg>\n";
 }

@@ -21,6 +21,9 @@ struct ChartText {
   std::string title;  // Read out by screen readers.
   std::string x_label;
   std::string y_label;
+  std::string id = "plot";  // Of its clip path: another one for each chart.
+  int width = 900;          // In the units of its texts, 12 high.
+  int height = 380;
 };
 
 // The vertical range leaves out the first 3 % of the horizontal one, where a
