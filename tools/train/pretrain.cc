@@ -9,12 +9,10 @@
 #include <optional>
 #include <system_error>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "spdlog/spdlog.h"
 #include "tools/agree_on.h"
-#include "tools/files/apart.h"
 #include "tools/files/json_file.h"
 #include "tools/files/output_folder.h"
 #include "tools/files/terminal.h"
@@ -25,6 +23,7 @@
 #include "tools/train/progress.h"
 #include "tools/train/prometheus_file.h"
 #include "tools/train/run_agreement.h"
+#include "tools/train/run_checks.h"
 #include "tools/train/run_files.h"
 #include "tools/train/text_data.h"
 #include "tools/train/train_optimizer.h"
@@ -42,9 +41,11 @@ double Seconds(Clock::time_point since) {
 
 class Trainer {
  public:
-  Trainer(const PretrainOptions& options, Communicator& group)
+  Trainer(const PretrainOptions& options, Communicator& group,
+          RunWatcher* watcher)
       : options_(options),
         group_(group),
+        watcher_(watcher),
         progress_(DetectProgress(StartedByMpiLauncher(ProcessEnvironment()))) {}
 
   absl::Status Build();
@@ -64,12 +65,14 @@ class Trainer {
   absl::Status Evaluate(int64_t step);
   absl::StatusOr<int64_t> LargestState(const MemoryReport& memory);
   absl::Status WriteRun();
+  absl::Status AddLine(const nlohmann::json& line);
   void ExportFigures(const StepMetrics& metrics);
   void ShowProgress(const StepMetrics& metrics);
   void Announce() const;
 
   const PretrainOptions& options_;
   Communicator& group_;
+  RunWatcher* const watcher_;  // Or null.
   std::optional<TextData> data_;
   BatchShare share_;
   std::shared_ptr<LanguageModel> model_;
@@ -82,23 +85,8 @@ class Trainer {
   double training_seconds_ = 0;
 };
 
-absl::Status CheckFiles(const PretrainOptions& options, int rank) {
-  std::vector<FlagFile> inputs = {{"--data", options.data}};
-  if (!options.config.empty()) {
-    ZEROMINI_ASSIGN_OR_RETURN(const std::string path,
-                              ConfigPath(options.config));
-    inputs.push_back({"--config", path});
-  }
-  return CheckApart(
-      inputs, {{"--out", MetricsPath(options.out)},
-               {"--out", SummaryPath(options.out)},
-               {"--out", OutputFolder::LockPath(options.out)},
-               {"--json", options.json},
-               {"--prometheus", PrometheusPath(options.prometheus, rank)}});
-}
-
 absl::Status Trainer::Prepare() {
-  ZEROMINI_RETURN_IF_ERROR(CheckFiles(options_, group_.rank()));
+  ZEROMINI_RETURN_IF_ERROR(CheckRunFiles(options_, group_.rank()));
   ZEROMINI_ASSIGN_OR_RETURN(
       share_, ShareOfBatch(options_.batch, options_.micro_steps, group_.rank(),
                            group_.size()));
@@ -126,7 +114,7 @@ absl::Status Trainer::Files() {
 }
 
 absl::Status Trainer::Claim() {
-  if (!leads()) return absl::OkStatus();
+  if (!leads() || options_.out.empty()) return absl::OkStatus();
   ZEROMINI_ASSIGN_OR_RETURN(RunFiles files,
                             RunFiles::Create(options_.out, options_.overwrite));
   files_.emplace(std::move(files));
@@ -149,6 +137,7 @@ absl::Status Trainer::Build() {
                                 ? MakeTorchAdamW(*model_, options_, group_)
                                 : MakeSharded(*model_, options_, group_));
   ZEROMINI_RETURN_IF_ERROR(Agree(Files()));
+  if (watcher_ != nullptr) ZEROMINI_RETURN_IF_ERROR(watcher_->Begin(group_));
   return Agree(Claim());
 }
 
@@ -224,7 +213,11 @@ absl::Status Trainer::TrainStep(int64_t step) {
   ExportFigures(metrics);
   if (!leads()) return absl::OkStatus();
   ShowProgress(metrics);
-  return files_->AddLine(ToJson(metrics));
+  return AddLine(ToJson(metrics));
+}
+
+absl::Status Trainer::AddLine(const nlohmann::json& line) {
+  return files_ ? files_->AddLine(line) : absl::OkStatus();
 }
 
 // Training goes on without: a full disk of a monitor is no reason to stop.
@@ -276,7 +269,7 @@ absl::Status Trainer::Evaluate(int64_t step) {
   progress_.Say(absl::StrFormat("step %d/%d  validation loss %.4f", step,
                                 options_.schedule.steps,
                                 result_.validation_loss));
-  return files_->AddLine(
+  return AddLine(
       {{"step", step}, {"validation_loss", result_.validation_loss}});
 }
 
@@ -319,15 +312,8 @@ absl::Status Trainer::WriteRun() {
        {{"zeromini", ZEROMINI_VERSION},
         {"torch", TORCH_VERSION},
         {"mpi", MpiDescription(nullptr)}}}};
-  ZEROMINI_RETURN_IF_ERROR(files_->WriteRun(run));
+  if (files_) ZEROMINI_RETURN_IF_ERROR(files_->WriteRun(run));
   return WriteJson(options_.json, run);
-}
-
-// The optimizer names the step of some errors itself.
-absl::Status OfStep(int64_t step, const absl::Status& status) {
-  const std::string prefix = absl::StrCat("step ", step, ": ");
-  if (absl::StartsWith(status.message(), prefix)) return status;
-  return absl::Status(status.code(), absl::StrCat(prefix, status.message()));
 }
 
 absl::StatusOr<PretrainResult> Trainer::Run() {
@@ -335,7 +321,10 @@ absl::StatusOr<PretrainResult> Trainer::Run() {
   const int64_t steps = options_.schedule.steps;
   ZEROMINI_RETURN_IF_ERROR(Evaluate(0));
   for (int64_t step = 1; step <= steps; ++step) {
-    const absl::Status trained = TrainStep(step);
+    absl::Status trained = TrainStep(step);
+    if (trained.ok() && watcher_ != nullptr) {
+      trained = watcher_->AfterStep(step, *optimizer_);
+    }
     if (!trained.ok()) {
       progress_.Finish();
       return OfStep(step, trained);
@@ -351,17 +340,6 @@ absl::StatusOr<PretrainResult> Trainer::Run() {
   return std::move(result_);
 }
 
-// What the library finds when it gathers, a flag caused: the same command fails
-// again.
-absl::Status NameBudget(const absl::Status& status) {
-  if (!absl::IsResourceExhausted(status) ||
-      !absl::StrContains(status.message(), "gather_budget_bytes")) {
-    return status;
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("--gather-budget is too small: ", status.message()));
-}
-
 absl::Status AbortWith(absl::Status why, Communicator& group) {
   group.Abort(why);
   return why;
@@ -374,10 +352,11 @@ absl::Status TorchError(const char* what) {
 }  // namespace
 
 absl::StatusOr<PretrainResult> Pretrain(const PretrainOptions& options,
-                                        Communicator& group) {
+                                        Communicator& group,
+                                        RunWatcher* watcher) {
   // Torch reports failures by throwing; this is where they become a status.
   try {
-    Trainer trainer(options, group);
+    Trainer trainer(options, group, watcher);
     ZEROMINI_RETURN_IF_ERROR(trainer.Build());
     auto result = trainer.Run();
     if (!result.ok()) result = NameBudget(result.status());

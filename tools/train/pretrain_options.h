@@ -54,8 +54,8 @@ struct PretrainOptions {
   std::string comm;                // mpi, self; empty: by the launcher.
   double timeout_seconds = 600;    // GroupOptions::timeout.
   bool ignore_world_size = false;  // LaunchOptions::ignore_world_size.
-  std::string out = "out/run";
-  bool overwrite = false;  // A run that is there already.
+  std::string out = "out/run";     // Empty: the run leaves no folder.
+  bool overwrite = false;          // A run that is there already.
   std::string name;  // What reports call the run; empty: the folder's name.
   std::string json;  // A copy of the final run.json, or empty.
   // For node_exporter's textfile collector, or empty: see PrometheusPath().

@@ -54,6 +54,8 @@ class Sharded : public TrainOptimizer, public BlockGate {
     return report;
   }
 
+  Optimizer* sharded() override { return &attached_->optimizer(); }
+
   MemoryReport Memory() const override {
     return attached_->optimizer().Memory();
   }

@@ -33,6 +33,9 @@ class TrainOptimizer {
   // What Backward() multiplies the loss by in this step.
   virtual double loss_scale() const { return 1; }
 
+  // The library's optimizer behind it; null if that is torch's.
+  virtual Optimizer* sharded() { return nullptr; }
+
   virtual MemoryReport Memory() const = 0;  // Of this rank.
   virtual Traffic traffic() const = 0;      // Of this rank, all steps.
   virtual absl::Status Close() = 0;         // Collective.
