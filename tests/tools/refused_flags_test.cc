@@ -42,6 +42,14 @@ std::string Pretrain(const std::string& flags) {
   return all;
 }
 
+// The same run, measured.
+std::string Snr(const std::string& flags) {
+  return absl::StrCat(
+      "snr --comm self --layers 1 --data text --hidden 32 --heads 2 --length "
+      "16 ",
+      absl::StrContains(flags, "--steps") ? "" : "--steps 1 ", flags);
+}
+
 const Refusal kRefusals[] = {
     {"JsonOverData", ZEROMINI_TRAIN_PROGRAM, Pretrain("--json text"),
      "--json text: is the file that --data reads"},
@@ -118,6 +126,22 @@ const Refusal kRefusals[] = {
      "wrong/run.json: ranks is not a number but \"x\""},
     {"CutGzip", ZEROMINI_TRAIN_PROGRAM, Pretrain("--data cut.gz"),
      "cut.gz: is damaged: unexpected end of file"},
+    {"SnrOverData", ZEROMINI_TRAIN_PROGRAM, Snr("--html text --overwrite"),
+     "--html text: is the file that --data reads"},
+    {"SnrOverItsPage", ZEROMINI_TRAIN_PROGRAM, Snr("--json x --html ./x"),
+     "is the file that --json writes"},
+    {"SnrOverAnEarlierFile", ZEROMINI_TRAIN_PROGRAM, Snr("--json config.json"),
+     "--json config.json: is there already"},
+    {"SnrIntoNoFolder", ZEROMINI_TRAIN_PROGRAM, Snr("--json none/x"),
+     "none/x: cannot be created"},
+    {"SnrOfNoSteps", ZEROMINI_TRAIN_PROGRAM, Snr("--steps 0"),
+     "--steps: Value 0 not in range"},
+    {"SnrTooSeldom", ZEROMINI_TRAIN_PROGRAM, Snr("--steps 10 --every 11"),
+     "--every must be from 1 to --steps, 10, not 11"},
+    {"SnrWithoutThreshold", ZEROMINI_TRAIN_PROGRAM, Snr("--threshold 0"),
+     "--threshold must be a number above 0"},
+    {"SnrOfAnotherOptimizer", ZEROMINI_TRAIN_PROGRAM,
+     Snr("--optimizer adam-mini"), "--optimizer"},
     {"ManyThreads", ZEROMINI_TRAIN_PROGRAM, Pretrain("--threads 20000"),
      "--threads: Value 20000 not in range"},
 };

@@ -1,4 +1,4 @@
-// The verb of zeromini-train.
+// The verbs of zeromini-train.
 
 #ifndef ZEROMINI_TOOLS_TRAIN_TRAIN_VERBS_H_
 #define ZEROMINI_TOOLS_TRAIN_TRAIN_VERBS_H_
@@ -7,9 +7,10 @@
 
 namespace zeromini::tools {
 
-// Adds its subcommand to `app`; when the user chose it, its callback runs
+// Each adds its subcommand to `app`; when the user chose it, its callback runs
 // it and sets *exit_code: 0 success, 1 failure, 2 bad input.
 void AddPretrain(CLI::App& app, int* exit_code);
+void AddSnr(CLI::App& app, int* exit_code);
 
 }  // namespace zeromini::tools
 

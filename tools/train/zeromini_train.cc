@@ -1,4 +1,5 @@
-// The zeromini-train program: pretrain. `zeromini report` compares its runs.
+// The zeromini-train program: pretrain and snr. `zeromini report` compares
+// runs.
 
 #include <iostream>
 #include <sstream>
@@ -14,6 +15,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   int exit_code = 0;
   zeromini::tools::AddPretrain(app, &exit_code);
+  zeromini::tools::AddSnr(app, &exit_code);
   zeromini::tools::RefuseEmptyValues(app);
   try {
     app.parse(argc, argv);
