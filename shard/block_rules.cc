@@ -76,7 +76,7 @@ absl::Status CheckMatrix(const ParamSpec& spec, const RowGeometry& rows,
 
 // Sums over a matrix's columns are exact as far as kMaxColumnAddends.
 absl::Status CheckColumns(const ParamSpec& spec, const RowGeometry& rows,
-                          const BlockSegment& segment) {
+                          const BlockSegment& segment, BlockCuts cuts) {
   ZEROMINI_RETURN_IF_ERROR(CheckMatrix(spec, rows, segment.form));
   if (segment.rows_per_block != 1) {
     return Refuse(spec,
@@ -85,7 +85,7 @@ absl::Status CheckColumns(const ParamSpec& spec, const RowGeometry& rows,
                                " must have 1 row per block, not ",
                                segment.rows_per_block));
   }
-  const int64_t addends = segment.rows / ColumnGroupRowsOf(segment.rows);
+  const int64_t addends = segment.rows / ColumnGroupRowsOf(segment.rows, cuts);
   if (addends <= kMaxColumnAddends) return absl::OkStatus();
   return Refuse(
       spec, absl::StrCat("a matrix of ", segment.rows, " rows has ", addends,
@@ -219,12 +219,13 @@ absl::StatusOr<BlockChoice> Choose(const PlanOptions& options,
 }
 
 absl::Status SetBlocks(const ParamSpec& spec, const BlockChoice& choice,
-                       RowGeometry geometry, PlannedParam* param) {
+                       RowGeometry geometry, BlockCuts cuts,
+                       PlannedParam* param) {
   ZEROMINI_ASSIGN_OR_RETURN(param->blocks,
                             BlocksOf(spec, choice.rule, geometry));
   for (const BlockSegment& segment : param->blocks) {
     if (segment.form == MomentForm::kBlocks) continue;
-    ZEROMINI_RETURN_IF_ERROR(CheckColumns(spec, geometry, segment));
+    ZEROMINI_RETURN_IF_ERROR(CheckColumns(spec, geometry, segment, cuts));
   }
   param->element_state = param->algorithm != Algorithm::kAdamMini ||
                          choice.rule.kind == BlockRule::Kind::kElement;
@@ -235,9 +236,9 @@ absl::Status SetBlocks(const ParamSpec& spec, const BlockChoice& choice,
   }
   param->rows = geometry.slices * geometry.rows;
   param->row_elements = geometry.row_elements;
-  param->units = PlainUnits(param->blocks, param->row_elements);
+  param->units = PlainUnits(param->blocks, param->row_elements, cuts);
   if (param->units.empty()) {
-    param->units = PlainUnits({{param->rows, 1}}, param->row_elements);
+    param->units = PlainUnits({{param->rows, 1}}, param->row_elements, cuts);
   }
   param->blocks_total =
       spec.frozen || !param->keeps_second_moment() ? 0 : CountBlocks(*param);
@@ -311,7 +312,8 @@ absl::StatusOr<PlannedParam> ResolveParam(const ParamSpec& original,
   param.dtype = spec.dtype;
   param.expert = spec.expert;
   param.algorithm = own.algorithm;
-  ZEROMINI_RETURN_IF_ERROR(SetBlocks(spec, choice, geometry, &param));
+  ZEROMINI_RETURN_IF_ERROR(
+      SetBlocks(spec, choice, geometry, options.blocks, &param));
   if (!spec.frozen) {
     for (std::string& warning : choice.warnings) {
       warnings->push_back(std::move(warning));

@@ -17,7 +17,8 @@ int64_t CountedRows(const PlannedParam& param, int64_t first_row,
 
 }  // namespace
 
-int64_t ColumnGroupRowsOf(int64_t matrix_rows) {
+int64_t ColumnGroupRowsOf(int64_t matrix_rows, BlockCuts cuts) {
+  if (cuts == BlockCuts::kSplitAtCuts) return 1;
   const bool large = matrix_rows >= 64 * kColumnGroupRows;
   return large && matrix_rows % kColumnGroupRows == 0 ? kColumnGroupRows : 1;
 }

@@ -151,13 +151,9 @@ BlockPlace PlaceOf(absl::Span<const BlockSegment> pattern, int64_t row) {
     if (row < first_row + segment.rows) {
       const int64_t at = (row - first_row) / segment.rows_per_block;
       const int64_t scalars = BlockScalars(segment) > 0 ? at : 0;
-      return {first_block + scalars,
-              first_row + at * segment.rows_per_block,
-              segment.rows_per_block,
-              first_row,
-              first_row + segment.rows,
-              segment.form,
-              matrix};
+      return {first_block + scalars,  first_row + at * segment.rows_per_block,
+              segment.rows_per_block, first_row + segment.rows,
+              segment.form,           matrix};
     }
     first_row += segment.rows;
     first_block += BlockScalars(segment);

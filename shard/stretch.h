@@ -63,10 +63,9 @@ inline int64_t BlockScalars(const BlockSegment& segment) {
 struct BlockPlace {
   // Index within the parameter; of kColumns that of the next that has a scalar.
   int64_t block = 0;
-  int64_t first_row = 0;    // Of the block.
-  int64_t rows = 0;         // Of the block.
-  int64_t segment_row = 0;  // Where the segment begins, and ends.
-  int64_t run_end = 0;
+  int64_t first_row = 0;  // Of the block.
+  int64_t rows = 0;       // Of the block.
+  int64_t run_end = 0;    // Row where the segment ends.
   MomentForm form = MomentForm::kBlocks;
   int64_t matrix = 0;  // Index in MatricesOf(); of kBlocks that of the next.
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "shard/step_words.h"
-#include "shard/stretch.h"
+#include "shard/units.h"
 
 namespace zeromini {
 namespace {
@@ -24,12 +24,6 @@ SumSpan ElementSpan(const RunState& state, const WireLayout& wire) {
   return sum;
 }
 
-// Of the matrix that `row` is in.
-int64_t GroupRowsOf(const PlannedParam& param, int64_t row) {
-  const BlockPlace place = PlaceOf(param.blocks, row);
-  return ColumnGroupRowsOf(place.run_end - place.segment_row);
-}
-
 bool IsSummed(const SpanState& block, bool all) {
   return all || block.split >= 0 || block.span.matrix >= 0;
 }
@@ -47,7 +41,7 @@ SumSpan BlockSum(const RunState& state, const SpanState& block,
   sum.sums_at = block.sums_offset;
   if (block.span.matrix >= 0) {
     sum.columns_at = block.columns_at;
-    sum.group_rows = GroupRowsOf(*state.param, block.span.first_row);
+    sum.group_rows = UnitRowsAt(*state.param, block.span.first_row);
   }
   return sum;
 }

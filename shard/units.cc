@@ -47,16 +47,29 @@ int64_t CountOf(const PlannedParam& param, Count count, int64_t first_row,
 }  // namespace
 
 std::vector<UnitSegment> PlainUnits(absl::Span<const BlockSegment> pattern,
-                                    int64_t row_elements) {
+                                    int64_t row_elements, BlockCuts cuts) {
   std::vector<UnitSegment> units;
   for (const BlockSegment& segment : pattern) {
     const int64_t rows = segment.form == MomentForm::kBlocks
                              ? segment.rows_per_block
-                             : ColumnGroupRowsOf(segment.rows);
+                             : ColumnGroupRowsOf(segment.rows, cuts);
     const int64_t elements = rows * row_elements;
     units.push_back({segment.rows, rows, elements, elements});
   }
   return units;
+}
+
+int64_t UnitRowsAt(const PlannedParam& param, int64_t row) {
+  int64_t period = 0;
+  for (const UnitSegment& segment : param.units) period += segment.rows;
+  ZEROMINI_CHECK(period > 0);
+  int64_t end = row / period * period;
+  for (const UnitSegment& segment : param.units) {
+    end += segment.rows;
+    if (row < end) return segment.rows_per_unit;
+  }
+  ZEROMINI_CHECK(false);
+  return 0;
 }
 
 bool HasPlainUnits(const PlannedParam& param) {

@@ -18,7 +18,10 @@ inline int64_t Elements(const PlannedParam& param) {
 
 // Units that travel and are kept element by element.
 std::vector<UnitSegment> PlainUnits(absl::Span<const BlockSegment> pattern,
-                                    int64_t row_elements);
+                                    int64_t row_elements, BlockCuts cuts);
+
+// Of the unit that `row` is in.
+int64_t UnitRowsAt(const PlannedParam& param, int64_t row);
 
 // Whether all units of the parameter are such.
 bool HasPlainUnits(const PlannedParam& param);

@@ -55,8 +55,9 @@ const char* SecondMomentName(SecondMoment form);  // "official", "factored".
 
 // Where a block may be cut. With kSplitAtCuts at any row: every tensor is laid
 // out as AdamW's are, and the partial sums of what is cut ride in the step's
-// scalar exchange. With kWhole a block is on one rank, unless it is larger than
-// its bucket's shard can be; Plan::split_blocks lists those.
+// scalar exchange; sums over columns take each row by itself, which is slower
+// (see kColumnGroupRows). With kWhole a block is on one rank, unless it is
+// larger than its bucket's shard can be; Plan::split_blocks lists those.
 enum class BlockCuts { kWhole, kSplitAtCuts };
 
 // Of ranks times replicas.
@@ -165,8 +166,8 @@ struct PlannedParam {
   // element_state or SGD's.
   std::vector<BlockSegment> blocks;
   // What one rank must own whole, repeated likewise: a row or an element for
-  // AdamW, a block for Adam-mini, kColumnGroupRows rows of a large matrix with
-  // column averages, the tensor for a matrix method.
+  // AdamW, a block for Adam-mini, a group of rows of a matrix with column
+  // averages, the tensor for a matrix method.
   std::vector<UnitSegment> units;
   int64_t padding_rows = 0;
   Role role = Role::kOther;
@@ -335,11 +336,13 @@ int64_t WireElements(const PlannedParam& param, int64_t first_row,
 int64_t StateElements(const PlannedParam& param, int64_t first_row,
                       int64_t rows);
 
-// Rows of a matrix whose columns have averages that are summed before they are
-// added to those of other ranks, and that therefore stay on one, in matrices of
-// kColumnGroupRows * 64 rows and more, if it divides them. In others one row.
+// Rows of a matrix with column averages whose squares are added up in double
+// before they are added to those of others, exactly; such a group stays on one
+// rank. Of so many rows with BlockCuts::kWhole, in matrices of 64 groups and
+// more that they divide; else of one. Any number of ranks then has the bits of
+// one rank with the same BlockCuts.
 inline constexpr int64_t kColumnGroupRows = 8;
-int64_t ColumnGroupRowsOf(int64_t matrix_rows);
+int64_t ColumnGroupRowsOf(int64_t matrix_rows, BlockCuts cuts);
 
 // Rows of a parameter whose second moments are averages over columns, or
 // products with such: a segment of `blocks` as often as it repeats.
