@@ -146,6 +146,17 @@ TEST(MomentPartsTest, APartOfATransposedTensorIsItsColumns) {
   EXPECT_DOUBLE_EQ(snr[SharedForm::kColumn], 9);
 }
 
+TEST(MomentPartsTest, PositionsAreAClassOfTheirOwn) {
+  int positions = 0;
+  for (const MomentPart& part : PartsOfPreset("gpt2")) {
+    if (part.kind != "position") continue;
+    ++positions;
+    EXPECT_THAT(part.name, testing::HasSubstr("wpe"));
+    EXPECT_EQ(part.role, "embedding");
+  }
+  EXPECT_EQ(positions, 1);
+}
+
 TEST(MomentPartsTest, WhatIsTiedOrFrozenIsNotMeasured) {
   std::vector<ParamSpec> specs(3);
   specs[0].name = "embed_tokens.weight";

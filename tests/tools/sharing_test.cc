@@ -128,6 +128,18 @@ TEST(FormChoiceTest, ARunThatIsTooShortToTellSaysSo) {
               HasSubstr("too short to tell: 3 measurements"));
 }
 
+TEST(FormChoiceTest, TensorsThatTheirClassCarriesAreCounted) {
+  SharingRecord record = Steady(Query(), {9, 4, 9, 9, 9});
+  PartSeries weak = {Query(), {}};
+  weak.snr.assign(10, SnrWith({9, 0.5, 9, 9, 9}));
+  record.parts.push_back(std::move(weak));
+  const Suggestion suggestion = Suggest(record, 1);
+  EXPECT_EQ(suggestion.kinds[0].form, "head");
+  EXPECT_EQ(suggestion.kinds[0].below, 1);
+  EXPECT_THAT(SuggestionNote(suggestion),
+              HasSubstr("below it by themselves: query (1 of 2)"));
+}
+
 TEST(FormChoiceTest, AMeanOfAClassIsOverItsTensors) {
   SharingRecord record = Steady(Query(), {1, 1, 1, 1, 1});
   PartSeries second = {Query(), {}};

@@ -43,7 +43,7 @@ std::optional<SharedForm> FormOf(const MomentPart& part, const MomentSnr& snr,
 }
 
 FormChoice ChoiceOf(const SharingRecord& record, const KindSnr& mean,
-                    double threshold) {
+                    double threshold, size_t half) {
   const MomentPart& first = FirstOf(record, mean.kind);
   const auto form = FormOf(first, mean.mean, threshold);
   FormChoice choice;
@@ -59,6 +59,8 @@ FormChoice ChoiceOf(const SharingRecord& record, const KindSnr& mean,
     choice.scalars +=
         form ? ScalarsOf(series.part, *form) : series.part.elements();
     choice.official += series.part.official_scalars;
+    const MomentSnr own = PartMean(series, half, record.steps.size());
+    if (form && own[*form] < threshold) ++choice.below;
   }
   return choice;
 }
@@ -131,10 +133,10 @@ Suggestion Suggest(const SharingRecord& record, double threshold) {
   const auto early = KindMeans(record, half, middle);
   const auto late = KindMeans(record, middle, end);
   for (size_t k = 0; k < all.size(); ++k) {
-    FormChoice choice = ChoiceOf(record, all[k], threshold);
+    FormChoice choice = ChoiceOf(record, all[k], threshold, half);
     choice.settled =
-        ChoiceOf(record, early[k], threshold).form == choice.form &&
-        ChoiceOf(record, late[k], threshold).form == choice.form;
+        ChoiceOf(record, early[k], threshold, half).form == choice.form &&
+        ChoiceOf(record, late[k], threshold, half).form == choice.form;
     suggestion.kinds.push_back(std::move(choice));
   }
   return suggestion;
@@ -167,9 +169,16 @@ std::string SuggestionNote(const Suggestion& suggestion) {
       suggestion.from_step, suggestion.threshold,
       PerParameter(total.bytes(), total.elements),
       PerParameter(total.adam_mini_bytes(), total.elements));
-  std::vector<std::string> open;
+  std::vector<std::string> open, below;
   for (const FormChoice& choice : suggestion.kinds) {
     if (!choice.settled) open.push_back(choice.kind);
+    if (choice.below == 0) continue;
+    below.push_back(absl::StrFormat("%s (%d of %d)", choice.kind, choice.below,
+                                    choice.parts));
+  }
+  if (!below.empty()) {
+    absl::StrAppend(&note, "\nTensors that are below it by themselves: ",
+                    absl::StrJoin(below, ", "), ".");
   }
   if (!open.empty()) {
     absl::StrAppend(&note,
@@ -193,6 +202,7 @@ Json ToJson(const Suggestion& suggestion) {
     json["form"] = choice.form;
     json["snr"] = SnrJson(choice.snr);
     json["official_form"] = choice.official_form;
+    json["tensors_below"] = choice.below;
     json["settled"] = choice.settled;
     kinds.push_back(std::move(json));
   }

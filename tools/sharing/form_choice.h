@@ -27,6 +27,8 @@ struct FormChoice {
   int64_t scalars = 0;   // Second moments that it keeps.
   int64_t official = 0;  // Those of Adam-mini's official partition,
   std::string official_form;
+  // Tensors whose own mean SNR of the form is below the threshold.
+  int64_t below = 0;
   bool settled = true;  // The same from either quarter of the second half.
 
   // Momentum and second moments, fp32.

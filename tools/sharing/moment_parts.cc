@@ -19,13 +19,22 @@ std::string MlpKind(const std::string& name) {
   return "mlp";
 }
 
+// Both are embeddings to a partition, but the rows of one are tokens, some
+// rare.
+bool IsOfPositions(const std::string& name) {
+  return absl::StrContains(name, "wpe.") ||
+         absl::StrContains(name, "embed_positions.") ||
+         absl::StrContains(name, "position_embeddings.");
+}
+
 std::string KindOf(const PlannedParam& param) {
   switch (param.role) {
+    case Role::kEmbedding:
+      return IsOfPositions(param.name) ? "position" : "embedding";
     case Role::kAttentionOutput:
       return "projection";
     case Role::kMlp:
       return MlpKind(param.name);
-    case Role::kEmbedding:
     case Role::kOutput:
     case Role::kQuery:
     case Role::kKey:
@@ -91,8 +100,8 @@ void AddFused(const PlannedParam& param, MomentPart part,
 
 const std::vector<std::string>& MomentKinds() {
   static const auto* const kinds = new std::vector<std::string>{
-      "query", "key",       "value",  "projection", "gate", "up",   "down",
-      "mlp",   "embedding", "output", "norm",       "bias", "other"};
+      "query", "key",       "value",    "projection", "gate", "up",   "down",
+      "mlp",   "embedding", "position", "output",     "norm", "bias", "other"};
   return *kinds;
 }
 

@@ -21,7 +21,7 @@ struct MomentPart {
   std::string part;  // "query", "key", "value" of a fused tensor; else empty.
   std::string role;  // RoleName().
   // What is suggested for together: query, key, value, projection, gate, up,
-  // down, mlp, embedding, output, norm, bias, other.
+  // down, mlp, embedding, position, output, norm, bias, other.
   std::string kind;
   std::vector<int64_t> shape;  // Of the tensor, as stored.
   int64_t first_row = 0;  // Outputs of the tensor that these rows begin at.

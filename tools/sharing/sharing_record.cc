@@ -28,22 +28,36 @@ class Mean {
   int64_t count_ = 0;
 };
 
+// Of the forms and the error, each for itself.
+class SnrMean {
+ public:
+  void Add(const MomentSnr& snr) {
+    for (int f = 0; f < kSharedForms; ++f) forms_[f].Add(snr.of[f]);
+    error_.Add(snr.factored_error);
+  }
+  MomentSnr value() const {
+    MomentSnr mean;
+    for (int f = 0; f < kSharedForms; ++f) mean.of[f] = forms_[f].value();
+    mean.factored_error = error_.value();
+    return mean;
+  }
+
+ private:
+  Mean forms_[kSharedForms], error_;
+};
+
 KindSnr MeanOf(const std::string& kind, const SharingRecord& record,
                size_t first, size_t last) {
   KindSnr found;
   found.kind = kind;
-  Mean forms[kSharedForms], error;
+  SnrMean mean;
   for (const PartSeries& series : record.parts) {
     if (series.part.kind != kind) continue;
     ++found.parts;
     found.elements += series.part.elements();
-    for (size_t s = first; s < last; ++s) {
-      for (int f = 0; f < kSharedForms; ++f) forms[f].Add(series.snr[s].of[f]);
-      error.Add(series.snr[s].factored_error);
-    }
+    for (size_t s = first; s < last; ++s) mean.Add(series.snr[s]);
   }
-  for (int f = 0; f < kSharedForms; ++f) found.mean.of[f] = forms[f].value();
-  found.mean.factored_error = error.value();
+  found.mean = mean.value();
   return found;
 }
 
@@ -93,6 +107,12 @@ std::vector<KindSnr> KindMeans(const SharingRecord& record, size_t first,
     if (found.parts > 0) means.push_back(std::move(found));
   }
   return means;
+}
+
+MomentSnr PartMean(const PartSeries& series, size_t first, size_t last) {
+  SnrMean mean;
+  for (size_t s = first; s < last; ++s) mean.Add(series.snr[s]);
+  return mean.value();
 }
 
 Table SharingTable(const SharingRecord& record) {

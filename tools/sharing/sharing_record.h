@@ -42,6 +42,9 @@ struct KindSnr {
 std::vector<KindSnr> KindMeans(const SharingRecord& record, size_t first,
                                size_t last);
 
+// Of one tensor, likewise.
+MomentSnr PartMean(const PartSeries& series, size_t first, size_t last);
+
 // One row a kind, of the second half of the run.
 Table SharingTable(const SharingRecord& record);
 
