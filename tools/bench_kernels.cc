@@ -43,6 +43,7 @@ struct KernelPair {
 };
 constexpr KernelPair kRatios[] = {{"adam_mini_fused", "adamw_fused"},
                                   {"adam_mini_step", "adamw_step"},
+                                  {"factored_step", "adam_mini_step"},
                                   {"adamw_fused", "rmw_7"},
                                   {"adam_mini_fused", "rmw_5"}};
 

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include "tools/bench_streams.h"
+#include "zeromini/internal/scalar_words.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
@@ -27,6 +28,8 @@ MappedFloats MapFloats(int64_t elements) {
 // .update is not 0: all kernels run.
 constexpr StepScalars kScalars = {
     .learning_rate = 1e-6, .weight_decay = 0.1, .step = 100};
+
+constexpr int64_t kGroupRows = 8;
 
 AdamMiniArgs MiniArgs(PassArrays& arrays, const ArrayPart& part) {
   const BlockShape& shape = *part.shape;
@@ -80,6 +83,69 @@ absl::Status RunAdamMiniStep(const KernelTable& kernels, PassArrays& arrays,
   return kernels.adam_mini_step(MiniArgs(arrays, part), Stream{});
 }
 
+// Columns of one matrix that is this part alone.
+struct PartColumns {
+  explicit PartColumns(int64_t columns)
+      : digits(3 * columns),
+        tops(columns),
+        words(columns),
+        agreed(columns),
+        moments(columns),
+        factors(columns) {}
+
+  ColumnSums sums() {
+    return {digits.data(), tops.data(), static_cast<int64_t>(tops.size())};
+  }
+
+  std::vector<int64_t> digits;
+  std::vector<uint8_t> tops;
+  std::vector<int64_t> words;
+  std::vector<uint8_t> agreed;
+  std::vector<float> moments;
+  std::vector<float> factors;
+};
+
+absl::Status RunColumns(const KernelTable& kernels, int64_t rows,
+                        PartColumns& columns) {
+  const ColumnMatrix matrix = {columns.sums().columns, rows};
+  const ColumnArgs args = {&matrix,
+                           1,
+                           columns.sums(),
+                           columns.agreed.data(),
+                           columns.words.data(),
+                           columns.moments.data(),
+                           columns.factors.data(),
+                           &kScalars};
+  ZEROMINI_RETURN_IF_ERROR(kernels.column_tops(args, Stream{}));
+  ZEROMINI_RETURN_IF_ERROR(kernels.column_words(args, Stream{}));
+  return kernels.column_moments(args, Stream{});
+}
+
+// Rows that fill no group are left out.
+absl::Status RunFactoredStep(const KernelTable& kernels, PassArrays& arrays,
+                             const ArrayPart& part) {
+  const int64_t n = part.shape->row_elements;
+  const int64_t rows = part.elements() / n / kGroupRows * kGroupRows;
+  double* const row_sums = arrays.row_sums.data() + part.begin / n;
+  PartColumns columns(n);
+  std::vector<int64_t> words(ScalarWords(1, 0));
+  SumSpan span = {part.begin, rows, n, 1};
+  span.param_word = ParamWord(0);
+  span.columns_at = 0;
+  span.group_rows = kGroupRows;
+  ZEROMINI_RETURN_IF_ERROR(
+      kernels.statistics({arrays.gradient.get(), &span, 1, row_sums,
+                          words.data(), false, true, columns.sums()},
+                         Stream{}));
+  ZEROMINI_RETURN_IF_ERROR(RunColumns(kernels, rows, columns));
+  return kernels.factored_step(
+      {arrays.parameter.get() + part.begin, arrays.gradient.get() + part.begin,
+       arrays.momentum.get() + part.begin,
+       arrays.second_moment.get() + part.begin / n, row_sums,
+       columns.factors.data(), rows, n, &kScalars},
+      Stream{});
+}
+
 absl::Status RunRmw7(const KernelTable&, PassArrays& arrays,
                      const ArrayPart& part) {
   Rmw7(arrays.gradient.get() + part.begin, arrays.parameter.get() + part.begin,
@@ -117,6 +183,7 @@ const std::vector<Pass>& Passes() {
       {"rmw_5", 20, "rmw_5", RunRmw5},
       {"adamw_step", 32, "rmw_7", RunAdamWStep},
       {"adam_mini_step", 24, "rmw_5", RunAdamMiniStep},
+      {"factored_step", 24, "rmw_5", RunFactoredStep},
   };
   return *passes;
 }
