@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 #include "kernels/exact_sum.h"
 #include "tests/kernels/codec_inputs.h"
+#include "tests/kernels/factored_inputs.h"
 #include "tests/kernels/inputs.h"
 #include "tests/kernels/run_kernel.h"
 #include "zeromini/kernels.h"
@@ -87,6 +88,18 @@ TEST_P(KernelBitsTest, Sgd) {
   RunKernel(kernels_->sgd, problem.sgd_args());
   EXPECT_EQ(Hash(problem.parameter), 0x25b9bee3dca5fe55u);
   EXPECT_EQ(Hash(problem.momentum), 0x45bd0bc7e6ce10cau);
+}
+
+TEST_P(KernelBitsTest, Factored) {
+  Factored problem(35, 1003);
+  problem.Step(*kernels_);
+  EXPECT_EQ(Hash(problem.agreed.tops), 0x3c295b47e9b2cf20u);
+  EXPECT_EQ(Hash(problem.agreed.words), 0xaf8e8c4255c64709u);
+  EXPECT_EQ(Hash(problem.moments), 0x635b89a2d8220cfeu);
+  EXPECT_EQ(Hash(problem.factors), 0x7b5d989b382b7d47u);
+  EXPECT_EQ(Hash(problem.row_moments), 0x59d9d531683c458eu);
+  EXPECT_EQ(Hash(problem.parameter), 0x4fb2006f9970d437u);
+  EXPECT_EQ(Hash(problem.momentum), 0x60cda89b4ed05c3au);
 }
 
 struct WeightHashes {

@@ -5,6 +5,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/kernels/codec_inputs.h"
+#include "tests/kernels/factored_inputs.h"
 #include "tests/kernels/levels.h"
 #include "tests/kernels/run_kernel.h"
 #include "zeromini/kernels.h"
@@ -43,6 +44,20 @@ TEST(NoUpdateTest, NoUpdateKernelMovesWeightsOrState) {
     ExpectEqual(problem, before);
     RunKernel(table->sgd, problem.sgd_args());
     ExpectEqual(problem, before);
+  }
+}
+
+TEST(NoUpdateTest, FactoredSecondMomentsStay) {
+  for (const KernelTable* table : AllTables()) {
+    Factored problem(5, 37);
+    const Factored before = problem;
+    problem.scalars.update = 0;
+    problem.Step(*table);
+    EXPECT_EQ(problem.parameter, before.parameter);
+    EXPECT_EQ(problem.momentum, before.momentum);
+    EXPECT_EQ(problem.row_moments, before.row_moments);
+    EXPECT_EQ(problem.moments, before.moments);
+    EXPECT_EQ(problem.factors, before.factors);
   }
 }
 
