@@ -64,12 +64,12 @@ Matrix AllKinds(uint64_t seed, int64_t groups, int64_t group_rows,
 }
 
 // Several strips with a tail, several bands of rows with part of one, groups
-// larger than a band, rows of one element.
+// larger than a band, more rows than are summed at once, rows of one element.
 std::vector<Matrix> Matrices() {
   return {AllKinds(1, 9, 8, 1100), AllKinds(2, 40, 1, 37),
           AllKinds(3, 25, 3, 16),  AllKinds(4, 5, 33, 41),
           AllKinds(5, 7, 32, 512), AllKinds(6, 2, 1030, 10),
-          AllKinds(7, 300, 4, 3),  {50, 2, 1, AllKinds(8, 50, 2, 3).gradient}};
+          AllKinds(7, 700, 3, 5),  {50, 2, 1, AllKinds(8, 50, 2, 3).gradient}};
 }
 
 std::vector<const KernelTable*> AllTables() {
@@ -250,7 +250,12 @@ TEST_P(ColumnSumsTest, AsManyAddendsAsAreAllowedFit) {
 }
 
 TEST_P(ColumnSumsTest, DigitsAreThoseOfReference) {
-  for (const Matrix& matrix : Matrices()) {
+  std::vector<Matrix> matrices = Matrices();
+  matrices.push_back(AllKinds(12, 4, 8, 37));
+  matrices.back().gradient[9 * 37 + 1] = std::nanf("");
+  matrices.back().gradient[10 * 37 + 2] =
+      std::numeric_limits<float>::infinity();
+  for (const Matrix& matrix : matrices) {
     ColumnRank actual(matrix, 2, 3);
     ColumnRank expected = actual;
     actual.Add(kernels(), matrix, 0, matrix.groups);
