@@ -18,6 +18,12 @@ class BlockMethod : public Method {
                     stream);
   }
 
+  std::optional<UpdateRule> CodedRule(
+      const PlannedParam& param) const override {
+    if (!param.keeps_second_moment()) return UpdateRule::kSgd;
+    return param.element_state ? UpdateRule::kAdamW : UpdateRule::kAdamMini;
+  }
+
   absl::Status Update(const KernelTable& kernels, const RunUpdate& update,
                       Stream stream) const override {
     const int64_t elements = update.run.rows * update.param.row_elements;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -80,6 +81,12 @@ class Method {
   virtual absl::Status Refresh(const KernelTable&, const SharedRefresh&,
                                Stream) const {
     return absl::OkStatus();
+  }
+
+  // The rule whose coded kernel is all that Update() does, for weights or state
+  // that rest in fewer bits; none if a tile must be unpacked for it.
+  virtual std::optional<UpdateRule> CodedRule(const PlannedParam&) const {
+    return std::nullopt;
   }
 
   // Moves nothing where the scalars' `update` is 0, which the host may not

@@ -26,6 +26,10 @@ int64_t TiledUpdate::RowsPerTile(const PlannedParam& param) const {
 absl::Status TiledUpdate::Run(const KernelTable& kernels, const RunJob& job,
                               Stream on) const {
   const RunState& run = job.run;
+  const auto rule = job.method.method->CodedRule(*run.param);
+  if (rule.has_value() && kernels.coded_update != nullptr) {
+    return RunCoded(kernels, job, *rule, on);
+  }
   if (!run.param->element_state) {
     for (const SpanState& span : run.spans) {
       ZEROMINI_RETURN_IF_ERROR(RunSpan(kernels, job, span, on));
@@ -39,6 +43,42 @@ absl::Status TiledUpdate::Run(const KernelTable& kernels, const RunJob& job,
     ZEROMINI_RETURN_IF_ERROR(RunTile(kernels, job, {rows}, on));
   }
   return absl::OkStatus();
+}
+
+absl::Status TiledUpdate::RunCoded(const KernelTable& kernels,
+                                   const RunJob& job, UpdateRule rule,
+                                   Stream on) const {
+  if (rule != UpdateRule::kAdamMini) {
+    return kernels.coded_update(CodedArgs(job, rule, {0, job.run.run->rows}),
+                                on);
+  }
+  float* const moments = job.state.block_scalars(job.bucket);
+  for (const SpanState& state : job.run.spans) {
+    const BlockSpan& span = state.span;
+    CodedUpdateArgs args = CodedArgs(job, rule,
+                                     {span.first_row - job.run.run->first_row,
+                                      span.blocks * span.rows_per_block});
+    args.block_moments = moments + state.second_moment_offset;
+    args.block_sums = job.block_sums + state.sums_offset;
+    args.blocks = span.blocks;
+    args.block_elements = span.block_elements;
+    ZEROMINI_RETURN_IF_ERROR(kernels.coded_update(args, on));
+  }
+  return absl::OkStatus();
+}
+
+CodedUpdateArgs TiledUpdate::CodedArgs(const RunJob& job, UpdateRule rule,
+                                       RowRange rows) const {
+  CodedUpdateArgs args = {};
+  args.rule = rule;
+  args.weights = WeightCodec(job, rows);
+  args.momentum = job.state.MomentumCodec(job.bucket, job.run, rows);
+  if (rule == UpdateRule::kAdamW) {
+    args.second_moment = job.state.SecondMomentCodec(job.bucket, job.run, rows);
+  }
+  args.gradient = job.gradient + rows.first * job.run.param->row_elements;
+  args.scalars = job.scalars;
+  return args;
 }
 
 absl::Status TiledUpdate::RunSpan(const KernelTable& kernels, const RunJob& job,

@@ -1,8 +1,10 @@
-// TiledUpdate: updates a run whose weights or state are stored in fewer bits. A
-// tile at a time is unpacked to fp32, updated by the same kernels as any other,
-// and packed again, all while it is in the cache: no fp32 copy of a shard
-// exists, and every method works with every format. A run of what is one unit
-// to its method is one tile, whatever its size.
+// TiledUpdate: updates a run whose weights or state are stored in fewer bits,
+// by one kernel where the method is a rule that the device has one for.
+// Otherwise a tile at a time is unpacked to fp32, updated by the same kernels
+// as any other, and packed again, all while it is in the cache: no fp32 copy of
+// a shard exists, and every method works with every format. A run of what is
+// one unit to its method is one tile, whatever its size. Both ways give the
+// same bits.
 
 #ifndef ZEROMINI_RUNTIME_STEP_TILED_UPDATE_H_
 #define ZEROMINI_RUNTIME_STEP_TILED_UPDATE_H_
@@ -50,6 +52,10 @@ class TiledUpdate {
     float* block_scalars = nullptr;
   };
 
+  absl::Status RunCoded(const KernelTable& kernels, const RunJob& job,
+                        UpdateRule rule, Stream on) const;
+  CodedUpdateArgs CodedArgs(const RunJob& job, UpdateRule rule,
+                            RowRange rows) const;
   int64_t RowsPerTile(const PlannedParam& param) const;
   absl::Status RunSpan(const KernelTable& kernels, const RunJob& job,
                        const SpanState& span, Stream on) const;

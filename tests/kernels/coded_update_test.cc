@@ -138,6 +138,24 @@ TEST(CodedUpdateTest, MomentaOfAnyScaleHaveTheBitsOfFiveKernels) {
   }
 }
 
+TEST(CodedUpdateTest, OnlyAdamWLooksForSecondMoments) {
+  CodedCase shape;
+  shape.block_rows = 2;
+  shape.row_elements = 37;
+  for (const KernelTable* table : AllTables()) {
+    ForEachForm(shape, [&](const CodedCase& c) {
+      if (c.rule == UpdateRule::kAdamW) return;
+      CodedArrays five(c);
+      CodedArrays one(c);
+      UnpackUpdatePack(*table, five);
+      CodedUpdateArgs args = one.args();
+      args.second_moment = args.momentum;
+      RunKernel(table->coded_update, args);
+      EXPECT_EQ(one.stored(), five.stored()) << NameOf(c);
+    });
+  }
+}
+
 TEST(CodedUpdateTest, NothingIsWrittenWhereUpdateIsZero) {
   CodedCase shape;
   shape.block_rows = 2;
