@@ -55,6 +55,10 @@ absl::Status TiledUpdate::RunCoded(const KernelTable& kernels,
   float* const moments = job.state.block_scalars(job.bucket);
   for (const SpanState& state : job.run.spans) {
     const BlockSpan& span = state.span;
+    if (span.matrix >= 0) {
+      ZEROMINI_RETURN_IF_ERROR(RunSpan(kernels, job, state, on));
+      continue;
+    }
     CodedUpdateArgs args = CodedArgs(job, rule,
                                      {span.first_row - job.run.run->first_row,
                                       span.blocks * span.rows_per_block});
