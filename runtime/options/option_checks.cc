@@ -207,6 +207,21 @@ absl::Status CheckOptions(const OptimizerOptions& options) {
   return CheckWire("weight_wire", options.weight_wire);
 }
 
+namespace {
+
+absl::Status CheckRule(const ParamSpec& param) {
+  const std::string rule = absl::StrCat("parameter '", param.name, "': rule.");
+  ZEROMINI_RETURN_IF_ERROR(CheckEnum(
+      absl::StrCat(rule, "kind"), param.rule.kind, BlockRule::Kind::kColumns));
+  for (const BlockSegment& segment : param.rule.segments) {
+    ZEROMINI_RETURN_IF_ERROR(CheckEnum(absl::StrCat(rule, "segments.form"),
+                                       segment.form, MomentForm::kColumns));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::Status CheckSpecs(absl::Span<const ParamSpec> params,
                         const OptimizerOptions& options) {
   if (params.empty()) {
@@ -220,18 +235,7 @@ absl::Status CheckSpecs(absl::Span<const ParamSpec> params,
                        param.hyper_group, " but there are ", groups));
     }
     ZEROMINI_RETURN_IF_ERROR(CheckDType(param, options));
-    ZEROMINI_RETURN_IF_ERROR(
-        CheckEnum(absl::StrCat("parameter '", param.name, "': rule.kind"),
-                  param.rule.kind, BlockRule::Kind::kColumns));
-    for (const BlockSegment& segment : param.rule.segments) {
-      const BlockKind kind = segment.kind.value_or(BlockKind::kRow);
-      ZEROMINI_RETURN_IF_ERROR(CheckEnum(
-          absl::StrCat("parameter '", param.name, "': rule.segments[].kind"),
-          kind, BlockKind::kWhole));
-      ZEROMINI_RETURN_IF_ERROR(CheckEnum(
-          absl::StrCat("parameter '", param.name, "': rule.segments[].form"),
-          segment.form, MomentForm::kColumns));
-    }
+    ZEROMINI_RETURN_IF_ERROR(CheckRule(param));
     if (param.expert && options.expert_slices < 2) {
       return absl::InvalidArgumentError(absl::StrCat(
           "parameter '", param.name, "' is an expert's, but expert_slices is ",

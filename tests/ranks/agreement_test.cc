@@ -55,6 +55,8 @@ const OddOption kOddOptions[] = {
     {"naming is official", [](auto* o) { o->naming = Naming::kOfficial; }},
     {"value_blocks is whole",
      [](auto* o) { o->value_blocks = ValueBlocks::kWhole; }},
+    {"second_moment is factored",
+     [](auto* o) { o->second_moment = SecondMoment::kFactored; }},
     {"blocks is split at cuts",
      [](auto* o) { o->blocks = BlockCuts::kSplitAtCuts; }},
     {"bucketing is by layer",
@@ -144,6 +146,21 @@ TEST(AgreementTest, BlockRulesThatDifferAreNamedAsSuch) {
                            "group 0, layer -1, layer set -2, 1 "
                            "blocks on rank 1 but ")));
   });
+}
+
+TEST(AgreementTest, FormsOfSecondMomentsThatDifferAreFound) {
+  const std::vector<BlockRule> rules = {
+      BlockRule::Rows(), BlockRule::Factored(), BlockRule::Columns(),
+      BlockRule::Fused({{6, 1}, {6, 1, {}, MomentForm::kFactored}}),
+      BlockRule::Fused({{6, 1, {}, MomentForm::kFactored}, {6, 1}})};
+  for (size_t i = 1; i < rules.size(); ++i) {
+    RunRanks(2, [&](int rank, Communicator& group) {
+      Replica replica({Spec("weight", {12, 8}, rules[i - rank], -1)});
+      EXPECT_THAT(MakeOptimizer(ExactOptions(), replica.specs(), group),
+                  StatusIs(kInvalid, HasSubstr("rank 1")))
+          << i;
+    });
+  }
 }
 
 struct OddStep {
