@@ -35,8 +35,9 @@
  *     return, and are fp32 where tensors are; GroupOptions::make_stream, for
  *     tests; HostStream's Record(), WaitFor() and Poison(); FindPreset(),
  *     PresetNames(), and names of enumerators, as AlgorithmName(); numbers of a
- *     plan (PaddingFraction() and the rest), which its JSON has; sums of a
- *     report's fields, as MemoryReport::total().
+ *     plan (PaddingFraction() and the rest) and of its parameters
+ *     (ColumnGroupRowsOf(), MatricesOf()), which its JSON has or can be had
+ *     from it; sums of a report's fields, as MemoryReport::total().
  */
 
 #ifndef ZEROMINI_C_H_
@@ -57,12 +58,14 @@ typedef struct zeromini_optimizer zeromini_optimizer;
 /* ---- Parameters (param_spec.h). ---- */
 
 typedef enum zeromini_rule_kind {
-  ZEROMINI_RULE_AUTO = 0,    /* By name; a warning says what was chosen. */
-  ZEROMINI_RULE_ELEMENT = 1, /* Ordinary Adam (biases). */
-  ZEROMINI_RULE_ROWS = 2,    /* One scalar per row. */
-  ZEROMINI_RULE_HEADS = 3,   /* One per rows_per_head rows; 0 elsewhere. */
-  ZEROMINI_RULE_WHOLE = 4,   /* One for the tensor (norms). */
-  ZEROMINI_RULE_FUSED = 5    /* By `segments`, repeated; none elsewhere. */
+  ZEROMINI_RULE_AUTO = 0,     /* By name; a warning says what was chosen. */
+  ZEROMINI_RULE_ELEMENT = 1,  /* Ordinary Adam (biases). */
+  ZEROMINI_RULE_ROWS = 2,     /* One scalar per row. */
+  ZEROMINI_RULE_HEADS = 3,    /* One per rows_per_head rows; 0 elsewhere. */
+  ZEROMINI_RULE_WHOLE = 4,    /* One for the tensor (norms). */
+  ZEROMINI_RULE_FUSED = 5,    /* By `segments`, repeated; none elsewhere. */
+  ZEROMINI_RULE_FACTORED = 6, /* Of a matrix: averages of rows and columns. */
+  ZEROMINI_RULE_COLUMNS = 7   /* Of a matrix: one scalar per column. */
 } zeromini_rule_kind;
 
 typedef enum zeromini_block_kind { /* BlockSegment::kind, which may be none. */
@@ -72,10 +75,18 @@ typedef enum zeromini_block_kind { /* BlockSegment::kind, which may be none. */
                                    ZEROMINI_BLOCK_WHOLE = 3
 } zeromini_block_kind;
 
+typedef enum zeromini_moment_form { /* MomentForm */
+                                    ZEROMINI_FORM_BLOCKS = 0,
+                                    ZEROMINI_FORM_FACTORED = 1,
+                                    ZEROMINI_FORM_COLUMNS = 2
+} zeromini_moment_form;
+
+/* Has no struct_size: initialise all of it. */
 typedef struct zeromini_segment {
   int64_t rows;
   int64_t rows_per_block;
   zeromini_block_kind kind; /* For people: it changes no number. */
+  zeromini_moment_form form;
 } zeromini_segment;
 
 /* Of zeromini_param.layer_set alone: the set of its layer, or the next. */
@@ -163,6 +174,12 @@ typedef enum zeromini_value_blocks {
   ZEROMINI_VALUE_WHOLE = 1
 } zeromini_value_blocks;
 
+/* OptimizerOptions::second_moment: of Adam-mini's parameters without a rule. */
+typedef enum zeromini_second_moment {
+  ZEROMINI_SECOND_MOMENT_OFFICIAL = 0,
+  ZEROMINI_SECOND_MOMENT_FACTORED = 1 /* Not Adam-mini's: see plan.h. */
+} zeromini_second_moment;
+
 typedef enum zeromini_block_cuts {
   ZEROMINI_BLOCKS_WHOLE = 0,
   ZEROMINI_BLOCKS_SPLIT_AT_CUTS = 1
@@ -232,6 +249,7 @@ typedef struct zeromini_options {
   int64_t collective_cost_bytes; /* and of starting a collective. */
   zeromini_block_cuts blocks;
   zeromini_bucketing bucketing;
+  zeromini_second_moment second_moment;
 } zeromini_options;
 
 void zeromini_options_init(zeromini_options* options, size_t struct_size);
@@ -259,6 +277,7 @@ typedef struct zeromini_plan_options {
   zeromini_block_cuts blocks;
   zeromini_memory_form memory;
   zeromini_bucketing bucketing;
+  zeromini_second_moment second_moment;
 } zeromini_plan_options;
 
 void zeromini_plan_options_init(zeromini_plan_options* options,
@@ -286,6 +305,8 @@ typedef struct zeromini_move { /* Move, and its MoveTotals. */
   int64_t blocks;
   int64_t momentum; /* Elements. */
   int64_t second_moments;
+  int64_t first_matrix;
+  int64_t matrices;
 } zeromini_move;
 
 /* PlanMap::moves; zeromini_free() releases them. */

@@ -226,7 +226,8 @@ class Optimizer {
   virtual absl::Status BroadcastParams() = 0;
 
   // Collective; a state event. The full momentum in the parameter's shape and
-  // the second moments ([blocks] or the parameter's shape) on every rank.
+  // the second moments on every rank: the parameter's shape, or [blocks] and
+  // then [row_elements] of each of MatricesOf().
   struct ParamState {
     std::vector<float> momentum;
     std::vector<float> second_moment;

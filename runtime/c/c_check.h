@@ -64,6 +64,7 @@ struct Sized<zeromini_group_options> {
 template <>
 struct Sized<zeromini_plan_options> {
   static constexpr char kName[] = "zeromini_plan_options";
+  // second_moment has taken the place of the first version's padding.
   static constexpr size_t kFirst = sizeof(zeromini_plan_options);
 };
 template <>

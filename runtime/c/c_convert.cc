@@ -34,6 +34,8 @@ static_assert(static_cast<int>(BlockCuts::kSplitAtCuts) ==
               ZEROMINI_BLOCKS_SPLIT_AT_CUTS);
 static_assert(static_cast<int>(Bucketing::kByLayer) ==
               ZEROMINI_BUCKETING_BY_LAYER);
+static_assert(static_cast<int>(SecondMoment::kFactored) ==
+              ZEROMINI_SECOND_MOMENT_FACTORED);
 static_assert(static_cast<int>(LogLevel::kWarning) == ZEROMINI_LOG_WARNING);
 static_assert(kPurposes == ZEROMINI_PURPOSES);
 

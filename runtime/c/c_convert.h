@@ -35,6 +35,8 @@ void CheckPlanning(const T& options, Fields& fields) {
       .OneOf("value_blocks", options.value_blocks, ZEROMINI_VALUE_WHOLE)
       .OneOf("blocks", options.blocks, ZEROMINI_BLOCKS_SPLIT_AT_CUTS)
       .OneOf("bucketing", options.bucketing, ZEROMINI_BUCKETING_BY_LAYER)
+      .OneOf("second_moment", options.second_moment,
+             ZEROMINI_SECOND_MOMENT_FACTORED)
       .OneOf("memory", options.memory, ZEROMINI_MEMORY_FLAT)
       .Range("bucket_bytes", options.bucket_bytes, 0, kUnbounded)
       .Range("buffer_budget_bytes", options.buffer_budget_bytes, 0, kUnbounded)
@@ -50,6 +52,7 @@ void CopyPlanning(const From& from, To* to) {
   to->value_blocks = static_cast<ValueBlocks>(from.value_blocks);
   to->blocks = static_cast<BlockCuts>(from.blocks);
   to->bucketing = static_cast<Bucketing>(from.bucketing);
+  to->second_moment = static_cast<SecondMoment>(from.second_moment);
   to->memory = static_cast<MemoryForm>(from.memory);
   to->bucket_bytes = from.bucket_bytes;
   to->buffer_budget_bytes = from.buffer_budget_bytes;

@@ -32,6 +32,7 @@ template <typename From, typename To>
 void InitLayout(const From& from, To* to) {
   to->blocks = static_cast<zeromini_block_cuts>(from.blocks);
   to->bucketing = static_cast<zeromini_bucketing>(from.bucketing);
+  to->second_moment = static_cast<zeromini_second_moment>(from.second_moment);
   to->bucket_bytes = from.bucket_bytes;
   to->buffer_budget_bytes = from.buffer_budget_bytes;
   to->copy_cost = from.copy_cost;

@@ -14,6 +14,9 @@ namespace zeromini::c_api {
 namespace {
 
 static_assert(static_cast<int>(BlockRule::Kind::kFused) == ZEROMINI_RULE_FUSED);
+static_assert(static_cast<int>(BlockRule::Kind::kColumns) ==
+              ZEROMINI_RULE_COLUMNS);
+static_assert(static_cast<int>(MomentForm::kColumns) == ZEROMINI_FORM_COLUMNS);
 static_assert(static_cast<int>(Algorithm::kSgd) == ZEROMINI_SGD);
 static_assert(kLayerSetOfLayer == ZEROMINI_LAYER_SET_OF_LAYER);
 static_assert(kNoLayerSet == ZEROMINI_NO_LAYER_SET);
@@ -32,7 +35,7 @@ absl::Status Check(const zeromini_param& param, const std::string& where) {
       .Array("shape", param.shape, "dims", param.dims)
       .Flag("output_is_last", param.output_is_last)
       .DTypeOf("dtype", param.dtype, ZEROMINI_FLOAT16)
-      .OneOf("rule", param.rule, ZEROMINI_RULE_FUSED)
+      .OneOf("rule", param.rule, ZEROMINI_RULE_COLUMNS)
       .Range("rows_per_head", param.rows_per_head, 0, kUnbounded)
       .Array("segments", param.segments, "num_segments", param.num_segments)
       .Range("layer", param.layer, -1, kMostLayers)
@@ -42,8 +45,12 @@ absl::Status Check(const zeromini_param& param, const std::string& where) {
       .Flag("expert", param.expert);
   if (!fields.status().ok()) return fields.status();
   for (int i = 0; i < param.num_segments; ++i) {
-    fields.OneOf(absl::StrCat("segments[", i, "].kind").c_str(),
-                 param.segments[i].kind, ZEROMINI_BLOCK_WHOLE);
+    const std::string segment = absl::StrCat("segments[", i, "].");
+    fields
+        .OneOf(absl::StrCat(segment, "kind").c_str(), param.segments[i].kind,
+               ZEROMINI_BLOCK_WHOLE)
+        .OneOf(absl::StrCat(segment, "form").c_str(), param.segments[i].form,
+               ZEROMINI_FORM_COLUMNS);
   }
   return fields.status();
 }
@@ -53,6 +60,7 @@ BlockSegment Convert(const zeromini_segment& segment) {
   if (segment.kind != ZEROMINI_BLOCK_AUTO) {
     result.kind = static_cast<BlockKind>(segment.kind - 1);
   }
+  result.form = static_cast<MomentForm>(segment.form);
   return result;
 }
 
@@ -84,7 +92,8 @@ std::vector<zeromini_segment> SegmentsOf(const BlockRule& rule) {
   for (const BlockSegment& segment : rule.segments) {
     const int kind = segment.kind ? static_cast<int>(*segment.kind) + 1 : 0;
     segments.push_back({segment.rows, segment.rows_per_block,
-                        static_cast<zeromini_block_kind>(kind)});
+                        static_cast<zeromini_block_kind>(kind),
+                        static_cast<zeromini_moment_form>(segment.form)});
   }
   return segments;
 }

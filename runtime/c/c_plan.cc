@@ -81,10 +81,10 @@ absl::StatusOr<Plan> Make(const zeromini_plan_options* given,
 
 zeromini_move InC(const Plan& to, const Move& move) {
   const zeromini::MoveTotals totals = zeromini::TotalsOf(to, move);
-  return {move.from_param,      move.to_param,  move.from_rank,
-          move.to_rank,         move.first_row, move.rows,
-          move.first_block,     move.blocks,    totals.momentum,
-          totals.second_moments};
+  return {move.from_param,       move.to_param,     move.from_rank,
+          move.to_rank,          move.first_row,    move.rows,
+          move.first_block,      move.blocks,       totals.momentum,
+          totals.second_moments, move.first_matrix, move.matrices};
 }
 
 absl::Status GiveMoves(const Plan& to, const PlanMap& map,

@@ -82,6 +82,7 @@ static void InitFunctionsGiveTheDefaults(void) {
   EXPECT(options.collective_cost_bytes == 128 << 10);
   EXPECT(options.blocks == ZEROMINI_BLOCKS_WHOLE);
   EXPECT(options.bucketing == ZEROMINI_BUCKETING_CHEAPEST);
+  EXPECT(options.second_moment == ZEROMINI_SECOND_MOMENT_OFFICIAL);
   EXPECT(options.bucket_bytes == 0);
   EXPECT(param.slices == 1 && param.layer == -1);
   EXPECT(param.layer_set == ZEROMINI_LAYER_SET_OF_LAYER);
@@ -94,6 +95,7 @@ static void InitFunctionsGiveTheDefaults(void) {
   EXPECT(plan.collective_cost_bytes == 128 << 10 && plan.bucket_bytes == 0);
   EXPECT(plan.blocks == ZEROMINI_BLOCKS_WHOLE);
   EXPECT(plan.bucketing == ZEROMINI_BUCKETING_CHEAPEST);
+  EXPECT(plan.second_moment == ZEROMINI_SECOND_MOMENT_OFFICIAL);
   EXPECT(plan.memory == ZEROMINI_MEMORY_EXTERNAL);
   EXPECT(strlen(zeromini_version()) >= 5);
 }

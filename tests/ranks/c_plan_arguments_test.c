@@ -42,6 +42,8 @@ static void PlansRefuseBadArguments(void) {
                "zeromini_plan_options.blocks is 2");
   PLAN_REFUSED(options.bucketing = (zeromini_bucketing)2,
                "zeromini_plan_options.bucketing is 2");
+  PLAN_REFUSED(options.second_moment = (zeromini_second_moment)2,
+               "zeromini_plan_options.second_moment is 2");
   PLAN_REFUSED(options.memory = (zeromini_memory_form)2,
                "zeromini_plan_options.memory is 2");
   PLAN_REFUSED(options.hidden = -1, "zeromini_plan_options.hidden is -1");

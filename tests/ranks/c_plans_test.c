@@ -71,11 +71,14 @@ static int HasSixRows(void* context, const zeromini_param* param) {
   return param->struct_size == sizeof *param && param->dims == 2 &&
          param->shape[0] == kRows && param->num_segments == 1 &&
          param->segments[0].rows == kRows &&
-         param->segments[0].kind == ZEROMINI_BLOCK_HEAD && param->data != NULL;
+         param->segments[0].kind == ZEROMINI_BLOCK_HEAD &&
+         param->segments[0].form == ZEROMINI_FORM_COLUMNS &&
+         param->data != NULL;
 }
 
 static void APredicateSaysWhoJoinsAGroup(void) {
-  static const zeromini_segment whole[] = {{kRows, kRows, ZEROMINI_BLOCK_HEAD}};
+  static const zeromini_segment whole[] = {
+      {kRows, 1, ZEROMINI_BLOCK_HEAD, ZEROMINI_FORM_COLUMNS}};
   static const int64_t flat[] = {kElements};
   float weights[2][kElements] = {{0}};
   int calls = 0;
@@ -143,16 +146,17 @@ static void PlansAreMadeWithoutAGroupAndMapped(void) {
 }
 
 /* Each differs from its default. */
-#define LAY_OUT_ODDLY(options)                         \
-  do {                                                 \
-    (options).blocks = ZEROMINI_BLOCKS_SPLIT_AT_CUTS;  \
-    (options).bucketing = ZEROMINI_BUCKETING_BY_LAYER; \
-    (options).memory = ZEROMINI_MEMORY_FLAT;           \
-    (options).bucket_bytes = 4096;                     \
-    (options).buffer_budget_bytes = 8192;              \
-    (options).copy_cost = 0.5;                         \
-    (options).collective_cost_bytes = 16384;           \
-    (options).value_blocks = ZEROMINI_VALUE_WHOLE;     \
+#define LAY_OUT_ODDLY(options)                                 \
+  do {                                                         \
+    (options).blocks = ZEROMINI_BLOCKS_SPLIT_AT_CUTS;          \
+    (options).bucketing = ZEROMINI_BUCKETING_BY_LAYER;         \
+    (options).memory = ZEROMINI_MEMORY_FLAT;                   \
+    (options).bucket_bytes = 4096;                             \
+    (options).buffer_budget_bytes = 8192;                      \
+    (options).copy_cost = 0.5;                                 \
+    (options).collective_cost_bytes = 16384;                   \
+    (options).value_blocks = ZEROMINI_VALUE_WHOLE;             \
+    (options).second_moment = ZEROMINI_SECOND_MOMENT_FACTORED; \
   } while (0)
 
 static void IsLaidOutOddly(zeromini_plan* plan) {
@@ -165,6 +169,7 @@ static void IsLaidOutOddly(zeromini_plan* plan) {
   EXPECT(strstr(json, "\"copy_cost\":0.5,") != NULL);
   EXPECT(strstr(json, "\"collective_cost_bytes\":16384,") != NULL);
   EXPECT(strstr(json, "\"value_blocks\":\"whole\"") != NULL);
+  EXPECT(strstr(json, "\"second_moment\":\"factored\"") != NULL);
   zeromini_free(json);
   zeromini_plan_destroy(plan);
 }
@@ -177,6 +182,68 @@ static void EachOptionOfTheLayoutReachesThePlan(void) {
   LAY_OUT_ODDLY(options);
   IsLaidOutOddly(zeromini_make_plan(&plan, &param, 1, NULL));
   IsLaidOutOddly(zeromini_plan_for(&options, &param, 1, 2, NULL));
+}
+
+/* Of a matrix by `rule` or, with ZEROMINI_RULE_FUSED, one half factored. */
+static int64_t SecondMoments(zeromini_second_moment form,
+                             zeromini_rule_kind rule) {
+  static const zeromini_segment halves[] = {
+      {kRows / 2, kRows / 2, ZEROMINI_BLOCK_AUTO, ZEROMINI_FORM_BLOCKS},
+      {kRows / 2, 1, ZEROMINI_BLOCK_AUTO, ZEROMINI_FORM_FACTORED}};
+  float weights[kElements] = {0};
+  zeromini_options options = Options();
+  zeromini_param param = MatrixOf(weights);
+  zeromini_group* group = zeromini_self();
+  zeromini_optimizer* optimizer;
+  int64_t count;
+  options.second_moment = form;
+  param.rule = rule;
+  if (rule == ZEROMINI_RULE_FUSED) {
+    param.segments = halves;
+    param.num_segments = 2;
+  }
+  optimizer = zeromini_optimizer_create(&options, &param, 1, group, NULL);
+  EXPECT(optimizer != NULL);
+  count = zeromini_second_moment_count(optimizer, 0);
+  zeromini_optimizer_destroy(optimizer);
+  zeromini_group_destroy(group);
+  return count;
+}
+
+static void ARuleChoosesTheFormOfSecondMomentsWhateverTheOptionSays(void) {
+  const zeromini_second_moment official = ZEROMINI_SECOND_MOMENT_OFFICIAL;
+  const zeromini_second_moment factored = ZEROMINI_SECOND_MOMENT_FACTORED;
+  const int64_t columns = kElements / kRows;
+  EXPECT(SecondMoments(official, ZEROMINI_RULE_AUTO) == kRows);
+  EXPECT(SecondMoments(factored, ZEROMINI_RULE_AUTO) == kRows + columns);
+  EXPECT(SecondMoments(factored, ZEROMINI_RULE_WHOLE) == 1);
+  EXPECT(SecondMoments(official, ZEROMINI_RULE_FACTORED) == kRows + columns);
+  EXPECT(SecondMoments(official, ZEROMINI_RULE_COLUMNS) == columns);
+  EXPECT(SecondMoments(official, ZEROMINI_RULE_FUSED) ==
+         1 + kRows / 2 + columns);
+}
+
+/* With rows of it, each rank gets the averages of its columns. */
+static void MovesOfAFactoredMatrixBringItsColumns(void) {
+  zeromini_plan_options options = PlanOptions();
+  zeromini_param param = MatrixOf(NULL);
+  zeromini_plan* one;
+  zeromini_plan* three;
+  zeromini_move* moves = NULL;
+  int64_t n = 0, i;
+  param.rule = ZEROMINI_RULE_FACTORED;
+  one = zeromini_make_plan(&options, &param, 1, NULL);
+  options.ranks = 3;
+  three = zeromini_make_plan(&options, &param, 1, NULL);
+  ACCEPTED(zeromini_make_map(one, three, 1, &moves, &n, &error));
+  EXPECT(n == 3);
+  for (i = 0; i < n; ++i) {
+    EXPECT(moves[i].first_matrix == 0 && moves[i].matrices == 1);
+    EXPECT(moves[i].second_moments == moves[i].blocks + kElements / kRows);
+  }
+  zeromini_free(moves);
+  zeromini_plan_destroy(one);
+  zeromini_plan_destroy(three);
 }
 
 static zeromini_memory_report MemoryOf(const zeromini_plan* plan, int rank) {
@@ -280,6 +347,8 @@ static const NamedTest kTests[] = {
     TEST(APredicateSaysWhoJoinsAGroup),
     TEST(PlansAreMadeWithoutAGroupAndMapped),
     TEST(EachOptionOfTheLayoutReachesThePlan),
+    TEST(ARuleChoosesTheFormOfSecondMomentsWhateverTheOptionSays),
+    TEST(MovesOfAFactoredMatrixBringItsColumns),
     TEST(APlanTellsWhatAStepHoldsAndSends),
     TEST(OfTwoRanksEachSendsHalf),
     TEST(TheLargestRankHoldsMost),

@@ -134,8 +134,14 @@ static void AFieldThatTheLibraryDoesNotKnowIsRefusedOnlyIfItIsSet(void) {
   zeromini_group_destroy(group);
 }
 
-static const zeromini_segment kSegments[] = {{2, 1, ZEROMINI_BLOCK_AUTO}};
-static const zeromini_segment kOddKind[] = {{6, 1, (zeromini_block_kind)4}};
+static const zeromini_segment kSegments[] = {
+    {2, 1, ZEROMINI_BLOCK_AUTO, ZEROMINI_FORM_BLOCKS}};
+static const zeromini_segment kOddKind[] = {
+    {6, 1, (zeromini_block_kind)4, ZEROMINI_FORM_BLOCKS}};
+static const zeromini_segment kOddForm[] = {
+    {6, 1, ZEROMINI_BLOCK_AUTO, (zeromini_moment_form)3}};
+static const zeromini_segment kTwoRows[] = {
+    {6, 2, ZEROMINI_BLOCK_AUTO, ZEROMINI_FORM_FACTORED}};
 
 #define PARAM_REFUSED(change, named)                          \
   do {                                                        \
@@ -171,8 +177,8 @@ static void EveryFieldOfAParameterIsChecked(void) {
                 "zeromini_param.dtype is 3, but must be ZEROMINI_FLOAT32, "
                 "ZEROMINI_BFLOAT16 or ZEROMINI_FLOAT16");
   PARAM_REFUSED(param.dtype = ZEROMINI_BYTE, "dtype");
-  PARAM_REFUSED(param.rule = (zeromini_rule_kind)6,
-                "zeromini_param.rule is 6, but must be 0 to 5");
+  PARAM_REFUSED(param.rule = (zeromini_rule_kind)8,
+                "zeromini_param.rule is 8, but must be 0 to 7");
   PARAM_REFUSED(param.rows_per_head = -1, "zeromini_param.rows_per_head is -1");
   PARAM_REFUSED(param.rule = ZEROMINI_RULE_HEADS, "rows per head");
   PARAM_REFUSED(param.num_segments = -1, "zeromini_param.num_segments is -1");
@@ -189,6 +195,13 @@ static void EveryFieldOfAParameterIsChecked(void) {
                 "ZEROMINI_RULE_FUSED");
   PARAM_REFUSED((param.segments = kOddKind, param.num_segments = 1),
                 "zeromini_param.segments[0].kind is 4");
+  PARAM_REFUSED((param.segments = kOddForm, param.num_segments = 1),
+                "zeromini_param.segments[0].form is 3");
+  PARAM_REFUSED((param.rule = ZEROMINI_RULE_FUSED, param.segments = kTwoRows,
+                 param.num_segments = 1),
+                "must have 1 row per block, not 2");
+  PARAM_REFUSED((param.rule = ZEROMINI_RULE_COLUMNS, param.dims = 1),
+                "a vector takes ZEROMINI_RULE_ELEMENT");
   PARAM_REFUSED(param.rows_per_head = 2,
                 "zeromini_param.rows_per_head is 2, but the rule is not "
                 "ZEROMINI_RULE_HEADS");
@@ -286,6 +299,8 @@ static void EveryEnumOfTheOptionsIsChecked(void) {
                   "zeromini_options.blocks is 2");
   OPTIONS_REFUSED(options.bucketing = (zeromini_bucketing)2,
                   "zeromini_options.bucketing is 2");
+  OPTIONS_REFUSED(options.second_moment = (zeromini_second_moment)2,
+                  "zeromini_options.second_moment is 2");
   OPTIONS_REFUSED(options.gradient_wire = (zeromini_dtype)5,
                   "zeromini_options.gradient_wire is 5");
   OPTIONS_REFUSED(options.gradient_wire = (zeromini_dtype)77,
