@@ -17,6 +17,7 @@
 #include "tools/files/terminal.h"
 #include "tools/flag_checks.h"
 #include "tools/held_memory.h"
+#include "tools/optimizer_choice.h"
 #include "tools/report/table.h"
 #include "tools/scaled_preset.h"
 #include "zeromini/internal/status_macros.h"
@@ -30,19 +31,21 @@ struct MemoryFlags {
   std::string model;
   std::string scale = "1";
   std::vector<std::string> optimizers = {"adam-mini", "adamw"};
+  std::vector<std::string> second_moments = {"official"};
   int ranks = 2;
   int64_t bucket_bytes = int64_t{64} << 20;
   std::string json;
 };
 
 // fp32 weights have no use for a master; bf16 ones take each.
-std::vector<MemoryCase> CasesOf(const MemoryFlags& flags, Algorithm algorithm) {
+std::vector<MemoryCase> CasesOf(const MemoryFlags& flags,
+                                const OptimizerChoice& optimizer) {
   std::vector<MemoryCase> cases;
   const auto add = [&](DType dtype, MasterFormat master) {
     for (StateFormat state :
          {StateFormat::kFloat32, StateFormat::kBFloat16, StateFormat::kInt8}) {
-      cases.push_back({algorithm, dtype, master, state, 1, 1, 0});
-      cases.push_back({algorithm, dtype, master, state, 3, flags.ranks,
+      cases.push_back({optimizer, dtype, master, state, 1, 1, 0});
+      cases.push_back({optimizer, dtype, master, state, 3, flags.ranks,
                        flags.bucket_bytes});
     }
   };
@@ -63,7 +66,7 @@ Json ToJson(const ModelPreset& model, const MemoryCase& choice,
   Json json;
   json["model"] = model.name;
   json["parameters"] = held.parameters;
-  json["optimizer"] = AlgorithmName(choice.algorithm);
+  json["optimizer"] = choice.optimizer.name();
   json["dtype"] = DTypeName(choice.dtype);
   json["master_format"] = MasterFormatName(choice.master);
   json["state_format"] = StateFormatName(choice.state);
@@ -116,7 +119,7 @@ absl::StatusOr<Json> RunApart(const ModelPreset& model,
   const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (json.is_object()) return json;
   return absl::ResourceExhaustedError(absl::StrCat(
-      AlgorithmName(choice.algorithm), ", stage ", choice.stage, ": ",
+      choice.optimizer.name(), ", stage ", choice.stage, ": ",
       json.is_string() ? json.get<std::string>()
                        : absl::StrCat("the process ended with ", status,
                                       "; is there too little memory?")));
@@ -168,14 +171,15 @@ absl::Status Run(const MemoryFlags& flags) {
   ZEROMINI_RETURN_IF_ERROR(CheckWritable(flags.json));
   ZEROMINI_ASSIGN_OR_RETURN(const ModelPreset model,
                             FindScaledPreset(flags.model, flags.scale));
+  ZEROMINI_ASSIGN_OR_RETURN(const std::vector<OptimizerChoice> optimizers,
+                            ChoicesOf(flags.optimizers, flags.second_moments));
   const Table table = EmptyTable();
   std::printf(
       "%s: bytes at rest, without gradients; peak and resident of one step\n%s",
       ForTerminal(model.name).c_str(), table.Header().c_str());
   Json rows = Json::array();
-  for (const std::string& name : flags.optimizers) {
-    ZEROMINI_ASSIGN_OR_RETURN(const Algorithm algorithm, ParseAlgorithm(name));
-    for (const MemoryCase& choice : CasesOf(flags, algorithm)) {
+  for (const OptimizerChoice& optimizer : optimizers) {
+    for (const MemoryCase& choice : CasesOf(flags, optimizer)) {
       ZEROMINI_ASSIGN_OR_RETURN(Json row, RunApart(model, choice));
       std::printf("%s", table.Line(CellsOf(row)).c_str());
       std::fflush(stdout);
@@ -212,6 +216,7 @@ void AddBenchMemory(CLI::App& bench, int* exit_code) {
                    "Any of adam-mini, adamw, sgd")
       ->delimiter(',')
       ->capture_default_str();
+  AddSecondMomentFlag(verb, &flags->second_moments);
   verb->add_option("--ranks", flags->ranks, "Of stage 3")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();

@@ -30,7 +30,8 @@ absl::StatusOr<OptimizerOptions> OptionsFor(const StepperRecipe& recipe,
                                             const Workload& workload,
                                             int ranks) {
   OptimizerOptions options = settings.layout;
-  options.algorithm = recipe.algorithm;
+  options.algorithm = recipe.optimizer.algorithm;
+  options.second_moment = recipe.optimizer.second_moment;
   options.stage = settings.stage;
   options.memory = MemoryForm::kFlat;
   options.model = workload.shape;

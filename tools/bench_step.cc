@@ -14,6 +14,7 @@
 #include "tools/bench_workload.h"
 #include "tools/files/terminal.h"
 #include "tools/layout_flags.h"
+#include "tools/optimizer_choice.h"
 #include "tools/scaled_preset.h"
 #include "zeromini/internal/status_macros.h"
 
@@ -27,6 +28,7 @@ struct Options : StepBenchOptions {
   int64_t params = int64_t{32} << 20;
   int layers = 8;
   std::vector<std::string> optimizers = {"adam-mini", "adamw"};
+  std::vector<std::string> second_moments = {"official"};
   double compute_milliseconds = 0;
   double forward_share = 1.0 / 3;
   std::string compute = "wait";
@@ -58,15 +60,17 @@ absl::StatusOr<std::vector<StepperRecipe>> RecipesFor(const Options& options) {
       options.padding_layout ||
       (!options.model.empty() && !options.no_padding_layout);
   std::vector<StepperRecipe> recipes;
-  for (const std::string& name : options.optimizers) {
-    ZEROMINI_ASSIGN_OR_RETURN(const Algorithm algorithm, ParseAlgorithm(name));
-    recipes.push_back({StepperKind::kSharded, algorithm});
+  ZEROMINI_ASSIGN_OR_RETURN(
+      const std::vector<OptimizerChoice> choices,
+      ChoicesOf(options.optimizers, options.second_moments));
+  for (const OptimizerChoice& choice : choices) {
+    recipes.push_back({StepperKind::kSharded, choice});
     if (by_padding) {
-      recipes.push_back({StepperKind::kShardedByPadding, algorithm});
+      recipes.push_back({StepperKind::kShardedByPadding, choice});
     }
   }
   if (!options.no_baseline) {
-    recipes.push_back({StepperKind::kReplicated, Algorithm::kAdamW});
+    recipes.push_back({StepperKind::kReplicated, {Algorithm::kAdamW}});
   }
   return recipes;
 }
@@ -98,6 +102,7 @@ void AddContenderFlags(CLI::App* verb, Options* options) {
       ->delimiter(',')
       ->check(CLI::IsMember({"adam-mini", "adamw"}))
       ->capture_default_str();
+  AddSecondMomentFlag(verb, &options->second_moments);
   verb->add_option("--stage", options->settings.stage,
                    "ZeRO stage; at 3 a pass gathers a layer and the next, and\n"
                    "lets go of what it leaves")

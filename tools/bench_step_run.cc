@@ -85,7 +85,7 @@ class StepBench {
       together_ += bytes;
       if (Fits(bytes)) continue;
       return absl::ResourceExhaustedError(absl::StrCat(
-          AlgorithmName(recipe.algorithm), " (", recipe.Implementation(group_),
+          recipe.optimizer.name(), " (", recipe.Implementation(group_),
           ") takes ", InGibibytes(bytes), " on a machine of ", RanksOfAHost(),
           " ranks, which has ", InGibibytes(budget_),
           ": take a smaller --scale or fewer --params"));
@@ -125,7 +125,7 @@ class StepBench {
           stepper, recipes_[index].Make(options_.settings, workload_, rank_));
     }
     ZEROMINI_RETURN_IF_ERROR(StepsInARow(*stepper, &result->samples));
-    result->optimizer = AlgorithmName(recipes_[index].algorithm);
+    result->optimizer = recipes_[index].optimizer.name();
     result->implementation = recipes_[index].Implementation(group_);
     result->layout = stepper->Layout();
     result->buffer_bytes = stepper->BufferBytes();

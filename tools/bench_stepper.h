@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "tools/bench_group.h"
 #include "tools/bench_workload.h"
+#include "tools/optimizer_choice.h"
 #include "zeromini/options.h"
 #include "zeromini/plan.h"
 
@@ -87,7 +88,7 @@ enum class StepperKind {
 
 struct StepperRecipe {
   StepperKind kind = StepperKind::kSharded;
-  Algorithm algorithm = Algorithm::kAdamW;  // kReplicated knows no other.
+  OptimizerChoice optimizer;  // kReplicated knows AdamW alone.
 
   // "zeromini", "zeromini, by padding", or "mpi-allreduce+adamw" and the like.
   std::string Implementation(const Communicator& group) const;

@@ -41,7 +41,8 @@ class Rank {
     std::vector<ParamSpec> params = model_.params;
     for (ParamSpec& param : params) param.dtype = choice_.dtype;
     OptimizerOptions options;
-    options.algorithm = choice_.algorithm;
+    options.algorithm = choice_.optimizer.algorithm;
+    options.second_moment = choice_.optimizer.second_moment;
     options.stage = choice_.stage;
     options.memory = MemoryForm::kFlat;
     options.master = choice_.master;

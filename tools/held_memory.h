@@ -7,12 +7,13 @@
 #include <cstdint>
 
 #include "absl/status/statusor.h"
+#include "tools/optimizer_choice.h"
 #include "zeromini/optimizer.h"
 
 namespace zeromini::tools {
 
 struct MemoryCase {
-  Algorithm algorithm = Algorithm::kAdamMini;
+  OptimizerChoice optimizer;
   DType dtype = DType::kFloat32;
   MasterFormat master = MasterFormat::kNone;
   StateFormat state = StateFormat::kFloat32;

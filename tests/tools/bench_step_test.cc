@@ -70,6 +70,29 @@ TEST_F(BenchStepTest, ComparesBothOptimizersWithTheBaselineOverMpi) {
   ExpectRows(ran.json, 2, "mpi-allreduce+adamw");
 }
 
+TEST_F(BenchStepTest, ComparesFormsOfSecondMomentsByName) {
+  const Ran ran =
+      Run("bench step --comm threads --ranks 2 --params 128Ki --repetitions 1 "
+          "--no-baseline --second-moment official,factored");
+  ASSERT_EQ(ran.exit_code, 0) << ran.error;
+  ASSERT_EQ(ran.json.size(), 3u) << ran.json;
+  EXPECT_EQ(ran.json[0]["optimizer"], "adam-mini");
+  EXPECT_EQ(ran.json[1]["optimizer"], "factored");
+  EXPECT_EQ(ran.json[2]["optimizer"], "adamw");
+}
+
+TEST_F(BenchStepTest, HoldsWhatItPlansOfFactoredSecondMoments) {
+  const Ran ran =
+      Run("bench memory --model gpt2 --scale 1/12 --optimizer adam-mini "
+          "--second-moment factored");
+  ASSERT_EQ(ran.exit_code, 0) << ran.error;
+  for (const json& row : ran.json) {
+    EXPECT_EQ(row["optimizer"], "factored");
+    EXPECT_EQ(row["bytes_per_parameter"], row["bytes_per_parameter_expected"]);
+    EXPECT_LE(row["peak_bytes_per_rank"], row["peak_bytes_expected"]);
+  }
+}
+
 TEST_F(BenchStepTest, StepsWithoutTheBaselineIfTold) {
   const Ran ran =
       Run("bench step --comm threads --ranks 2 --params 128Ki --repetitions 1 "

@@ -53,6 +53,55 @@ TEST_F(PlanVerbTest, TakesTheHeadDimensionOfAConfig) {
   EXPECT_EQ(ran.json[0]["blocks"]["row"], 2 * 300 + 64 + 64 + 2 * 160 + 64);
 }
 
+// Of matrices rows and columns have averages, of norms each element its own.
+TEST_F(PlanVerbTest, CountsFactoredSecondMomentsByWhatTheyAreOf) {
+  const Ran ran =
+      Run(absl::StrCat("plan --config ", Config(kWideHeads),
+                       " --ranks 2 --second-moment official,factored"));
+  ASSERT_EQ(ran.exit_code, 0) << ran.error;
+  ASSERT_EQ(ran.json.size(), 3u);
+  EXPECT_EQ(ran.json[0]["optimizer"], "adam-mini");
+  EXPECT_EQ(ran.json[2]["optimizer"], "adamw");
+  const nlohmann::json& factored = ran.json[1];
+  EXPECT_EQ(factored["optimizer"], "factored");
+  EXPECT_EQ(factored["second_moment"], "factored");
+  const int64_t rows = 2 * 300 + 128 + 64 + 64 + 64 + 2 * 160 + 64;
+  const int64_t columns = 2 * 64 + 64 + 64 + 64 + 128 + 2 * 64 + 160;
+  const nlohmann::json counts = {{"head", 0},
+                                 {"row", rows},
+                                 {"column", columns},
+                                 {"whole", 0},
+                                 {"element", 3 * 64}};
+  EXPECT_EQ(factored["blocks"], counts);
+  EXPECT_THAT(Contents(dir_ + "/stdout"),
+              HasSubstr(absl::StrCat("  second moments: ", rows, " of rows, ",
+                                     columns, " of columns, 192 of elements")));
+  EXPECT_EQ(ran.json[0]["blocks"]["column"], 0);
+  const nlohmann::json norm = {{"name", "model.norm.weight"},
+                               {"second_moments", 64},
+                               {"form", "elements"}};
+  EXPECT_THAT(factored["params"], testing::Contains(norm));
+  const nlohmann::json head = {{"name", "lm_head.weight"},
+                               {"second_moments", 300 + 64},
+                               {"form", "factored"}};
+  EXPECT_THAT(factored["params"], testing::Contains(head));
+  EXPECT_EQ(ran.json[0]["params"][0]["form"], "blocks");
+}
+
+TEST_F(PlanVerbTest, FactorsNoOtherOptimizersSecondMoments) {
+  for (const char* verb :
+       {"plan --model gpt2 --ranks 2", "bench memory --model gpt2"}) {
+    const Ran ran =
+        Run(absl::StrCat(verb, " --optimizer adamw --second-moment factored"));
+    EXPECT_EQ(ran.exit_code, 2) << verb;
+    EXPECT_THAT(ran.error, HasSubstr("--second-moment factored is for "
+                                     "--optimizer adam-mini, not adamw"));
+  }
+  const Ran ran = Run("plan --model gpt2 --ranks 2 --second-moment columns");
+  EXPECT_EQ(ran.exit_code, 2);
+  EXPECT_THAT(ran.error, HasSubstr("--second-moment"));
+}
+
 // The model of kWideHeads.
 std::vector<ParamSpec> WideHeads(std::vector<std::vector<float>>& weights) {
   const std::string layer = "model.layers.0.";

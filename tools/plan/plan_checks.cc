@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "tools/optimizer_choice.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
@@ -71,7 +72,7 @@ std::vector<std::string> WarningsOf(const Plan& plan,
     warnings.push_back(absl::StrFormat(
         "%s on %d ranks: exchange buffers take %d bytes, more than "
         "--buffer-budget %d: the layout needs that much at a time",
-        AlgorithmName(options.algorithm),
+        OptimizerChoice{options.algorithm, options.second_moment}.name(),
         plan.options.ranks * plan.options.replicas, buffer_bytes, budget));
   }
   return warnings;

@@ -4,6 +4,7 @@
 
 #include "tools/flag_checks.h"
 #include "tools/layout_flags.h"
+#include "tools/optimizer_choice.h"
 
 namespace zeromini::tools {
 namespace {
@@ -90,6 +91,7 @@ void AddPlanFlags(CLI::App* verb, PlanFlags* flags) {
   AddFormatFlags(verb, flags);
   AddWord(verb, "--value-blocks", &flags->value_blocks, {"rows", "whole"},
           "Blocks of the value projection");
+  AddSecondMomentFlag(verb, &flags->second_moments);
   AddLayoutFlags(verb, &flags->options);
   verb->add_flag("--buckets", flags->buckets, "Print every bucket");
   verb->add_option("--json", flags->json, "Write the plans to this file");

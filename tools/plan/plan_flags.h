@@ -21,6 +21,7 @@ struct PlanFlags {
   std::string scale = "1";
   std::vector<int> ranks;
   std::vector<std::string> optimizers = {"adam-mini", "adamw"};
+  std::vector<std::string> second_moments = {"official"};
   std::string dtype = "fp32";
   std::string master = "fp32";
   std::string state = "fp32";
@@ -38,7 +39,8 @@ void AddPlanFlags(CLI::App* verb, PlanFlags* flags);
 
 DType DTypeOf(const PlanFlags& flags);  // Of weights and gradients.
 
-// Of what all plans share: all but the algorithm and the model's shape.
+// Of what all plans share: all but the choice of an optimizer and the model's
+// shape.
 OptimizerOptions OptionsOf(const PlanFlags& flags);
 
 }  // namespace zeromini::tools

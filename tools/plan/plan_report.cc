@@ -1,10 +1,14 @@
 #include "tools/plan/plan_report.h"
 
 #include <algorithm>
+#include <string>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "tools/layout_flags.h"
+#include "tools/optimizer_choice.h"
 #include "zeromini/plan_bytes.h"
 
 namespace zeromini::tools {
@@ -27,7 +31,11 @@ void CountBlocks(const PlannedParam& param, Json& counts) {
   }
   int64_t period = 0;
   for (const BlockSegment& segment : param.blocks) period += segment.rows;
+  counts["column"] =
+      counts["column"].get<int64_t>() +
+      static_cast<int64_t>(MatricesOf(param).size()) * param.row_elements;
   for (const BlockSegment& segment : param.blocks) {
+    if (segment.form == MomentForm::kColumns) continue;
     const char* kind = BlockKindName(segment.kind.value());
     counts[kind] =
         counts[kind].get<int64_t>() +
@@ -36,11 +44,36 @@ void CountBlocks(const PlannedParam& param, Json& counts) {
 }
 
 Json BlocksOf(const Plan& plan) {
-  Json counts = {{"head", 0}, {"row", 0}, {"whole", 0}, {"element", 0}};
+  Json counts = {
+      {"head", 0}, {"row", 0}, {"column", 0}, {"whole", 0}, {"element", 0}};
   for (const PlannedParam& param : plan.params) {
     if (param.has_state()) CountBlocks(param, counts);
   }
   return counts;
+}
+
+// How second moments of a parameter are stored, of fused segments each once.
+std::string FormOf(const PlannedParam& param) {
+  if (param.blocks_total == 0) return "none";
+  if (param.element_state) return "elements";
+  std::string forms;
+  for (const BlockSegment& segment : param.blocks) {
+    const std::string form = MomentFormName(segment.form);
+    if (absl::StrContains(forms, form)) continue;
+    absl::StrAppend(&forms, forms.empty() ? "" : "+", form);
+  }
+  return forms;
+}
+
+Json ParamsJson(const Plan& plan) {
+  Json list = Json::array();
+  for (const PlannedParam& param : plan.params) {
+    if (param.tied_to >= 0) continue;
+    list.push_back({{"name", param.name},
+                    {"second_moments", param.blocks_total},
+                    {"form", FormOf(param)}});
+  }
+  return list;
 }
 
 Json MemoryJson(const MemoryReport& memory) {
@@ -105,6 +138,7 @@ void DescribeChoices(const OptimizerOptions& options, const Plan& plan,
   out["bucketing"] = WordOf(options.bucketing);
   out["value_blocks"] =
       options.value_blocks == ValueBlocks::kRows ? "rows" : "whole";
+  out["second_moment"] = SecondMomentName(options.second_moment);
   out["gather_budget_bytes"] = options.gather_budget_bytes;
   out["prefetch"] = options.prefetch;
   out["bucket_bytes"] = options.bucket_bytes;
@@ -144,6 +178,10 @@ const char kPlanKeys[] =
     "It\n"
     "  adds what would travel after backward, and keeps to --buffer-budget\n"
     "  where it can\n"
+    "blocks: second moments by what one is of: a head, a row, a column, a\n"
+    "  tensor or an element; a factored matrix has rows and columns\n"
+    "params: how many second moments each has, and their form: blocks,\n"
+    "  factored, columns, elements or none; \"a+b\" of fused segments\n"
     "early_fraction: share of the gradient that can leave before backward\n"
     "  reaches the first layer\n"
     "split_would_save: what --blocks split would have less of, and the line\n"
@@ -160,7 +198,8 @@ Json DescribePlan(const PlannedModel& planned) {
   const MemoryReport memory = MemoryOf(plan, options, rank);
   Json json;
   json["model"] = planned.name;
-  json["optimizer"] = AlgorithmName(options.algorithm);
+  json["optimizer"] =
+      OptimizerChoice{options.algorithm, options.second_moment}.name();
   json["parameters"] = Parameters(plan);
   json["ranks"] = plan.options.ranks * plan.options.replicas;
   DescribeChoices(options, plan, memory, &json);
@@ -176,6 +215,7 @@ Json DescribePlan(const PlannedModel& planned) {
   json["collectives"] = step.collectives();
   json["wire_cost"] = CostJson(step, options);
   json["blocks"] = BlocksOf(plan);
+  json["params"] = ParamsJson(plan);
   json["largest_rank"] = rank;
   json["bytes_per_rank"] = MemoryJson(memory);
   json["step_bytes_per_rank"] = StepJson(step);
@@ -215,6 +255,26 @@ std::vector<std::string> PlanCells(const Json& json) {
           absl::StrFormat("%.1f", Mebibytes(json["copied_bytes_per_rank"])),
           absl::StrFormat("%.1f", Mebibytes(held["buckets"])),
           absl::StrFormat("%.1f", Mebibytes(held["total"]))};
+}
+
+std::string ColumnsLine(const Json& json) {
+  const Json& blocks = json["blocks"];
+  const auto count = [&blocks](const char* kind) {
+    return blocks[kind].get<int64_t>();
+  };
+  if (count("column") == 0) return "";
+  std::string line =
+      absl::StrFormat("  second moments: %d of rows, %d of columns",
+                      count("row"), count("column"));
+  const std::pair<const char*, const char*> others[] = {
+      {"head", "heads"}, {"whole", "whole tensors"}, {"element", "elements"}};
+  for (const auto& [kind, of] : others) {
+    if (count(kind) == 0) continue;
+    absl::StrAppendFormat(&line, ", %d of %s", count(kind), of);
+  }
+  absl::StrAppendFormat(&line, "; a step sends %.2f MiB of scalars\n",
+                        Mebibytes(json["step_bytes_per_rank"]["scalars"]));
+  return line;
 }
 
 }  // namespace zeromini::tools

@@ -27,6 +27,11 @@ nlohmann::ordered_json DescribePlan(const PlannedModel& planned);
 Table EmptyPlanTable();
 std::vector<std::string> PlanCells(const nlohmann::ordered_json& json);
 
+// Of one such object, if some second moments are of columns: how many are of
+// what, and the scalars that a step sends. With the end of its line; else
+// empty.
+std::string ColumnsLine(const nlohmann::ordered_json& json);
+
 // What the keys mean.
 extern const char kPlanKeys[];
 

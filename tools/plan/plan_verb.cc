@@ -13,6 +13,7 @@
 #include "tools/files/apart.h"
 #include "tools/files/json_file.h"
 #include "tools/files/terminal.h"
+#include "tools/optimizer_choice.h"
 #include "tools/plan/plan_checks.h"
 #include "tools/plan/plan_flags.h"
 #include "tools/plan/plan_report.h"
@@ -76,8 +77,9 @@ absl::Status PlanOne(const PlanFlags& flags, const ModelPreset& preset,
   const auto buffers = json["bytes_per_rank"]["buckets"].get<int64_t>();
   Warn(WarningsOf(planned.plan, options, buffers));
   if (list->empty()) std::printf("%s", EmptyPlanTable().Header().c_str());
-  std::printf("%s%s", EmptyPlanTable().Line(PlanCells(json)).c_str(),
-              SplitLine(json["split_would_save"]).c_str());
+  std::printf(
+      "%s%s", EmptyPlanTable().Line(PlanCells(json)).c_str(),
+      (ColumnsLine(json) + SplitLine(json["split_would_save"])).c_str());
   if (flags.buckets) std::printf("%s", planned.plan.ToTable().c_str());
   list->push_back(std::move(json));
   return absl::OkStatus();
@@ -121,13 +123,16 @@ absl::Status RunPlan(const CLI::App& verb, const PlanFlags& flags) {
   ZEROMINI_RETURN_IF_ERROR(CheckFiles(flags));
   ZEROMINI_RETURN_IF_ERROR(CheckWritable(flags.json));
   OptimizerOptions options = OptionsOf(flags);
+  ZEROMINI_ASSIGN_OR_RETURN(const std::vector<OptimizerChoice> choices,
+                            ChoicesOf(flags.optimizers, flags.second_moments));
   ZEROMINI_ASSIGN_OR_RETURN(const std::vector<ModelPreset> presets,
                             FindModels(flags));
   Json list = Json::array();
   for (const ModelPreset& preset : presets) {
     options.model = preset.shape;
-    for (const std::string& optimizer : flags.optimizers) {
-      ZEROMINI_ASSIGN_OR_RETURN(options.algorithm, ParseAlgorithm(optimizer));
+    for (const OptimizerChoice& choice : choices) {
+      options.algorithm = choice.algorithm;
+      options.second_moment = choice.second_moment;
       for (int ranks : flags.ranks) {
         ZEROMINI_RETURN_IF_ERROR(PlanOne(flags, preset, options, ranks, &list));
       }
