@@ -176,6 +176,18 @@ void AddFlags(CLI::App* verb, ReplayOptions& options) {
       ->transform(CLI::CheckedTransformer(std::map<std::string, Naming>{
           {"official", Naming::kOfficial}, {"zeromini", Naming::kZeromini}}))
       ->default_str("official");
+  verb->add_option_function<std::string>(
+          "--second-moment",
+          [&options](const std::string& word) {
+            options.second_moment =
+                word == SecondMomentName(SecondMoment::kFactored)
+                    ? SecondMoment::kFactored
+                    : SecondMoment::kOfficial;
+          },
+          "of adam-mini's parameters: official, the paper's blocks, or "
+          "factored, which is not Adam-mini (default: as meta.json says)")
+      ->check(CLI::IsMember({SecondMomentName(SecondMoment::kOfficial),
+                             SecondMomentName(SecondMoment::kFactored)}));
   verb->add_option("--memory", options.memory, "who owns the weights")
       ->transform(CLI::CheckedTransformer(std::map<std::string, MemoryForm>{
           {"external", MemoryForm::kExternal}, {"flat", MemoryForm::kFlat}}))

@@ -76,11 +76,15 @@ absl::Status ReadAlgorithm(const Meta& meta, ReplayInput* input) {
                             meta.Get(meta.root(), "optimizer"));
   if (name == "adam_mini") {
     input->algorithm = Algorithm::kAdamMini;
+  } else if (name == "factored") {
+    input->algorithm = Algorithm::kAdamMini;
+    input->second_moment = SecondMoment::kFactored;
   } else if (name == "adamw") {
     input->algorithm = Algorithm::kAdamW;
   } else {
     return meta.Bad(absl::StrCat("optimizer ", name.dump(),
-                                 " is neither \"adam_mini\" nor \"adamw\""));
+                                 " is none of \"adam_mini\", \"factored\" and "
+                                 "\"adamw\""));
   }
   return absl::OkStatus();
 }

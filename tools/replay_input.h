@@ -21,6 +21,7 @@ struct ReplayInput {
   Algorithm algorithm = Algorithm::kAdamMini;
   ModelShape model;
   ValueBlocks value_blocks = ValueBlocks::kRows;
+  SecondMoment second_moment = SecondMoment::kOfficial;
   HyperGroup hyper;
   std::vector<double> learning_rates;  // By step, from step 1.
   std::vector<ParamSpec> params;       // Null data; a scalar's is {1}.

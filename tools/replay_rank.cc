@@ -36,6 +36,7 @@ OptimizerOptions OptimizerOptionsFor(const ReplayInput& input,
   result.model = input.model;
   result.naming = options.naming;
   result.value_blocks = input.value_blocks;
+  result.second_moment = options.second_moment.value_or(input.second_moment);
   return result;
 }
 
@@ -243,14 +244,26 @@ class Walker {
                        std::vector<TensorToWrite>* tensors) {
     tensors->push_back(
         {"m/" + param.name, TensorFormat::kF32, shape, state.momentum.data()});
+    const float* const moments = state.second_moment.data();
     if (param.element_state) {
-      tensors->push_back({"v/" + param.name, TensorFormat::kF32, shape,
-                          state.second_moment.data()});
-    } else {
-      tensors->push_back({"vmean/" + param.name,
+      tensors->push_back(
+          {"v/" + param.name, TensorFormat::kF32, shape, moments});
+      return;
+    }
+    // Averages over the columns of all matrices end the second moments.
+    const int64_t columns =
+        static_cast<int64_t>(MatricesOf(param).size()) * param.row_elements;
+    const int64_t scalars = param.blocks_total - columns;
+    const char* const rows = columns > 0 ? "r/" : "vmean/";
+    if (scalars > 0) {
+      tensors->push_back(
+          {rows + param.name, TensorFormat::kF32, {scalars}, moments});
+    }
+    if (columns > 0) {
+      tensors->push_back({"c/" + param.name,
                           TensorFormat::kF32,
-                          {static_cast<int64_t>(state.second_moment.size())},
-                          state.second_moment.data()});
+                          {columns},
+                          moments + scalars});
     }
   }
 

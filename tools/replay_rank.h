@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,8 @@ struct ReplayOptions {
   bool split_gradients = false;  // Deal mantissa bits and sum; else the mean.
   Naming naming = Naming::kOfficial;
   MemoryForm memory = MemoryForm::kExternal;
+  // Of Adam-mini's parameters; not given: as meta.json says.
+  std::optional<SecondMoment> second_moment;
   double clip = 0;
   OptimizerOptions layout;  // How buckets are laid out; the rest is not read.
   double timeout_seconds = 600;  // GroupOptions::timeout.

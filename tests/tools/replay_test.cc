@@ -125,6 +125,48 @@ TEST_F(ReplayTest, NeedsNoneOfTheFactsItMustWorkOut) {
   EXPECT_EQ(summary["grad_norms"].size(), 10u);
 }
 
+// By the flag, and by meta.json: the same weights, and averages in the state.
+TEST_F(ReplayTest, FactorsSecondMomentsIfTold) {
+  const std::string by_flag = dir_ + "/by_flag";
+  const Ran flag = RunTo(by_flag, "--second-moment factored --ranks 2");
+  ASSERT_EQ(flag.exit_code, 0) << flag.error;
+  json meta = Meta();
+  meta["optimizer"] = "factored";
+  SetMeta(meta);
+  const Ran told = Run("--ranks 2 --stage 2");
+  ASSERT_EQ(told.exit_code, 0) << told.error;
+  for (const char* file : {"/params_10.safetensors", "/state_10.safetensors"}) {
+    EXPECT_EQ(Contents(by_flag + file), Contents(out_ + file)) << file;
+  }
+  EXPECT_NE(Contents(out_ + "/params_10.safetensors"),
+            Contents(input_ + "params_10.safetensors"));
+  ASSERT_OK_AND_ASSIGN(const auto state,
+                       SafetensorsReader::Open(out_ + "/state_10.safetensors"));
+  const std::string name = "model.layers.1.mlp.up_proj.weight";
+  const TensorInfo* momentum = state->Find("m/" + name);
+  ASSERT_NE(momentum, nullptr);
+  for (const auto& [key, dimension] : {std::pair("r/", 0), {"c/", 1}}) {
+    const TensorInfo* averages = state->Find(key + name);
+    ASSERT_NE(averages, nullptr) << key;
+    EXPECT_THAT(averages->shape,
+                testing::ElementsAre(momentum->shape[dimension]));
+  }
+  EXPECT_EQ(state->Find("vmean/" + name), nullptr);
+  EXPECT_NE(state->Find("v/model.norm.weight"), nullptr);
+}
+
+TEST_F(ReplayTest, AFlagOverrulesWhatMetaSaysOfSecondMoments) {
+  json meta = Meta();
+  meta["optimizer"] = "factored";
+  SetMeta(meta);
+  const Ran ran = Run("--second-moment official");
+  ASSERT_EQ(ran.exit_code, 0) << ran.error;
+  ASSERT_OK_AND_ASSIGN(const auto difference,
+                       CompareTensorFiles(out_ + "/params_10.safetensors",
+                                          input_ + "params_10.safetensors"));
+  EXPECT_LE(difference.absolute, 6e-7);
+}
+
 TEST_F(ReplayTest, RefusesATruncatedGradient) {
   const std::string path = input_ + "grads_07.safetensors";
   fs::resize_file(path, fs::file_size(path) - 5);
