@@ -172,6 +172,23 @@ TEST_F(RunFolderTest, ReadsBackWhatTheTrainerWrites) {
   EXPECT_TRUE(run.finished);
 }
 
+TEST_F(RunFolderTest, ARunOfFactoredSecondMomentsIsNotCalledAdamMini) {
+  const auto name = [&](const char* optimizer, const char* second_moment) {
+    PretrainOptions options;
+    options.optimizer = optimizer;
+    options.second_moment = second_moment;
+    auto files = RunFiles::Create(folder_, /*overwrite=*/true);
+    EXPECT_OK(files);
+    EXPECT_OK(files->WriteRun({{"options", ToJson(options)}}));
+    const auto run = ReadRun(folder_);
+    EXPECT_OK(run);
+    return run->optimizer;
+  };
+  EXPECT_EQ(name("adam-mini", "official"), "adam-mini");
+  EXPECT_EQ(name("adam-mini", "factored"), "factored");
+  EXPECT_EQ(name("adamw", "official"), "adamw");
+}
+
 TEST_F(RunFolderTest, ForgivesALastLineCutShortButNoOther) {
   std::filesystem::create_directories(folder_);
   std::ofstream(folder_ + "/metrics.jsonl")

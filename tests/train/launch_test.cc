@@ -202,6 +202,28 @@ TEST(PretrainOptionsTest, TorchAdamWCannotSkip) {
                                           HasSubstr("--skip-above")));
 }
 
+TEST(PretrainOptionsTest, OnlyAdamMinisSecondMomentsAreFactored) {
+  PretrainOptions options;
+  options.model = *NamedConfig("llama-1m");
+  options.schedule.steps = 100;
+  options.second_moment = "factored";
+  ASSERT_OK(Complete(options));
+  const auto refused = [](PretrainOptions changed, const char* why) {
+    EXPECT_THAT(Complete(changed),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(why)));
+  };
+  PretrainOptions whole = options;
+  whole.value_blocks = "whole";
+  refused(whole, "--value-blocks whole is for --second-moment official");
+  options.optimizer = "adamw";
+  refused(options,
+          "--second-moment factored is for --optimizer adam-mini, not adamw");
+  options.optimizer = "torch-adamw";
+  refused(options, "not torch-adamw");
+  options.second_moment = "columns";
+  refused(options, "--second-moment must be one of official, factored");
+}
+
 TEST(BatchShareTest, DealsContiguousSlices) {
   ASSERT_OK_AND_ASSIGN(const BatchShare share, ShareOfBatch(24, 2, 2, 3));
   EXPECT_EQ(share.first, 16);

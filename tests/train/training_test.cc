@@ -53,6 +53,18 @@ TEST(TrainingTest, RanksAndMicroStepsDoNotChangeTheOutcome) {
   EXPECT_NEAR(Train(options, 2).validation_loss, alone, 2e-3);
 }
 
+TEST(TrainingTest, FactoredSecondMomentsTrainAlikeOnTwoRanksAndHoldALittle) {
+  PretrainOptions options = SmallRun("adam-mini", 60);
+  const PretrainResult official = Train(options, 1);
+  options.second_moment = "factored";
+  const PretrainResult alone = Train(options, 1);
+  EXPECT_LT(alone.losses.back(), alone.losses.front() - 1);
+  EXPECT_NE(alone.validation_loss, official.validation_loss);
+  EXPECT_LT(alone.memory.second_moment, alone.memory.momentum / 10);
+  options.stage = 2;
+  EXPECT_NEAR(Train(options, 2).validation_loss, alone.validation_loss, 2e-3);
+}
+
 TEST(TrainingTest, TrainsAGpt2) {
   const PretrainOptions options = SmallGpt2Run("adam-mini", 40);
   const PretrainResult result = Train(options, 2);

@@ -65,15 +65,23 @@ void ReadFormats(const Json& options, RunRecord& run) {
   run.micro_steps = CountAt(options, "micro_steps").value_or(1);
 }
 
+std::string OptimizerOf(const Json& options) {
+  const std::string optimizer = TextAt(options, "optimizer");
+  if (optimizer != "adam-mini") return optimizer;
+  const std::string second_moment = TextAt(options, "second_moment");
+  // Runs from before there was a choice have none.
+  if (!second_moment.empty() && second_moment != "official") {
+    return second_moment;
+  }
+  return TextAt(options, "value_blocks") == "whole" ? optimizer + " (whole)"
+                                                    : optimizer;
+}
+
 void ReadSummary(const Json& json, RunRecord& run) {
   const Json options = ObjectAt(json, "options");
   if (!TextAt(json, "name").empty()) run.name = TextAt(json, "name");
   run.finished = true;
-  run.optimizer = TextAt(options, "optimizer");
-  if (run.optimizer == "adam-mini" &&
-      TextAt(options, "value_blocks") == "whole") {
-    run.optimizer += " (whole)";
-  }
+  run.optimizer = OptimizerOf(options);
   run.ranks = CountAt(json, "ranks");
   run.stage = CountAt(options, "stage");
   ReadFormats(options, run);
@@ -135,7 +143,9 @@ absl::Status CheckSummary(const Json& json, const std::string& path) {
   return CheckTypes(
       ObjectAt(json, "options"), absl::StrCat(path, ": options"),
       {"stage", "shard_group", "micro_steps", "steps", "seed", "learning_rate"},
-      {"optimizer", "value_blocks", "dtype", "master", "momentum"}, {});
+      {"optimizer", "value_blocks", "second_moment", "dtype", "master",
+       "momentum"},
+      {});
 }
 
 // `finished`: the run has a summary, so no line can be cut.

@@ -20,7 +20,9 @@ using Point = std::pair<double, double>;
 // What is not set is unknown: run.json is written last.
 struct RunRecord {
   std::string name;
-  std::string optimizer;  // "adam-mini (whole)" for whole value blocks.
+  // "adam-mini (whole)" for whole value blocks; "factored" in place of
+  // adam-mini where its second moments were.
+  std::string optimizer;
   bool finished = false;  // run.json is there.
   std::optional<int64_t> ranks;
   std::optional<int64_t> stage;

@@ -146,8 +146,9 @@ void Trainer::Announce() const {
   spdlog::info("{} with {} {} parameters, {} on {} rank{}, stage {}",
                ArchitectureName(options_.model.architecture),
                ParameterCount(options_.model), options_.dtype,
-               options_.optimizer, group_.size(), group_.size() == 1 ? "" : "s",
-               options_.stage);
+               options_.second_moment == "official" ? options_.optimizer
+                                                    : options_.second_moment,
+               group_.size(), group_.size() == 1 ? "" : "s", options_.stage);
   spdlog::info("{}: {} training and {} validation bytes",
                ForTerminal(options_.data), data_->training_tokens(),
                data_->validation_tokens());

@@ -97,6 +97,24 @@ absl::Status CheckFormats(const PretrainOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status CheckSecondMoment(const PretrainOptions& options) {
+  ZEROMINI_ASSIGN_OR_RETURN(const SecondMoment form,
+                            ParseSecondMoment(options.second_moment));
+  if (form == SecondMoment::kOfficial) return absl::OkStatus();
+  if (options.optimizer != "adam-mini") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--second-moment ", options.second_moment,
+                     " is for --optimizer adam-mini, not ", options.optimizer));
+  }
+  if (options.value_blocks != "rows") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--value-blocks ", options.value_blocks, " is for --second-moment ",
+        SecondMomentName(SecondMoment::kOfficial), ": with ",
+        options.second_moment, " the value projection has no blocks"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckSharding(const PretrainOptions& options) {
   if (options.stage == 3 && options.memory != "flat") {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -147,6 +165,12 @@ absl::StatusOr<StateFormat> ParseMomentum(const std::string& name) {
       StateFormatName);
 }
 
+absl::StatusOr<SecondMoment> ParseSecondMoment(const std::string& name) {
+  return ParseFormat<SecondMoment>(
+      "--second-moment", name,
+      {SecondMoment::kOfficial, SecondMoment::kFactored}, SecondMomentName);
+}
+
 const std::map<std::string, ScheduleShape>& ScheduleShapes() {
   static const auto* const shapes = new std::map<std::string, ScheduleShape>{
       {"constant", ScheduleShape::kConstant},
@@ -180,6 +204,7 @@ absl::Status Complete(PretrainOptions& options) {
     if (!path.has_filename()) path = path.parent_path();
     options.name = path.filename().string();
   }
+  ZEROMINI_RETURN_IF_ERROR(CheckSecondMoment(options));
   ZEROMINI_RETURN_IF_ERROR(CheckFormats(options));
   ZEROMINI_RETURN_IF_ERROR(CheckSharding(options));
   ZEROMINI_RETURN_IF_ERROR(CheckSizes(options));

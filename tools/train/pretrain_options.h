@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "tools/train/model_config.h"
+#include "zeromini/plan.h"
 #include "zeromini/schedule.h"
 #include "zeromini/types.h"
 
@@ -27,11 +28,12 @@ struct PretrainOptions {
   // Best of four peaks at 600 steps: docs/measurements/parity.md.
   Schedule schedule = {ScheduleShape::kCosine, 1.5e-3, 1.5e-4};
 
-  std::string optimizer = "adam-mini";  // adamw, adam-mini, torch-adamw.
-  std::string value_blocks = "rows";    // rows, whole.
-  std::string memory = "flat";          // flat, external.
-  std::string gradient_wire = "fp32";   // fp32, bf16.
-  std::string weight_wire = "fp32";     // fp32, bf16.
+  std::string optimizer = "adam-mini";     // adamw, adam-mini, torch-adamw.
+  std::string value_blocks = "rows";       // rows, whole.
+  std::string second_moment = "official";  // official, factored.
+  std::string memory = "flat";             // flat, external.
+  std::string gradient_wire = "fp32";      // fp32, bf16.
+  std::string weight_wire = "fp32";        // fp32, bf16.
   std::string dtype = "fp32";     // Of weights and gradients: fp32, bf16, fp16.
   std::string master = "fp32";    // See ParseMaster().
   std::string momentum = "fp32";  // And adamw's v: fp32, bf16, int8.
@@ -69,6 +71,8 @@ std::string ScheduleName(ScheduleShape shape);
 // InvalidArgument, naming the flag, for a word that is none of theirs.
 absl::StatusOr<MasterFormat> ParseMaster(const std::string& name);
 absl::StatusOr<StateFormat> ParseMomentum(const std::string& name);
+
+absl::StatusOr<SecondMoment> ParseSecondMoment(const std::string& name);
 
 // Fills in what defaults depend on; InvalidArgument for what cannot be trained.
 absl::Status Complete(PretrainOptions& options);

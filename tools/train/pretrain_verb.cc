@@ -62,6 +62,11 @@ void AddTrainingFlags(CLI::App& app, TrainFlags& flags) {
                  "Adam-mini's blocks of the value projection")
       ->check(CLI::IsMember({"rows", "whole"}))
       ->capture_default_str();
+  app.add_option("--second-moment", options.second_moment,
+                 "Of adam-mini's parameters: the paper's blocks, or factored, "
+                 "which is not Adam-mini")
+      ->check(CLI::IsMember({"official", "factored"}))
+      ->capture_default_str();
   app.add_option("--memory", options.memory, "Where weights live")
       ->check(CLI::IsMember({"flat", "external"}))
       ->capture_default_str();

@@ -108,6 +108,7 @@ Json ToJson(const PretrainOptions& options) {
           {"decay_steps", schedule.decay},
           {"optimizer", options.optimizer},
           {"value_blocks", options.value_blocks},
+          {"second_moment", options.second_moment},
           {"memory", options.memory},
           {"gradient_wire", options.gradient_wire},
           {"weight_wire", options.weight_wire},

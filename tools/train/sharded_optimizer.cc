@@ -102,6 +102,8 @@ absl::StatusOr<OptimizerOptions> CoreOptions(const PretrainOptions& options) {
   }
   core.value_blocks =
       options.value_blocks == "rows" ? ValueBlocks::kRows : ValueBlocks::kWhole;
+  ZEROMINI_ASSIGN_OR_RETURN(core.second_moment,
+                            ParseSecondMoment(options.second_moment));
   core.memory =
       options.memory == "external" ? MemoryForm::kExternal : MemoryForm::kFlat;
   ZEROMINI_RETURN_IF_ERROR(SetFormats(options, core));
