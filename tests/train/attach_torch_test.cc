@@ -1,6 +1,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -13,6 +14,7 @@ namespace zeromini {
 namespace {
 
 using testing::AllOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 // A tied module: the same tensor under two names, one frozen, one bias.
@@ -119,6 +121,54 @@ TEST_P(AttachTorchTest, FollowsTorchAdamWOnAnyNumberOfRanks) {
       EXPECT_LT(Distance(Weights(net), expected), 2e-6) << ranks;
       ASSERT_OK(sharded->optimizer().Close());
     });
+  }
+}
+
+// Five steps on `ranks`; rank 0's weights. `adjust` may set rules.
+std::vector<torch::Tensor> TrainFactored(
+    int ranks, OptimizerOptions options,
+    const std::function<void(ParamSpec&)>& adjust,
+    std::vector<int64_t>* second_moments) {
+  options.algorithm = Algorithm::kAdamMini;
+  options.second_moment = SecondMoment::kFactored;
+  std::vector<torch::Tensor> weights;
+  RunRanks(ranks, [&](int rank, Communicator& group) {
+    Net net;
+    TorchAttachOptions attach;
+    attach.adjust = adjust;
+    ASSERT_OK_AND_ASSIGN(auto sharded,
+                         AttachTorch(net, options, group, attach));
+    for (int step = 0; step < kSteps; ++step) {
+      net.Loss(Tokens(step + rank * 12 / ranks, 12 / ranks)).backward();
+      ASSERT_OK(sharded->Step({0.01}));
+    }
+    if (rank == 0) {
+      weights = Weights(net);
+      for (const PlannedParam& param : sharded->optimizer().plan().params) {
+        second_moments->push_back(param.blocks_total);
+      }
+    }
+    ASSERT_OK(sharded->optimizer().Close());
+  });
+  return weights;
+}
+
+TEST_P(AttachTorchTest, FactoredSecondMomentsAndRulesReachTheParameters) {
+  const auto adjust = [](ParamSpec& spec) {
+    if (spec.name == "weight") spec.rule = BlockRule::Columns();
+  };
+  std::vector<int64_t> plain, ruled, unused;
+  const auto alone = TrainFactored(1, FormOptions(), {}, &plain);
+  EXPECT_THAT(plain, ElementsAre(12 + 6, 0, 6 + 6, 6, 3));
+  const auto by_rule = TrainFactored(1, FormOptions(), adjust, &ruled);
+  EXPECT_THAT(ruled, ElementsAre(12 + 6, 0, 6, 6, 3));
+  EXPECT_GT(Distance(by_rule, alone), 1e-3);
+  for (int ranks : {2, 3}) {
+    EXPECT_LT(Distance(TrainFactored(ranks, FormOptions(), {}, &unused), alone),
+              2e-6);
+    EXPECT_LT(
+        Distance(TrainFactored(ranks, FormOptions(), adjust, &unused), by_rule),
+        2e-6);
   }
 }
 
