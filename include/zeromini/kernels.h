@@ -76,7 +76,9 @@ struct AdamMiniArgs {
 //   r_i = b2 r_i + (1-b2) mean(g_i^2) over the row
 //   p = p (1 - lr wd);  m = m + (1-b1)(g - m)
 //   p = p - lr/(1-b1^t) / (sqrt(r_i) f_j + eps) m
-// where f_j is of ColumnArgs. Shared by columns: 1 instead of sqrt(r_i).
+// where f_j is of ColumnArgs. Shared by columns: 1 instead of sqrt(r_i). Where
+// r_i or f_j is 0, eps alone divides; with an eps of 0, too, 0/0 is NaN there,
+// as it is with v per element.
 struct FactoredArgs {
   float* parameter;       // [rows, row_elements]
   const float* gradient;  // Same shape.
