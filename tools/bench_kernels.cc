@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <iostream>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
@@ -15,6 +16,7 @@
 #include "benchmark/benchmark.h"
 #include "nlohmann/json.hpp"
 #include "tools/bench.h"
+#include "tools/bench_coded.h"
 #include "tools/bench_passes.h"
 #include "tools/bench_report.h"
 #include "tools/files/json_file.h"
@@ -116,6 +118,7 @@ Table EmptyRates() {
   return {{{"block", Align::kLeft, 10},
            {"threads", Align::kRight, 7},
            {"kernel", Align::kLeft, 16},
+           {"bytes", Align::kRight, 5},
            {"Gparam/s", Align::kRight, 8},
            {"GB/s", Align::kRight, 7},
            {"of rmw", Align::kRight, 8}},
@@ -142,10 +145,12 @@ void PrintRates(const BlockShape& shape, int threads, const Rates& rates,
                            (pass.ceiling == std::string("rmw_7") ? 28 : 20);
     const double fraction = bytes_per_second / ceiling;
     std::cout << table.Line({shape.name, absl::StrCat(threads), pass.name,
+                             absl::StrCat(pass.bytes),
                              absl::StrFormat("%.3f", params_per_second / 1e9),
                              absl::StrFormat("%.2f", bytes_per_second / 1e9),
                              absl::StrFormat("%.2f", fraction)});
-    json.push_back({{"kernel", pass.name},
+    const CodedForm* const form = FormOf(pass);
+    json.push_back({{"kernel", form == nullptr ? pass.name : form->kernel},
                     {"shape", shape.name},
                     {"dtype", "float32"},
                     {"threads", threads},
@@ -153,12 +158,26 @@ void PrintRates(const BlockShape& shape, int threads, const Rates& rates,
                     {"params_per_second", params_per_second},
                     {"bytes_per_second", bytes_per_second},
                     {"bandwidth_fraction", fraction}});
+    if (form == nullptr) continue;
+    json.back()["dtype"] = DTypeName(form->weights);
+    json.back()["weights"] = DTypeName(form->weights);
+    json.back()["master"] = MasterFormatName(form->master);
+    json.back()["state"] = StateFormatName(form->state);
+    json.back()["bytes_per_parameter"] = form->bytes;
   }
+}
+
+std::vector<KernelPair> Pairs() {
+  std::vector<KernelPair> pairs(std::begin(kRatios), std::end(kRatios));
+  for (const CodedForm& form : CodedForms()) {
+    pairs.push_back({form.pass, form.kernel});
+  }
+  return pairs;
 }
 
 void AddRatios(const BlockShape& shape, int threads, const Rates& rates,
                Table& table) {
-  for (const KernelPair& pair : kRatios) {
+  for (const KernelPair& pair : Pairs()) {
     const Ratio ratio = RatioOfPairs(rates.at(pair.name), rates.at(pair.over));
     table.rows.push_back({shape.name, absl::StrCat(threads),
                           absl::StrCat(pair.name, " / ", pair.over),
@@ -207,7 +226,8 @@ void Progress(const BlockShape& shape, int threads) {
 
 void PrintHeader(const Options& options) {
   std::cout << absl::StrFormat(
-      "CPU, %s; %d Mi parameters, fp32: %.2f GiB in four arrays, huge pages "
+      "CPU, %s; %d Mi parameters, fp32: %.2f GiB in four arrays, and coded "
+      "forms of them; huge pages "
       "advised; medians of %d interleaved runs\n",
       options.level.empty() ? CpuLevel() : options.level, options.params >> 20,
       static_cast<double>(options.params) * 16 / (1 << 30),
@@ -257,11 +277,12 @@ int Run(const Options& options) {
 void AddBenchKernels(CLI::App& bench, int* exit_code) {
   CLI::App* verb = bench.add_subcommand(
       "kernels",
-      "Update kernels on this CPU: Adam-mini, AdamW, and plain in-place\n"
-      "streams of as many bytes (rmw_7: 28 a parameter, rmw_5: 20)");
+      "Update kernels on this CPU: Adam-mini, AdamW, Adam-mini with\n"
+      "bf16 weights, a remainder and coded momentum (mini_*), and plain\n"
+      "in-place streams (rmw_7: 28 bytes a parameter, rmw_5: 20)");
   auto options = std::make_shared<Options>();
   verb->add_option("--params", options->params,
-                   "Parameters; 16 bytes of memory each")
+                   "Parameters; 32 bytes of memory each")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
       ->capture_default_str();
   verb->add_option("--threads", options->threads, "Numbers of threads")

@@ -2,15 +2,20 @@
 
 #include <sys/mman.h>
 
+#include <iterator>
+
+#include "tools/bench_coded.h"
 #include "tools/bench_streams.h"
+#include "zeromini/internal/check.h"
 #include "zeromini/internal/scalar_words.h"
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini::tools {
-namespace {
 
-// Null if there is no memory. In huge pages where the kernel has them, so that
-// the memory is measured and not the page tables.
+// .update is not 0: all kernels run.
+const StepScalars kPassScalars = {
+    .learning_rate = 1e-6, .weight_decay = 0.1, .step = 100};
+
 MappedFloats MapFloats(int64_t elements) {
   const size_t bytes = static_cast<size_t>(elements) * sizeof(float);
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
@@ -25,9 +30,16 @@ MappedFloats MapFloats(int64_t elements) {
   return MappedFloats(floats, UnmapFloats{bytes});
 }
 
-// .update is not 0: all kernels run.
-constexpr StepScalars kScalars = {
-    .learning_rate = 1e-6, .weight_decay = 0.1, .step = 100};
+absl::Status RunRowSums(const KernelTable& kernels, PassArrays& arrays,
+                        const ArrayPart& part) {
+  const int64_t n = part.shape->row_elements;
+  return kernels.row_sums(
+      {arrays.gradient.get() + part.begin, part.elements() / n, n,
+       arrays.row_sums.data() + part.begin / n},
+      Stream{});
+}
+
+namespace {
 
 constexpr int64_t kGroupRows = 8;
 
@@ -43,16 +55,7 @@ AdamMiniArgs MiniArgs(PassArrays& arrays, const ArrayPart& part) {
           shape.block_rows,
           shape.row_elements,
           block,
-          &kScalars};
-}
-
-absl::Status RunRowSums(const KernelTable& kernels, PassArrays& arrays,
-                        const ArrayPart& part) {
-  const int64_t n = part.shape->row_elements;
-  return kernels.row_sums(
-      {arrays.gradient.get() + part.begin, part.elements() / n, n,
-       arrays.row_sums.data() + part.begin / n},
-      Stream{});
+          &kPassScalars};
 }
 
 absl::Status RunAdamW(const KernelTable& kernels, PassArrays& arrays,
@@ -60,7 +63,7 @@ absl::Status RunAdamW(const KernelTable& kernels, PassArrays& arrays,
   return kernels.adamw(
       {arrays.parameter.get() + part.begin, arrays.gradient.get() + part.begin,
        arrays.momentum.get() + part.begin,
-       arrays.second_moment.get() + part.begin, part.elements(), &kScalars},
+       arrays.second_moment.get() + part.begin, part.elements(), &kPassScalars},
       Stream{});
 }
 
@@ -161,6 +164,33 @@ absl::Status RunRmw5(const KernelTable&, PassArrays& arrays,
   return absl::OkStatus();
 }
 
+template <int kForm>
+absl::Status RunCoded(const KernelTable& kernels, PassArrays& arrays,
+                      const ArrayPart& part) {
+  return RunCodedForm(kForm, kernels, arrays, part);
+}
+
+constexpr decltype(Pass::run) kCodedRuns[] = {RunCoded<0>, RunCoded<1>,
+                                              RunCoded<2>};
+
+std::vector<Pass> MakePasses() {
+  std::vector<Pass> passes = {
+      {"rmw_7", 28, "rmw_7", RunRmw7},
+      {"adamw_fused", 28, "rmw_7", RunAdamW},
+      {"adam_mini_fused", 20, "rmw_5", RunAdamMiniFused},
+      {"rmw_5", 20, "rmw_5", RunRmw5},
+      {"adamw_step", 32, "rmw_7", RunAdamWStep},
+      {"adam_mini_step", 24, "rmw_5", RunAdamMiniStep},
+      {"factored_step", 24, "rmw_5", RunFactoredStep},
+  };
+  const std::vector<CodedForm>& forms = CodedForms();
+  ZEROMINI_CHECK(forms.size() == std::size(kCodedRuns));
+  for (size_t i = 0; i < forms.size(); ++i) {
+    passes.push_back({forms[i].pass, forms[i].bytes, "rmw_5", kCodedRuns[i]});
+  }
+  return passes;
+}
+
 }  // namespace
 
 void UnmapFloats::operator()(float* data) const { munmap(data, bytes); }
@@ -172,19 +202,11 @@ bool MapArrays(int64_t params, PassArrays* arrays) {
   arrays->second_moment = MapFloats(params);
   arrays->row_sums.resize(static_cast<size_t>(params) / 16 + 1);
   return arrays->parameter && arrays->gradient && arrays->momentum &&
-         arrays->second_moment;
+         arrays->second_moment && MapCodedForms(params, arrays);
 }
 
 const std::vector<Pass>& Passes() {
-  static const auto* const passes = new std::vector<Pass>{
-      {"rmw_7", 28, "rmw_7", RunRmw7},
-      {"adamw_fused", 28, "rmw_7", RunAdamW},
-      {"adam_mini_fused", 20, "rmw_5", RunAdamMiniFused},
-      {"rmw_5", 20, "rmw_5", RunRmw5},
-      {"adamw_step", 32, "rmw_7", RunAdamWStep},
-      {"adam_mini_step", 24, "rmw_5", RunAdamMiniStep},
-      {"factored_step", 24, "rmw_5", RunFactoredStep},
-  };
+  static const auto* const passes = new std::vector<Pass>(MakePasses());
   return *passes;
 }
 

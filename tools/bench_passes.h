@@ -28,16 +28,29 @@ struct UnmapFloats {
 };
 using MappedFloats = std::unique_ptr<float[], UnmapFloats>;
 
+// Of one CodedForm: see bench_coded.h.
+struct CodedMemory {
+  MappedFloats weights;
+  MappedFloats master;
+  MappedFloats momentum;
+  MappedFloats scales;
+};
+
 struct PassArrays {
   MappedFloats parameter;
   MappedFloats gradient;
   MappedFloats momentum;
   MappedFloats second_moment;
   std::vector<double> row_sums;
+  std::vector<CodedMemory> coded;  // By form.
 };
 
-// Of `params` elements each, in huge pages where the kernel has them. False if
-// there is no memory.
+// In huge pages where the kernel has them, so that the memory is measured and
+// not the page tables. Null if there is no memory.
+MappedFloats MapFloats(int64_t elements);
+
+// Of `params` elements each, and what coded forms need. False if there is no
+// memory.
 bool MapArrays(int64_t params, PassArrays* arrays);
 
 // One thread's part: whole blocks.
@@ -59,6 +72,11 @@ struct Pass {
 };
 
 const std::vector<Pass>& Passes();
+
+extern const StepScalars kPassScalars;
+
+absl::Status RunRowSums(const KernelTable& kernels, PassArrays& arrays,
+                        const ArrayPart& part);
 
 }  // namespace zeromini::tools
 

@@ -166,7 +166,7 @@ enum class UpdateRule { kAdamMini, kAdamW, kSgd };
 
 // An update of an array whose weights or state rest in fewer bits, in one pass
 // over what is stored: 20 bytes per parameter with statistics where weights are
-// bf16 beside 16-bit remainders and momentum is bf16, 15 with 8-bit remainders
+// bf16 beside 16-bit remainders and momentum is bf16, 16 with 8-bit remainders
 // and int8, 24 if all were fp32. The bits are those of unpack_weights and
 // unpack_state, then adam_mini_step, adamw or sgd, then pack_weights and
 // pack_state, of the same table.

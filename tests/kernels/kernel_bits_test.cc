@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 #include "kernels/exact_sum.h"
 #include "tests/kernels/codec_inputs.h"
+#include "tests/kernels/coded_arrays.h"
 #include "tests/kernels/factored_inputs.h"
 #include "tests/kernels/inputs.h"
 #include "tests/kernels/run_kernel.h"
@@ -178,6 +179,35 @@ TEST_P(KernelBitsTest, State) {
     RunKernel(kernels_->unpack_state, state.args());
     EXPECT_EQ(Hash(state.unpacked), expected.restored);
   }
+}
+
+// All formats of each rule in one hash.
+uint64_t HashOfCodedUpdates(const KernelTable& kernels, UpdateRule rule) {
+  std::vector<uint8_t> stored;
+  for (WeightKind weights : kWeightKinds) {
+    for (StateFormat state : kStateFormats) {
+      CodedCase c = {rule, weights, state};
+      c.blocks = 3;
+      c.block_rows = 2;
+      c.row_elements = 1003;
+      c.first_element = 1000;
+      CodedArrays arrays(c);
+      RunKernel(kernels.coded_update, arrays.args());
+      for (const std::vector<uint8_t>& bytes : arrays.stored()) {
+        stored.insert(stored.end(), bytes.begin(), bytes.end());
+      }
+    }
+  }
+  return Hash(stored);
+}
+
+TEST_P(KernelBitsTest, CodedUpdates) {
+  EXPECT_EQ(HashOfCodedUpdates(*kernels_, UpdateRule::kAdamMini),
+            0x590d6b69b743c248u);
+  EXPECT_EQ(HashOfCodedUpdates(*kernels_, UpdateRule::kAdamW),
+            0x1e0aab45c6d38827u);
+  EXPECT_EQ(HashOfCodedUpdates(*kernels_, UpdateRule::kSgd),
+            0x920cb94a16a39276u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Levels, KernelBitsTest,
