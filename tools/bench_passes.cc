@@ -118,7 +118,7 @@ absl::Status RunColumns(const KernelTable& kernels, int64_t rows,
                            columns.words.data(),
                            columns.moments.data(),
                            columns.factors.data(),
-                           &kScalars};
+                           &kPassScalars};
   ZEROMINI_RETURN_IF_ERROR(kernels.column_tops(args, Stream{}));
   ZEROMINI_RETURN_IF_ERROR(kernels.column_words(args, Stream{}));
   return kernels.column_moments(args, Stream{});
@@ -145,7 +145,7 @@ absl::Status RunFactoredStep(const KernelTable& kernels, PassArrays& arrays,
       {arrays.parameter.get() + part.begin, arrays.gradient.get() + part.begin,
        arrays.momentum.get() + part.begin,
        arrays.second_moment.get() + part.begin / n, row_sums,
-       columns.factors.data(), rows, n, &kScalars},
+       columns.factors.data(), rows, n, &kPassScalars},
       Stream{});
 }
 
