@@ -9,7 +9,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 out=${1:-$root/out/demo}
-steps=${ZEROMINI_DEMO_STEPS:-400}
+steps=${ZEROMINI_DEMO_STEPS:-600}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 
