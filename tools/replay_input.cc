@@ -131,6 +131,33 @@ absl::Status ReadLearningRates(const Meta& meta, ReplayInput* input) {
   return absl::OkStatus();
 }
 
+// What no name tells of factored second moments. Where a parameter has three
+// dimensions, the first of them stacks matrices.
+absl::Status ReadMatrices(const Meta& meta, const json& entry,
+                          ParamSpec* param) {
+  ZEROMINI_ASSIGN_OR_RETURN(param->padding_rows,
+                            meta.CountOrZero(entry, "padding_rows"));
+  const auto rows = entry.find("matrix_rows");
+  if (rows == entry.end() || rows->empty()) return absl::OkStatus();
+  if (!rows->is_array() ||
+      !std::all_of(rows->begin(), rows->end(), Meta::IsCount)) {
+    return meta.Bad(absl::StrCat("\"matrix_rows\" of parameter \"", param->name,
+                                 "\" is no list of counts"));
+  }
+  param->rule = BlockRule::Factored();
+  if (param->shape.size() > 2) {
+    param->slices = param->shape[0];
+    return absl::OkStatus();
+  }
+  if (rows->size() == 1) return absl::OkStatus();
+  param->rule = BlockRule::Fused({});
+  for (const json& count : *rows) {
+    param->rule.segments.push_back(
+        {count.get<int64_t>(), 1, BlockKind::kRow, MomentForm::kFactored});
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadParameter(const Meta& meta, const json& entry,
                            ReplayInput* input) {
   if (!entry.is_object() || !entry.contains("name") ||
@@ -160,6 +187,7 @@ absl::Status ReadParameter(const Meta& meta, const json& entry,
     }
     param.frozen = !trained->get<bool>();
   }
+  ZEROMINI_RETURN_IF_ERROR(ReadMatrices(meta, entry, &param));
   input->params.push_back(std::move(param));
   return absl::OkStatus();
 }

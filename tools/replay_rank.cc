@@ -251,20 +251,19 @@ class Walker {
       return;
     }
     // Averages over the columns of all matrices end the second moments.
-    const int64_t columns =
-        static_cast<int64_t>(MatricesOf(param).size()) * param.row_elements;
+    const auto matrices = static_cast<int64_t>(MatricesOf(param).size());
+    const int64_t columns = matrices * param.row_elements;
     const int64_t scalars = param.blocks_total - columns;
     const char* const rows = columns > 0 ? "r/" : "vmean/";
     if (scalars > 0) {
       tensors->push_back(
           {rows + param.name, TensorFormat::kF32, {scalars}, moments});
     }
-    if (columns > 0) {
-      tensors->push_back({"c/" + param.name,
-                          TensorFormat::kF32,
-                          {columns},
-                          moments + scalars});
-    }
+    if (columns == 0) return;
+    std::vector<int64_t> columns_shape = {param.row_elements};
+    if (matrices > 1) columns_shape.insert(columns_shape.begin(), matrices);
+    tensors->push_back({"c/" + param.name, TensorFormat::kF32, columns_shape,
+                        moments + scalars});
   }
 
   const ReplayInput& input_;
