@@ -180,8 +180,9 @@ BlockRule AsFactored(BlockRule rule, bool matrix) {
 
 // r_i c_j is the same either way round, and what is shared by columns of the
 // one way is shared by rows of the other: then nothing need be transposed.
+// Padding rows would become columns, which no average leaves out.
 void TakeAsStored(BlockRule* rule, ParamSpec* spec) {
-  if (!spec->output_is_last) return;
+  if (!spec->output_is_last || spec->padding_rows > 0) return;
   if (rule->kind == BlockRule::Kind::kColumns) {
     *rule = BlockRule::Rows();
   } else if (rule->kind != BlockRule::Kind::kFactored) {

@@ -136,6 +136,30 @@ TEST(FactoredTest, ColumnsOfWhatIsStoredInOutAreItsRows) {
   ExpectSameTraining(rows, Train(columns), Train(rows));
 }
 
+// More of them than there are inputs.
+TEST(FactoredTest, PaddingRowsOfWhatIsStoredInOutAreItsLastColumns) {
+  for (const BlockRule& rule : {BlockRule::Columns(), BlockRule::Factored()}) {
+    TrainingCase padded =
+        Case({Padded(OutputLast(Spec("m", {3, 44}, rule, 0)), 4)}, 2);
+    padded.steps = 1;
+    padded.options.max_grad_norm = 0;
+    padded.edit = [](int, int, int rank, std::vector<float>* gradient) {
+      for (size_t i = 0; i < gradient->size(); ++i) {
+        (*gradient)[i] = i % 44 < 40 ? 1.0f + static_cast<float>(i / 44) : 0;
+      }
+      return rank == 0;
+    };
+    const TrainingResult got = Train(padded);
+    const double weight = 1 - padded.options.hyper_groups[0].beta2;
+    const std::vector<float>& moments = got.states[0].second_moment;
+    ASSERT_EQ(moments.size(), rule.kind == BlockRule::Kind::kColumns ? 3 : 47);
+    for (int64_t in = 0; in < 3; ++in) {
+      const double square = double((in + 1) * (in + 1)) * weight;
+      EXPECT_NEAR(moments[moments.size() - 3 + in], square, 1e-6 * square);
+    }
+  }
+}
+
 TEST(FactoredTest, PaddingRowsStayOutOfTheAveragesOfColumns) {
   TrainingCase plain = Case({Spec("m", {40, 7}, BlockRule::Factored(), 0)}, 2);
   TrainingCase padded = plain;
