@@ -74,6 +74,19 @@ absl::Status CheckMatrix(const ParamSpec& spec, const RowGeometry& rows,
                 "a vector takes BlockRule::Element()"));
 }
 
+// What else would make the groups few enough, if anything does.
+std::string FewerGroups(int64_t rows, BlockCuts cuts) {
+  const bool few = (rows - 1) / kColumnGroupRows < kMaxColumnAddends;
+  const bool ragged = rows % kColumnGroupRows != 0;
+  if (!few) return "";
+  return absl::StrCat(
+      ragged ? absl::StrCat("pad its rows to a multiple of ", kColumnGroupRows)
+             : "",
+      ragged && cuts != BlockCuts::kWhole ? " and " : "",
+      cuts != BlockCuts::kWhole ? "set blocks to BlockCuts::kWhole" : "",
+      ", or ");
+}
+
 // Sums over a matrix's columns are exact as far as kMaxColumnAddends.
 absl::Status CheckColumns(const ParamSpec& spec, const RowGeometry& rows,
                           const BlockSegment& segment, BlockCuts cuts) {
@@ -88,10 +101,11 @@ absl::Status CheckColumns(const ParamSpec& spec, const RowGeometry& rows,
   const int64_t addends = segment.rows / ColumnGroupRowsOf(segment.rows, cuts);
   if (addends <= kMaxColumnAddends) return absl::OkStatus();
   return Refuse(
-      spec, absl::StrCat("a matrix of ", segment.rows, " rows has ", addends,
-                         " groups of rows to sum over columns, more than ",
-                         kMaxColumnAddends, "; pad its rows to a multiple of ",
-                         kColumnGroupRows, ", or give it BlockRule::Rows()"));
+      spec,
+      absl::StrCat("a matrix of ", segment.rows, " rows has ", addends,
+                   " groups of rows to sum over columns, ", "more than ",
+                   kMaxColumnAddends, "; ", FewerGroups(segment.rows, cuts),
+                   "give it BlockRule::Rows()"));
 }
 
 std::vector<BlockSegment> WithKinds(std::vector<BlockSegment> segments) {

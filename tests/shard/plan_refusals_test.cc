@@ -7,6 +7,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/status_matchers.h"
+#include "zeromini/kernels.h"
 #include "zeromini/plan.h"
 
 namespace zeromini {
@@ -68,6 +69,26 @@ TEST(PlanRefusalsTest, RefusesRulesThatDoNotFit) {
                 "w [10, 4]");
   ExpectRefused({Spec("w", {10, 4}, BlockRule::Fused({{3, 3}}))}, "w [10, 4]");
   ExpectRefused({Spec("w", {10, 4}, BlockRule::Fused({}))}, "w [10, 4]");
+}
+
+TEST(PlanRefusalsTest, SaysWhatGivesColumnsFewerGroupsOfRows) {
+  constexpr int64_t kMost = kMaxColumnAddends * kColumnGroupRows;
+  PlanOptions whole;
+  PlanOptions split;
+  split.blocks = BlockCuts::kSplitAtCuts;
+  const auto tall = [](int64_t rows) {
+    return std::vector<ParamSpec>{Spec("w", {rows, 2}, BlockRule::Factored())};
+  };
+  const std::string rows = "give it BlockRule::Rows()";
+  const std::string pad = "pad its rows to a multiple of 8";
+  const std::string set = "set blocks to BlockCuts::kWhole";
+  EXPECT_OK(MakePlan(tall(kMost), whole));
+  ExpectRefused(tall(kMost - 1), "262144; " + pad + ", or " + rows, whole);
+  ExpectRefused(tall(kMost - 1), "262144; " + pad + " and " + set + ", or ",
+                split);
+  ExpectRefused(tall(kMost), "262144; " + set + ", or " + rows, split);
+  ExpectRefused(tall(kMost + 8), "262144; " + rows, whole);
+  ExpectRefused(tall(kMost + 1), "262144; " + rows, split);
 }
 
 TEST(PlanRefusalsTest, RefusesARulesFieldsWithoutItsKindAndKindsWithoutThem) {
