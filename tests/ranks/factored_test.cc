@@ -175,6 +175,34 @@ TEST(FactoredTest, PaddingRowsStayOutOfTheAveragesOfColumns) {
   }
 }
 
+// Whatever makes no update: what was summed is of no later step.
+TEST(FactoredTest, AStepThatIsSkippedLeavesNothingInTheSumsOfColumns) {
+  for (double max_grad_value : {0.0, 0.1}) {
+    TrainingCase skips = Case(Matrices(), 3);
+    skips.options.non_finite = NonFiniteGradients::kSkip;
+    skips.options.max_grad_value = max_grad_value;
+    skips.wait = false;
+    skips.steps = 3;
+    skips.edit = [](int param, int step, int rank,
+                    std::vector<float>* gradient) {
+      if (step != 2) return true;
+      for (float& g : *gradient) g = std::ldexp(g, 40);
+      if (param == 1 && rank == 1) (*gradient)[7] = std::nanf("");
+      return true;
+    };
+    TrainingCase without = skips;
+    without.steps = 2;
+    without.edit = [](int param, int step, int rank,
+                      std::vector<float>* gradient) {
+      for (size_t i = 0; i < gradient->size() && step == 2; ++i) {
+        (*gradient)[i] = GradientPart(param, int64_t(i), 3, rank, 3);
+      }
+      return true;
+    };
+    ExpectSameTraining(skips, Train(skips), Train(without));
+  }
+}
+
 TEST(FactoredTest, AnAbsentGradientLeavesRowsAndColumnsAsTheyWere) {
   TrainingCase twice = Case({Spec("m", {16, 4}, BlockRule::Factored(), 0),
                              Spec("other", {16, 4}, BlockRule::Factored(), 0)},
