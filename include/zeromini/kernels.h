@@ -15,7 +15,8 @@
 // 1804.04235, Algorithm 1, where mean(r), which is mean(c), divides).
 //
 // The same inputs give the same bits on every x86-64 level and compiler: sums
-// run in a fixed order in double, and nothing is contracted to an FMA.
+// run in a fixed order in double, and nothing is contracted to an FMA. Only
+// what is NaN may be another NaN.
 
 #ifndef ZEROMINI_KERNELS_H_
 #define ZEROMINI_KERNELS_H_

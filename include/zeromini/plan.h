@@ -53,9 +53,10 @@ enum class SecondMoment {
 };
 const char* SecondMomentName(SecondMoment form);  // "official", "factored".
 
-// Where a block may be cut. With kSplitAtCuts at any row: every tensor is laid
-// out as AdamW's are, and the partial sums of what is cut ride in the step's
-// scalar exchange; sums over columns take each row by itself, which is slower
+// Where a block may be cut. With kSplitAtCuts at any row, but in fused tensors
+// that have sums over columns beside blocks: every other tensor is laid out as
+// AdamW's are, and the partial sums of what is cut ride in the step's scalar
+// exchange; sums over columns take each row by itself, which is slower
 // (see kColumnGroupRows). With kWhole a block is on one rank, unless it is
 // larger than its bucket's shard can be; Plan::split_blocks lists those.
 enum class BlockCuts { kWhole, kSplitAtCuts };
