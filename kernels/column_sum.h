@@ -24,20 +24,22 @@ inline constexpr int kColumnDigitBits = 15;
 inline constexpr int kColumnDigits = 3;
 inline constexpr uint8_t kColumnNotFinite = 255;
 
-// Squares of fp32 numbers are 0 or at least 2^-298.
-inline constexpr int kColumnBias = 300;
+// Squares of fp32 numbers are 0 or at least 2^-298; what they are taken as
+// divided by is at most 2^90.
+inline constexpr int kColumnBias = 390;
 
-inline uint8_t ColumnTop(double addend) {
+// `exponent`: ColumnSums::exponent.
+inline uint8_t ColumnTop(double addend, int exponent) {
   if (addend == 0) return 0;
   if (!std::isfinite(addend)) return kColumnNotFinite;
-  return static_cast<uint8_t>(1 + (std::ilogb(addend) + kColumnBias) /
-                                      kColumnDigitBits);
+  return static_cast<uint8_t>(
+      1 + (std::ilogb(addend) - exponent + kColumnBias) / kColumnDigitBits);
 }
 
 // The exponent of 2 of the unit of columns with that top, which is neither 0
 // nor kColumnNotFinite.
-constexpr int ColumnUnitExponent(int top) {
-  return kColumnDigitBits * (top - kColumnDigits) - kColumnBias;
+constexpr int ColumnUnitExponent(int top, int exponent) {
+  return kColumnDigitBits * (top - kColumnDigits) - kColumnBias + exponent;
 }
 
 }  // namespace zeromini

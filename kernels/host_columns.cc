@@ -32,13 +32,13 @@ int64_t WordOf(const ColumnSums& sums, int64_t column, uint8_t agreed) {
 }
 
 ColumnSums From(const ColumnSums& sums, int64_t first) {
-  return {sums.digits + first, sums.tops + first, sums.columns};
+  return {sums.digits + first, sums.tops + first, sums.columns, sums.exponent};
 }
 
 void AddDigits(double addend, int64_t column, const ColumnSums& sums) {
   if (addend == 0) return;
-  const auto units = static_cast<int64_t>(
-      std::ldexp(addend, -ColumnUnitExponent(sums.tops[column])));
+  const auto units = static_cast<int64_t>(std::ldexp(
+      addend, -ColumnUnitExponent(sums.tops[column], sums.exponent)));
   for (int k = 0; k < kColumnDigits; ++k) {
     sums.digits[k * sums.columns + column] += units >> (k * kColumnDigitBits);
   }
@@ -62,7 +62,7 @@ void AddGroup(const ColumnRowsArgs& args, int64_t row, int64_t first,
 
 void RaiseTops(double* addends, int64_t columns, const ColumnSums& sums) {
   for (int64_t j = 0; j < columns; ++j) {
-    const uint8_t top = ColumnTop(addends[j]);
+    const uint8_t top = ColumnTop(addends[j], sums.exponent);
     if (top > sums.tops[j]) RaiseTop(top, j, sums);
     if (sums.tops[j] == kColumnNotFinite) addends[j] = 0;
   }
@@ -112,12 +112,13 @@ void TakeColumnWords(const ColumnArgs& args) {
   }
 }
 
-double ColumnSum(int64_t word, uint8_t agreed) {
+double ColumnSum(int64_t word, uint8_t agreed, int exponent) {
   if (agreed == kColumnNotFinite) {
     return std::numeric_limits<double>::quiet_NaN();
   }
   if (agreed == 0) return 0;
-  return std::ldexp(static_cast<double>(word), ColumnUnitExponent(agreed));
+  return std::ldexp(static_cast<double>(word),
+                    ColumnUnitExponent(agreed, exponent));
 }
 
 }  // namespace zeromini

@@ -37,7 +37,7 @@ void TakeColumnTops(const ColumnArgs& args);
 void TakeColumnWords(const ColumnArgs& args);
 
 // The agreed sum: NaN if an addend is not finite.
-double ColumnSum(int64_t word, uint8_t agreed);
+double ColumnSum(int64_t word, uint8_t agreed, int exponent);
 
 }  // namespace zeromini
 

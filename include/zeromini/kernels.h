@@ -239,6 +239,10 @@ struct ColumnSums {
   int64_t* digits = nullptr;  // [3, columns]
   uint8_t* tops = nullptr;    // [columns]
   int64_t columns = 0;        // Of all matrices that this rank has rows of.
+  // Addends are taken as divided by 2^exponent, alike on all ranks: about what
+  // their sums over ranks and micro-steps are divided by in the mean, squared.
+  // Then the same mean over twice as many ranks has the same digits.
+  int exponent = 0;
 };
 
 // One kernel for a bucket: its gradient is read once. Adds to `words`: the norm

@@ -15,8 +15,9 @@ void UpdateColumns(const ColumnArgs& args, const ColumnMatrix& matrix) {
   double sum = 0;
   for (int64_t j = 0; j < matrix.columns; ++j) {
     const int64_t shared = matrix.shared_at + j;
-    factors.UpdateMoment(ColumnSum(args.words[shared], args.agreed[shared]),
-                         matrix.rows, moments + j);
+    factors.UpdateMoment(
+        ColumnSum(args.words[shared], args.agreed[shared], args.sums.exponent),
+        matrix.rows, moments + j);
     sum += moments[j];
   }
   const double mean = sum / static_cast<double>(matrix.columns);

@@ -18,8 +18,9 @@ void UpdateColumns(const ColumnArgs& args, const ColumnMatrix& matrix) {
   double sum = 0;
   for (int64_t j = 0; j < matrix.columns; ++j) {
     const int64_t shared = matrix.shared_at + j;
-    const double mean = ColumnSum(args.words[shared], args.agreed[shared]) /
-                        static_cast<double>(matrix.rows);
+    const double mean =
+        ColumnSum(args.words[shared], args.agreed[shared], args.sums.exponent) /
+        static_cast<double>(matrix.rows);
     moments[j] = static_cast<float>(Moved(moments[j], mean, s));
     sum += moments[j];
   }

@@ -1,14 +1,28 @@
 #include "runtime/state/column_state.h"
 
+#include <cmath>
+
 #include "zeromini/internal/status_macros.h"
 
 namespace zeromini {
+namespace {
+
+// Of a mean over two powers of 2 the bits are the same: so are its digits.
+int ExponentOf(const Plan& plan, const OptimizerOptions& options) {
+  if (options.reduction != Reduction::kMean) return 0;
+  const double contributions = static_cast<double>(plan.options.ranks) *
+                               plan.options.replicas * options.micro_steps;
+  return 2 * std::ilogb(contributions);
+}
+
+}  // namespace
 
 absl::StatusOr<ColumnState> ColumnState::Create(const Plan& plan,
                                                 const OptimizerOptions& options,
                                                 int rank, Device& device) {
   ColumnState state;
   state.layout_ = ColumnsOf(plan, options, rank);
+  state.exponent_ = ExponentOf(plan, options);
   const ColumnLayout& layout = state.layout_;
   const auto allocate = [&](int64_t bytes, MemoryKind kind,
                             Buffer* buffer) -> absl::Status {
@@ -36,7 +50,7 @@ absl::StatusOr<ColumnState> ColumnState::Create(const Plan& plan,
 
 ColumnSums ColumnState::sums() const {
   return {static_cast<int64_t*>(digits_.get()),
-          static_cast<uint8_t*>(tops_.get()), layout_.local};
+          static_cast<uint8_t*>(tops_.get()), layout_.local, exponent_};
 }
 
 ColumnArgs ColumnState::Args(int64_t* words, const StepScalars* scalars) const {

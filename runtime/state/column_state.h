@@ -40,7 +40,8 @@ class ColumnState {
 
  private:
   ColumnLayout layout_;
-  Buffer matrices_;  // Of ColumnMatrix.
+  int exponent_ = 0;  // See ColumnSums.
+  Buffer matrices_;   // Of ColumnMatrix.
   Buffer digits_;
   Buffer tops_;
   Buffer agreed_;
