@@ -117,6 +117,38 @@ std::vector<BlockSegment> WithKinds(std::vector<BlockSegment> segments) {
   return segments;
 }
 
+// Rows that count may be any numbers: no sum of theirs must wrap around.
+absl::StatusOr<std::vector<BlockSegment>> SegmentsOf(const ParamSpec& spec,
+                                                     const BlockRule& rule,
+                                                     const RowGeometry& rows) {
+  int64_t period = 0;
+  for (const BlockSegment& segment : rule.segments) {
+    if (segment.rows <= 0 || segment.rows_per_block <= 0 ||
+        segment.rows % segment.rows_per_block != 0) {
+      return Refuse(spec, absl::StrCat("a fused segment of ", segment.rows,
+                                       " rows cannot have blocks of ",
+                                       segment.rows_per_block));
+    }
+    if (segment.form < MomentForm::kBlocks ||
+        segment.form > MomentForm::kColumns) {
+      return Refuse(spec, absl::StrCat("rule.segments[].form is ",
+                                       static_cast<int>(segment.form),
+                                       ", but must be 0 to 2"));
+    }
+    if (segment.rows > rows.rows - period) {
+      return Refuse(
+          spec,
+          absl::StrCat("fused segments have more rows than its ", rows.rows));
+    }
+    period += segment.rows;
+  }
+  if (period == 0 || rows.rows % period != 0) {
+    return Refuse(spec, absl::StrCat(rows.rows, " rows are no multiple of ",
+                                     period, " rows of fused segments"));
+  }
+  return WithKinds(rule.segments);
+}
+
 absl::StatusOr<std::vector<BlockSegment>> BlocksOf(const ParamSpec& spec,
                                                    const BlockRule& rule,
                                                    const RowGeometry& rows) {
@@ -145,21 +177,7 @@ absl::StatusOr<std::vector<BlockSegment>> BlocksOf(const ParamSpec& spec,
     case BlockRule::Kind::kElement:
       return std::vector<BlockSegment>{};
   }
-  int64_t period = 0;
-  for (const BlockSegment& segment : rule.segments) {
-    if (segment.rows <= 0 || segment.rows_per_block <= 0 ||
-        segment.rows % segment.rows_per_block != 0) {
-      return Refuse(spec, absl::StrCat("a fused segment of ", segment.rows,
-                                       " rows cannot have blocks of ",
-                                       segment.rows_per_block));
-    }
-    period += segment.rows;
-  }
-  if (period == 0 || rows.rows % period != 0) {
-    return Refuse(spec, absl::StrCat(rows.rows, " rows are no multiple of ",
-                                     period, " rows of fused segments"));
-  }
-  return WithKinds(rule.segments);
+  return SegmentsOf(spec, rule, rows);
 }
 
 int64_t CountBlocks(const PlannedParam& param) {

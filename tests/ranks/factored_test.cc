@@ -203,6 +203,39 @@ TEST(FactoredTest, AStepThatIsSkippedLeavesNothingInTheSumsOfColumns) {
   }
 }
 
+// Padding is of outputs, whichever dimension they are.
+TEST(FactoredTest, PaddingOfWhatIsStoredInOutStaysOutOfTheAverages) {
+  for (const BlockRule& rule : {BlockRule::Columns(), BlockRule::Factored()}) {
+    TrainingCase out_in = Case({Padded(Spec("m", {9, 4}, rule, 0), 5)}, 2);
+    out_in.options.max_grad_norm = 0;
+    out_in.options.hyper_groups[0].weight_decay = 0;  // They begin elsewhere.
+    out_in.edit = [](int, int, int, std::vector<float>* gradient) {
+      std::fill(gradient->begin() + 4 * 4, gradient->end(), 0.0f);
+      return true;
+    };
+    TrainingCase in_out = out_in;
+    in_out.specs = {OutputLast(Padded(Spec("m", {4, 9}, rule, 0), 5))};
+    in_out.edit = [&](int p, int step, int rank, std::vector<float>* gradient) {
+      for (int64_t i = 0; i < 4; ++i) {
+        for (int64_t o = 0; o < 9; ++o) {
+          (*gradient)[i * 9 + o] =
+              o < 4 ? GradientPart(p, o * 4 + i, step, rank, 2) : 0;
+        }
+      }
+      return true;
+    };
+    const TrainingResult want = Train(out_in);
+    const TrainingResult got = Train(in_out);
+    for (int64_t i = 0; i < 4 * 4; ++i) {
+      const int64_t out = i / 4, in = i % 4;
+      const auto moved = [](const TrainingResult& result, int64_t at) {
+        return result.weights[0][at] - InitialWeight(0, at);
+      };
+      ASSERT_NEAR(moved(got, in * 9 + out), moved(want, i), 1e-4) << i;
+    }
+  }
+}
+
 TEST(FactoredTest, AnAbsentGradientLeavesRowsAndColumnsAsTheyWere) {
   TrainingCase twice = Case({Spec("m", {16, 4}, BlockRule::Factored(), 0),
                              Spec("other", {16, 4}, BlockRule::Factored(), 0)},

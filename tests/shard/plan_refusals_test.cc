@@ -93,14 +93,16 @@ TEST(PlanRefusalsTest, SaysWhatGivesColumnsFewerGroupsOfRows) {
 
 TEST(PlanRefusalsTest, RefusesARulesFieldsWithoutItsKindAndKindsWithoutThem) {
   for (BlockRule rule : {BlockRule(), BlockRule::Rows(), BlockRule::Whole(),
-                         BlockRule::Element(), BlockRule::Heads(2)}) {
+                         BlockRule::Element(), BlockRule::Heads(2),
+                         BlockRule::Factored(), BlockRule::Columns()}) {
     rule.segments = {{2, 1}};
     ExpectRefused({Spec("w", {10, 4}, rule)},
                   "w [10, 4]: ParamSpec::rule.segments is given, but the rule "
                   "is not BlockRule::Kind::kFused");
   }
   for (BlockRule rule : {BlockRule(), BlockRule::Rows(), BlockRule::Whole(),
-                         BlockRule::Element(), BlockRule::Fused({{2, 1}})}) {
+                         BlockRule::Element(), BlockRule::Fused({{2, 1}}),
+                         BlockRule::Factored(), BlockRule::Columns()}) {
     rule.rows_per_head = 2;
     ExpectRefused({Spec("w", {10, 4}, rule)},
                   "w [10, 4]: ParamSpec::rule.rows_per_head is 2, but the "
@@ -110,6 +112,41 @@ TEST(PlanRefusalsTest, RefusesARulesFieldsWithoutItsKindAndKindsWithoutThem) {
                 "BlockRule::Kind::kHeads needs ParamSpec::rule.rows_per_head");
   ExpectRefused({Spec("w", {10, 4}, BlockRule::Fused({}))},
                 "BlockRule::Kind::kFused needs ParamSpec::rule.segments");
+}
+
+TEST(PlanRefusalsTest, RefusesFormsThatDoNotFitAndNamesTheCure) {
+  ExpectRefused({Spec("w", {8}, BlockRule::Columns())},
+                "w [8]: second moments that are shared by columns need a "
+                "matrix, or a stack of them with slices set; a vector takes "
+                "BlockRule::Element()");
+  ExpectRefused({Spec("w", {8}, BlockRule::Factored())},
+                "w [8]: second moments that are factored need a matrix");
+  const BlockSegment pairs = {4, 2, std::nullopt, MomentForm::kFactored};
+  ExpectRefused({Spec("w", {8, 4}, BlockRule::Fused({pairs}))},
+                "w [8, 4]: a segment of 4 rows that is factored must have 1 "
+                "row per block, not 2");
+  const int64_t rows = kMaxColumnAddends;
+  EXPECT_OK(MakePlan({Spec("w", {rows, 1}, BlockRule::Factored())}, {}));
+  EXPECT_OK(MakePlan({Spec("w", {8 * rows, 1}, BlockRule::Columns())}, {}));
+  ExpectRefused({Spec("w", {rows + 1, 1}, BlockRule::Factored())},
+                "w [262145, 1]: a matrix of 262145 rows has 262145 groups");
+  PlanOptions split;
+  split.blocks = BlockCuts::kSplitAtCuts;
+  ExpectRefused({Spec("w", {rows + 8, 1}, BlockRule::Columns())},
+                "BlockRule::Rows()", split);
+}
+
+TEST(PlanRefusalsTest, RefusesAFormOutsideItsEnum) {
+  const BlockSegment segment = {4, 1, std::nullopt, static_cast<MomentForm>(3)};
+  ExpectRefused({Spec("w", {8, 4}, BlockRule::Fused({segment}))},
+                "w [8, 4]: rule.segments[].form is 3");
+}
+
+TEST(PlanRefusalsTest, RefusesFusedSegmentsWhoseRowsOverflow) {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  ExpectRefused(
+      {Spec("w", {12, 4}, BlockRule::Fused({{kMost, 1}, {kMost, 1}}))},
+      "w [12, 4]");
 }
 
 TEST(PlanRefusalsTest, RefusesStacksAndOrientationsThatDoNotFit) {
