@@ -68,12 +68,24 @@ std::string DescribeGiven(const PlannedParam& param) {
       param.tied_to >= 0 ? absl::StrCat(", tied to ", param.tied_to) : "");
 }
 
+// Which rows share a scalar, and in what form.
+std::string DescribeBlocks(const PlannedParam& param) {
+  const auto describe = [](std::string* text, const BlockSegment& segment) {
+    const char* const kind =
+        segment.kind.has_value() ? BlockKindName(*segment.kind) : "row";
+    absl::StrAppend(text, segment.rows, " rows by ", segment.rows_per_block,
+                    ", ", kind, ", ", MomentFormName(segment.form));
+  };
+  return absl::StrCat(param.blocks_total, " blocks (",
+                      absl::StrJoin(param.blocks, "; ", describe), ")");
+}
+
 // And what came of it.
 std::string DescribePlanned(const PlannedParam& param) {
   return absl::StrCat(DescribeGiven(param), ", ", RoleName(param.role),
                       ", group ", param.hyper_group, ", layer ", param.layer,
-                      ", layer set ", param.layer_set, ", ", param.blocks_total,
-                      " blocks");
+                      ", layer set ", param.layer_set, ", ",
+                      DescribeBlocks(param));
 }
 
 // Whose `field` is the same as whose.

@@ -141,10 +141,39 @@ TEST(AgreementTest, BlockRulesThatDifferAreNamedAsSuch) {
     Replica replica({Spec("weight", {12, 8}, rule, -1)});
     EXPECT_THAT(
         MakeOptimizer(ExactOptions(), replica.specs(), group),
-        StatusIs(kInvalid,
-                 HasSubstr("parameter 0 is 'weight' [12,8] fp32, other, "
-                           "group 0, layer -1, layer set -2, 1 "
-                           "blocks on rank 1 but ")));
+        StatusIs(
+            kInvalid,
+            HasSubstr("parameter 0 is 'weight' [12,8] fp32, other, "
+                      "group 0, layer -1, layer set -2, 1 "
+                      "blocks (12 rows by 12, whole, blocks) on rank 1 but ")));
+  });
+}
+
+// As many scalars on each rank, so their number does not tell.
+TEST(AgreementTest, FormsOfSecondMomentsThatDifferAreNamedAsSuch) {
+  RunRanks(2, [](int rank, Communicator& group) {
+    const BlockRule rule = rank == 1 ? BlockRule::Columns() : BlockRule::Rows();
+    Replica replica({Spec("weight", {8, 8}, rule, -1)});
+    EXPECT_THAT(
+        MakeOptimizer(ExactOptions(), replica.specs(), group),
+        StatusIs(kInvalid, AllOf(HasSubstr("parameter 0"),
+                                 HasSubstr("'weight'"), HasSubstr("columns"))));
+  });
+}
+
+TEST(AgreementTest, FormsOfFusedSegmentsThatDifferAreNamedAsSuch) {
+  RunRanks(2, [](int rank, Communicator& group) {
+    const MomentForm a = MomentForm::kFactored, b = MomentForm::kBlocks;
+    const auto segment = [](MomentForm form) {
+      return BlockSegment{4, 1, BlockKind::kRow, form};
+    };
+    const BlockRule rule = BlockRule::Fused(
+        {segment(rank == 1 ? a : b), segment(rank == 1 ? b : a)});
+    Replica replica({Spec("weight", {8, 8}, rule, -1)});
+    EXPECT_THAT(MakeOptimizer(ExactOptions(), replica.specs(), group),
+                StatusIs(kInvalid,
+                         AllOf(HasSubstr("parameter 0"), HasSubstr("'weight'"),
+                               HasSubstr("factored"))));
   });
 }
 

@@ -89,6 +89,40 @@ HyperGroup Group(std::string name, std::vector<std::string> patterns) {
   return group;
 }
 
+// Each names the parameter, on every rank, though one rank alone has it.
+TEST(SpecRefusalsTest, RulesThatContradictThemselvesAreRefusedOnEveryRank) {
+  const auto fused = [](int64_t rows_per_block, int form) {
+    return BlockRule::Fused(
+        {{4, rows_per_block, std::nullopt, static_cast<MomentForm>(form)}});
+  };
+  BlockRule heads = BlockRule::Factored();
+  heads.rows_per_head = 2;
+  for (const BlockRule& rule :
+       {fused(2, 1), fused(1, 3), fused(1, -1), heads}) {
+    RunRanks(3, [&](int rank, Communicator& group) {
+      std::vector<ParamSpec> specs = SmallModel();
+      if (rank == 1) specs[0].rule = rule;
+      Replica replica(specs);
+      EXPECT_THAT(MakeOptimizer(ExactOptions(), replica.specs(), group),
+                  StatusIs(kInvalid, AllOf(HasSubstr("rank 1: "),
+                                           HasSubstr("layer0.weight"))));
+    });
+  }
+  RunRanks(2, [&](int rank, Communicator& group) {
+    std::vector<ParamSpec> specs = SmallModel();
+    specs[1].rule = BlockRule::Columns();
+    Replica replica(specs);
+    EXPECT_THAT(MakeOptimizer(ExactOptions(), replica.specs(), group),
+                StatusIs(kInvalid, AllOf(HasSubstr("layer0.bias"),
+                                         HasSubstr("BlockRule::Element()"))));
+    OptimizerOptions options = ExactOptions();
+    if (rank == 1) options.second_moment = static_cast<SecondMoment>(2);
+    EXPECT_THAT(MakeOptimizer(options, Replica(SmallModel()).specs(), group),
+                StatusIs(kInvalid, AllOf(HasSubstr("rank 1: "),
+                                         HasSubstr("second_moment is 2"))));
+  });
+}
+
 TEST(SpecRefusalsTest, APatternThatMatchesNothingIsNamedWithItsGroup) {
   EXPECT_OK(Create(SmallModel(), {Group("biases", {"*.bias"})}));
   for (const std::vector<std::string>& patterns :
