@@ -158,6 +158,61 @@ TEST(LocalFailureTest, NoRoomInAStepIsEveryRanksErrorAtOnce) {
       });
 }
 
+// Has room for `left` more buffers of any kind.
+class NearlyFullDevice : public DeviceWrapper {
+ public:
+  NearlyFullDevice(absl::Duration timeout, int left)
+      : DeviceWrapper(timeout), left_(left) {}
+
+  absl::StatusOr<Buffer> Allocate(int64_t bytes, MemoryKind kind) override {
+    if (left_-- == 0) return absl::ResourceExhaustedError("the device is full");
+    return DeviceWrapper::Allocate(bytes, kind);
+  }
+
+ private:
+  int left_;
+};
+
+// Whichever buffer it is, those of column averages among them.
+TEST(LocalFailureTest, NoRoomForAnyBufferOfCreationIsEveryRanksErrorAtOnce) {
+  for (int stage : {1, 3}) {
+    const TrainingCase c = Ranks(3, stage);
+    const absl::Time begin = absl::Now();
+    bool made = false;
+    int left = 0;
+    for (; !made && left < 1000; ++left) {
+      std::vector<absl::Status> statuses(c.ranks);
+      RunRanks(
+          c.ranks,
+          [&](int rank, Communicator& group) {
+            OptimizerParts parts;
+            if (rank == 1) {
+              parts.device =
+                  std::make_unique<NearlyFullDevice>(group.timeout(), left);
+            }
+            Replica replica(c.specs);
+            statuses[rank] = MakeOptimizerOf(c.options, replica.specs(), group,
+                                             std::move(parts))
+                                 .status();
+          },
+          c.group);
+      made = statuses[1].ok();
+      for (int rank = 0; rank < c.ranks; ++rank) {
+        if (made) {
+          EXPECT_OK(statuses[rank]) << left;
+        } else {
+          EXPECT_THAT(statuses[rank],
+                      StatusIs(kExhausted, HasSubstr("the device is full")))
+              << left << " on rank " << rank;
+        }
+      }
+    }
+    EXPECT_GT(left, 20);
+    EXPECT_TRUE(made);
+    EXPECT_LT(absl::Now() - begin, kDeadline / 2);
+  }
+}
+
 // Nothing has been sent then, so training goes on once there is room.
 TEST(LocalFailureTest, NoRoomForAWholeTensorIsRefusedByAllAndBreaksNothing) {
   for (int stage : {1, 2, 3}) {
