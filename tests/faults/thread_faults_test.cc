@@ -19,9 +19,15 @@ using testing::HasSubstr;
 constexpr int kRanks = 4;
 constexpr int kVictim = 2;
 
-// What the survivors of a fault in the exchange of `purpose` see: `strike` is
-// called on the victim before that exchange.
-void TrainUntil(Purpose purpose, absl::Duration timeout,
+// An exchange of a step: the `number`th of its purpose.
+struct Phase {
+  Purpose purpose;
+  int number = 1;
+};
+
+// What the survivors of a fault in an exchange see: `strike` is called on the
+// victim before it.
+void TrainUntil(const Phase& phase, absl::Duration timeout,
                 const std::function<void(Communicator&)>& strike,
                 const testing::Matcher<absl::Status>& expected) {
   TrainingCase c;
@@ -32,11 +38,10 @@ void TrainUntil(Purpose purpose, absl::Duration timeout,
   RunRanks(
       kRanks,
       [&](int rank, Communicator& world) {
-        bool struck = false;
+        int seen = 0;
         WatchedCommunicator group(world, [&](const Exchange& exchange) {
-          if (rank != kVictim || exchange.purpose != purpose || struck) return;
-          struck = true;
-          strike(world);
+          if (rank != kVictim || exchange.purpose != phase.purpose) return;
+          if (++seen == phase.number) strike(world);
         });
         Replica replica(c.specs);
         ASSERT_OK_AND_ASSIGN(auto optimizer,
@@ -51,13 +56,16 @@ void TrainUntil(Purpose purpose, absl::Duration timeout,
       c.group);
 }
 
-constexpr Purpose kPhases[] = {Purpose::kGradients, Purpose::kScalars,
-                               Purpose::kWeights};
+// Ranks agree on the largest squares of columns before they add up the sums.
+constexpr Phase kPhases[] = {{Purpose::kGradients},
+                             {Purpose::kScalars},
+                             {Purpose::kScalars, 2},
+                             {Purpose::kWeights}};
 
 TEST(ThreadFaultsTest, AStalledRankIsNamedByAllOthersWithThePhase) {
-  for (Purpose purpose : kPhases) {
+  for (const Phase& phase : kPhases) {
     TrainUntil(
-        purpose, absl::Milliseconds(300),
+        phase, absl::Milliseconds(300),
         [](Communicator& group) {
           QueueOf(group.stream()).Enqueue([] {
             std::this_thread::sleep_for(std::chrono::milliseconds(1500));
@@ -66,14 +74,14 @@ TEST(ThreadFaultsTest, AStalledRankIsNamedByAllOthersWithThePhase) {
         },
         StatusIs(absl::StatusCode::kDeadlineExceeded,
                  AllOf(HasSubstr("; rank 2 did not come"),
-                       HasSubstr(PurposeName(purpose)))));
+                       HasSubstr(PurposeName(phase.purpose)))));
   }
 }
 
 TEST(ThreadFaultsTest, AnErrorOnOneRankIsTheErrorOfAll) {
-  for (Purpose purpose : kPhases) {
+  for (const Phase& phase : kPhases) {
     TrainUntil(
-        purpose, absl::Seconds(60),
+        phase, absl::Seconds(60),
         [](Communicator& group) {
           group.Abort(absl::InternalError("rank 2 has no memory left"));
         },
