@@ -42,6 +42,10 @@ struct RandomStep {
   // Per parameter, micro-step and rank: whether its gradient is given.
   std::vector<std::vector<std::vector<char>>> given;
   std::vector<BadElement> bad;
+  uint64_t spread = 0;  // Not 0: gradients of all sizes.
+  bool zeros_rows = false;
+  bool zeros_columns = false;
+  uint64_t zeros = 0;              // Which.
   bool mixes_micro_steps = false;  // Not at stage 3.
   int threads = 1;                 // That give gradients; not at stage 3.
 
@@ -91,6 +95,7 @@ inline std::string Describe(const RandomCase& c) {
       o.non_finite == NonFiniteGradients::kIgnore ? ", unchecked" : "",
       ", bucket_bytes ", o.bucket_bytes,
       o.blocks == BlockCuts::kSplitAtCuts ? ", split" : ", whole",
+      o.second_moment == SecondMoment::kFactored ? ", factored" : "",
       o.bucketing == Bucketing::kByLayer ? ", by layer" : "", ", budget ",
       o.buffer_budget_bytes, ", copy_cost ", o.copy_cost,
       ", collective_cost_bytes ", o.collective_cost_bytes,

@@ -10,173 +10,13 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "support/exact_training.h"
 #include "support/random_case.h"
+#include "support/random_model.h"
 #include "zeromini/optimizer.h"
 
 namespace zeromini {
 namespace internal {
-
-// As many columns as others of the model have, or any number.
-inline ParamSpec RandomMatrix(Dice& dice, bool tiny, int hidden) {
-  const int rows = dice.Int(1, tiny ? 6 : 24);
-  const int columns = dice.OneIn(3) ? dice.Int(1, tiny ? 3 : 12) : hidden;
-  switch (dice.Int(0, tiny ? 6 : 7)) {
-    case 0: {
-      ParamSpec spec = Spec("", {rows, columns}, BlockRule::Rows(), -1);
-      if (dice.OneIn(3)) spec.padding_rows = dice.Int(0, rows - 1);
-      return spec;
-    }
-    case 1: {
-      const int head = dice.Int(1, 4);
-      return Spec("", {head * dice.Int(1, 6), columns}, BlockRule::Heads(head),
-                  -1);
-    }
-    case 2:
-      return Spec("", {rows, columns}, BlockRule::Whole(), -1);
-    case 3:
-      return Spec("", {rows, columns}, BlockRule::Element(), -1);
-    case 4: {
-      ParamSpec spec = Spec("", {columns, rows}, BlockRule::Rows(), -1);
-      spec.output_is_last = true;
-      return spec;
-    }
-    case 5: {
-      const int q = dice.Int(1, 3), v = dice.Int(1, 2);
-      const int repeats = dice.Int(1, 3);
-      return Spec("", {repeats * (2 * q + v), columns},
-                  BlockRule::Fused({{2 * q, q}, {v, 1}}), -1);
-    }
-    case 6: {
-      const int slices = dice.Int(2, 4);
-      ParamSpec spec =
-          Spec("", {slices, rows, columns},
-               dice.OneIn(2) ? BlockRule::Whole() : BlockRule::Rows(), -1);
-      spec.slices = slices;
-      return spec;
-    }
-    default:  // A block that several ranks must share.
-      return Spec("", {dice.Int(30, 80), 8}, BlockRule::Whole(), -1);
-  }
-}
-
-// Averages over columns, of a matrix of any kind.
-inline ParamSpec RandomColumns(Dice& dice, bool tiny, int hidden) {
-  const bool tall = !tiny && dice.OneIn(12);  // Rows in groups.
-  if (tall) return Spec("", {512, 2}, BlockRule::Factored(), -1);
-  ParamSpec spec = RandomMatrix(dice, tiny, hidden);
-  if (spec.rule.kind == BlockRule::Kind::kFused) {
-    for (BlockSegment& segment : spec.rule.segments) {
-      if (dice.OneIn(3)) continue;
-      segment.rows_per_block = 1;
-      segment.form =
-          dice.OneIn(3) ? MomentForm::kColumns : MomentForm::kFactored;
-    }
-    return spec;
-  }
-  spec.rule = dice.OneIn(3) ? BlockRule::Columns() : BlockRule::Factored();
-  return spec;
-}
-
-inline ParamSpec RandomSpec(Dice& dice, bool tiny, int hidden) {
-  if (dice.OneIn(4)) return RandomColumns(dice, tiny, hidden);
-  if (!dice.OneIn(tiny ? 2 : 4)) return RandomMatrix(dice, tiny, hidden);
-  return Spec("", {dice.OneIn(3) ? 1 : dice.Int(1, tiny ? 5 : 40)},
-              dice.OneIn(2) ? BlockRule::Whole() : BlockRule::Element(), -1);
-}
-
-inline std::vector<DType> RandomDTypes(Dice& dice) {
-  const DType f = DType::kFloat32, b = DType::kBFloat16, h = DType::kFloat16;
-  switch (dice.Int(0, 5)) {
-    case 0:
-    case 1:
-      return {f};
-    case 2:
-      return {b};
-    case 3:
-      return {f, b};
-    case 4:
-      return {f, h};
-    default:
-      return {f, b, h};
-  }
-}
-
-// More would be too many bits for bf16, see GradientOf().
-constexpr int kMostSharers = 6;
-
-// Of the parameter whose storage it is, through a chain of ties.
-inline std::string OwnerName(const std::vector<ParamSpec>& specs,
-                             const ParamSpec& spec) {
-  std::string name = spec.tied_to.empty() ? spec.name : spec.tied_to;
-  for (size_t p = specs.size(); p-- > 0;) {
-    const bool tied = !specs[p].tied_to.empty();
-    if (specs[p].name == name && tied) name = specs[p].tied_to;
-  }
-  return name;
-}
-
-// Ties `tie` to an earlier parameter, or to what that is tied to.
-inline void Tie(const std::vector<ParamSpec>& specs, Dice& dice,
-                ParamSpec* tie) {
-  const ParamSpec& other = specs[dice.Int(0, int(specs.size()) - 1)];
-  const std::string owner = OwnerName(specs, other);
-  const auto shares = [&](const ParamSpec& spec) {
-    return OwnerName(specs, spec) == owner;
-  };
-  if (std::count_if(specs.begin(), specs.end(), shares) >= kMostSharers) return;
-  ParamSpec tied = other;
-  tied.name = tie->name;
-  tied.layer = tie->layer;
-  tied.layer_set = tie->layer_set;
-  tied.tied_to = dice.OneIn(2) ? owner : other.name;
-  *tie = std::move(tied);
-}
-
-// Some join the second group by their names, if any can.
-inline void JoinByPattern(RandomCase* c) {
-  std::vector<HyperGroup>& groups = c->options.hyper_groups;
-  const auto joins = [](const ParamSpec& spec) {
-    return spec.tied_to.empty() && absl::StrContains(spec.name, ".t1");
-  };
-  if (groups.size() < 2 ||
-      std::none_of(c->specs.begin(), c->specs.end(), joins)) {
-    return;
-  }
-  groups[1].patterns = {"layer*.t1*"};
-  for (ParamSpec& spec : c->specs) spec.hyper_group = -1;
-}
-
-inline void DrawModel(Dice& dice, RandomCase* c) {
-  const std::vector<DType> dtypes = RandomDTypes(dice);
-  const bool tiny = c->ranks > 7 || dice.OneIn(5);
-  const int hidden = dice.Int(1, tiny ? 3 : 12);
-  const int layers = dice.Int(0, tiny ? 1 : 3);
-  const int ties = dice.Of({6, 6, 3, 2});
-  const bool own_groups = c->options.stage == 3 && dice.OneIn(3);
-  for (int layer = -1; layer <= layers; ++layer) {
-    const int tensors = dice.Int(layer == layers ? 0 : 1, 5);
-    for (int t = 0; t < tensors; ++t) {
-      ParamSpec spec = RandomSpec(dice, tiny, hidden);
-      spec.layer = layer == layers ? -1 : layer;
-      spec.name = absl::StrCat("layer", layer, ".t", t);
-      spec.dtype = dtypes[dice.Bits() % dtypes.size()];
-      spec.hyper_group = dice.Int(0, int(c->options.hyper_groups.size()) - 1);
-      spec.frozen = dice.OneIn(10);
-      spec.expert = c->slices() > 1 && dice.OneIn(2);
-      if (own_groups) spec.layer_set = dice.Of({-1, 0, 1, 7, 100});
-      if (dice.OneIn(ties) && !c->specs.empty()) Tie(c->specs, dice, &spec);
-      c->specs.push_back(std::move(spec));
-    }
-  }
-  c->specs[0].frozen = false;  // One at least is trained.
-  for (ParamSpec& spec : c->specs) {
-    if (OwnerName(c->specs, spec) == c->specs[0].name) spec.frozen = false;
-  }
-  if (dice.OneIn(3)) JoinByPattern(c);
-}
 
 inline void DrawGroups(Dice& dice, RandomCase* c) {
   OptimizerOptions& o = c->options;
@@ -261,6 +101,10 @@ inline void DrawOptions(Dice& dice, RandomCase* c) {
   o.absent_gradients =
       dice.Of({AbsentGradients::kError, AbsentGradients::kSkip});
   o.prefetch = dice.Int(0, 2);
+  if (dice.OneIn(3)) o.second_moment = SecondMoment::kFactored;
+  o.model.heads = dice.Of({2, 4});
+  o.model.kv_heads = dice.Of({1, 2});
+  o.model.head_dim = dice.Int(1, 3);
   DrawLayout(dice, c);
   DrawGroups(dice, c);
 }
@@ -330,6 +174,10 @@ inline RandomStep DrawStep(Dice& dice, const RandomCase& c, int spoiled) {
     step.given.push_back(DrawGiven(dice, c, p));
   }
   if (dice.OneIn(spoiled)) DrawBad(dice, c, &step);
+  if (dice.OneIn(3)) step.spread = dice.Bits() | 1;
+  step.zeros_rows = dice.OneIn(6);
+  step.zeros_columns = dice.OneIn(6);
+  step.zeros = dice.Bits();
   step.mixes_micro_steps = dice.OneIn(3);
   step.threads = dice.Of({1, 1, 2, 3});
   DrawChanges(dice, c, &step);

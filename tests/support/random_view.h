@@ -6,6 +6,7 @@
 #define ZEROMINI_TESTS_SUPPORT_RANDOM_VIEW_H_
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -52,7 +53,6 @@ inline View OneForAll(const RandomCase& c) {
   view.options.expert_slices = 1;
   view.options.gather_budget_bytes = 0;
   view.options.bucket_bytes = 0;
-  view.options.blocks = BlockCuts::kWhole;
   view.options.reduction = Reduction::kSum;
   view.options.gradient_wire = DType::kFloat32;  // Its sums have more bits.
   for (int rank = 0; rank < c.ranks; ++rank) view.ranks.push_back(rank);
@@ -95,6 +95,44 @@ inline float GradientOf(const Tensor& tensor, size_t i, int step, int micro,
   return float(int64_t(key % 21) - 10) / 4096;
 }
 
+// A power of two, or nearly: any, as far as the dtypes it travels in go.
+inline float OfAnySize(const RandomCase& c, DType dtype, uint64_t key) {
+  const bool coarse =
+      dtype == DType::kBFloat16 || c.options.gradient_wire == DType::kBFloat16;
+  const bool fp16 = dtype == DType::kFloat16;
+  const int least = fp16 ? -12 : coarse ? -120 : -140;
+  const int most = fp16 ? 6 : 60;
+  const int exponent = least + int(key % uint64_t(most - least + 1));
+  const float digits = float(8 + (key >> 32) % 8) / 8;
+  return std::ldexp((key >> 40) % 2 == 0 ? digits : -digits, exponent);
+}
+
+// Given by one rank in one micro-step, so that no sum rounds.
+inline float SpreadGradientOf(const RandomCase& c, const Tensor& tensor,
+                              size_t i, int s, int micro, int rank) {
+  if (c.tied(tensor.param)) return 0;
+  const uint64_t key = Mix(c.steps[s].spread +
+                           (tensor.param * 31u + tensor.slice) * 1000003u + i);
+  const bool expert = c.specs[tensor.param].expert;
+  const int slices = expert ? c.slices() : 1;
+  const int holders = c.ranks / slices;
+  const int giver = (expert ? tensor.slice : 0) +
+                    slices * int((key >> 48) % uint64_t(holders));
+  if (rank != giver) return 0;
+  if (micro != int((key >> 44) % uint64_t(c.options.micro_steps))) return 0;
+  return OfAnySize(c, c.specs[tensor.param].dtype, Mix(key));
+}
+
+// Rows and columns that are all zero in this step.
+inline bool IsZeroed(const RandomCase& c, const Tensor& tensor, size_t i,
+                     int s) {
+  const RandomStep& step = c.steps[s];
+  const size_t columns = size_t(c.specs[tensor.param].shape.back());
+  const uint64_t zeros = step.zeros + tensor.param * 31u;
+  return (step.zeros_rows && Mix(zeros + 2 * (i / columns)) % 3 != 0) ||
+         (step.zeros_columns && Mix(zeros + 2 * (i % columns) + 1) % 3 != 0);
+}
+
 inline bool Holds(const RandomCase& c, int rank, const Tensor& tensor) {
   return !c.specs[tensor.param].expert || c.SliceOf(rank) == tensor.slice;
 }
@@ -123,7 +161,10 @@ inline std::vector<float> GradientOn(const RandomCase& c, const Tensor& tensor,
   const size_t present = gradient.size() - padding;
   const float scale = float(step.options.loss_scale);
   for (size_t i = 0; i < present; ++i) {
-    gradient[i] = scale * GradientOf(tensor, i, s, micro, rank);
+    if (IsZeroed(c, tensor, i, s)) continue;
+    gradient[i] = scale * (step.spread != 0
+                               ? SpreadGradientOf(c, tensor, i, s, micro, rank)
+                               : GradientOf(tensor, i, s, micro, rank));
   }
   for (size_t b = 0; b < step.bad.size(); ++b) {
     const BadElement& bad = step.bad[b];
