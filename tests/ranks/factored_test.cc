@@ -236,6 +236,57 @@ TEST(FactoredTest, PaddingOfWhatIsStoredInOutStaysOutOfTheAverages) {
   }
 }
 
+// Two steps; between them, unless `bad` is 0, one with that in an element on
+// rank 1, which must leave nothing behind.
+TrainingResult TrainPast(const TrainingCase& clean, float bad) {
+  TrainingCase spoiled = clean;
+  spoiled.edit = [bad](int param, int, int rank, std::vector<float>* gradient) {
+    if (param == 0 && rank == 1) (*gradient)[5] = bad;
+    return true;
+  };
+  std::vector<TrainingResult> results(clean.ranks);
+  RunRanks(clean.ranks, [&](int rank, Communicator& group) {
+    Replica replica(clean.specs);
+    ASSERT_OK_AND_ASSIGN(auto optimizer,
+                         MakeOptimizer(clean.options, replica.specs(), group));
+    ASSERT_OK(FillWeights(clean, replica, *optimizer));
+    for (int step : {1, 2}) {
+      ASSERT_OK(GiveGradients(clean, *optimizer, step, rank));
+      ASSERT_OK(optimizer->Step({0.01}));
+      if (step == 2 || bad == 0) continue;
+      ASSERT_OK(GiveGradients(spoiled, *optimizer, 7, rank));
+      const auto report = optimizer->Step({0.01});
+      EXPECT_TRUE(!report.ok() || report->skipped);
+    }
+    for (int p = 0; p < int(clean.specs.size()); ++p) {
+      results[rank].weights.emplace_back();
+      ASSERT_OK_AND_ASSIGN(results[rank].weights.back(),
+                           ReadWeights(clean, p, replica, *optimizer));
+      results[rank].states.emplace_back();
+      ASSERT_OK_AND_ASSIGN(results[rank].states.back(),
+                           optimizer->ConsolidatedState(p));
+    }
+    ASSERT_OK(optimizer->Close());
+  });
+  return results[0];
+}
+
+TEST(FactoredTest, AStepThatIsNotFiniteLeavesNothingBehind) {
+  for (int stage : {1, 2, 3}) {
+    TrainingCase c = Case(Matrices(), 3);
+    c.options.stage = stage;
+    c.options.memory = MemoryForm::kFlat;
+    const TrainingResult want = TrainPast(c, 0);
+    for (auto policy :
+         {NonFiniteGradients::kError, NonFiniteGradients::kSkip}) {
+      c.options.non_finite = policy;
+      for (float bad : {NAN, INFINITY}) {
+        ExpectSameTraining(c, TrainPast(c, bad), want);
+      }
+    }
+  }
+}
+
 TEST(FactoredTest, AnAbsentGradientLeavesRowsAndColumnsAsTheyWere) {
   TrainingCase twice = Case({Spec("m", {16, 4}, BlockRule::Factored(), 0),
                              Spec("other", {16, 4}, BlockRule::Factored(), 0)},

@@ -117,7 +117,16 @@ inline ParamSpec RandomNamed(Dice& dice, const RandomCase& c, bool tiny) {
   }
 }
 
+// Several tiles and groups of scales in a row.
+inline ParamSpec RandomWide(Dice& dice) {
+  const BlockRule rule =
+      dice.Of({BlockRule::Rows(), BlockRule::Whole(), BlockRule::Element(),
+               BlockRule::Factored(), BlockRule::Columns()});
+  return Spec("", {dice.Int(1, 16), dice.Int(100, 1400)}, rule, -1);
+}
+
 inline ParamSpec RandomSpec(Dice& dice, bool tiny, int hidden) {
+  if (!tiny && dice.OneIn(40)) return RandomWide(dice);
   if (dice.OneIn(4)) return RandomColumns(dice, tiny, hidden);
   if (!dice.OneIn(tiny ? 2 : 4)) return RandomMatrix(dice, tiny, hidden);
   return Spec("", {dice.OneIn(3) ? 1 : dice.Int(1, tiny ? 5 : 40)},
