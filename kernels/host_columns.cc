@@ -35,6 +35,12 @@ ColumnSums From(const ColumnSums& sums, int64_t first) {
   return {sums.digits + first, sums.tops + first, sums.columns, sums.exponent};
 }
 
+// None of a span whose columns are not taken: there may be no arrays at all.
+ColumnSums SumsOf(const StatisticsArgs& args, const SumSpan& span) {
+  return TakesColumns(args, span) ? From(args.columns, span.columns_at)
+                                  : ColumnSums();
+}
+
 void AddDigits(double addend, int64_t column, const ColumnSums& sums) {
   if (addend == 0) return;
   const auto units = static_cast<int64_t>(std::ldexp(
@@ -76,9 +82,8 @@ ColumnRowsArgs ColumnRows(const StatisticsArgs& args, const SumSpan& span,
                           int64_t first_row, int64_t rows) {
   const float* const gradient =
       args.gradient + span.first_element + first_row * span.row_elements;
-  return {gradient,          rows,
-          span.row_elements, nullptr,
-          span.group_rows,   From(args.columns, span.columns_at)};
+  return {gradient,          rows, span.row_elements, nullptr, span.group_rows,
+          SumsOf(args, span)};
 }
 
 void AddColumns(const ColumnRowsArgs& args, int64_t first) {
