@@ -54,8 +54,12 @@ struct UpdateFactors {
   void UpdateBlock(double block_sum, int64_t block_elements,
                    float* second_moment, float* step) const;
 
-  // The average of the mean of so many squares, as stored.
+  // The average of the mean of so many squares over a row or a column, as
+  // stored: at most the largest float, since an infinite one would make factors
+  // of others 0.
   void UpdateMoment(double sum, int64_t elements, float* moment) const;
+
+  double Moved(float moment, double sum, int64_t elements) const;
 
   double decay;            // 1 - lr*wd
   double momentum_weight;  // 1 - beta1

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <limits>
 
 #include "kernels/cpu/level.h"
 
@@ -31,13 +32,20 @@ UpdateFactors::UpdateFactors(const StepScalars& scalars)
 
 void UpdateFactors::UpdateMoment(double sum, int64_t elements,
                                  float* moment) const {
+  constexpr double kLargest = std::numeric_limits<float>::max();
+  const double moved = Moved(*moment, sum, elements);
+  *moment = static_cast<float>(moved > kLargest ? kLargest : moved);
+}
+
+double UpdateFactors::Moved(float moment, double sum, int64_t elements) const {
   const double mean = sum * (scale * scale) / static_cast<double>(elements);
-  *moment = static_cast<float>(beta2 * *moment + square_weight * mean);
+  return beta2 * moment + square_weight * mean;
 }
 
 void UpdateFactors::UpdateBlock(double block_sum, int64_t block_elements,
                                 float* second_moment, float* block_step) const {
-  UpdateMoment(block_sum, block_elements, second_moment);
+  *second_moment =
+      static_cast<float>(Moved(*second_moment, block_sum, block_elements));
   const double root = std::sqrt(static_cast<double>(*second_moment));
   *block_step = static_cast<float>(step / (root * root_correction + epsilon));
 }

@@ -1,15 +1,21 @@
 #include "kernels/reference/reference_factored.h"
 
 #include <cmath>
+#include <limits>
 
 #include "kernels/host_columns.h"
 
 namespace zeromini {
 namespace {
 
+// At most the largest float: an infinite average would make factors of others
+// 0.
 double Moved(float moment, double mean, const StepScalars& s) {
-  return s.beta2 * moment +
-         (1 - s.beta2) * mean * s.gradient_scale * s.gradient_scale;
+  constexpr double kLargest = std::numeric_limits<float>::max();
+  const double moved = s.beta2 * moment + (1 - s.beta2) * mean *
+                                              s.gradient_scale *
+                                              s.gradient_scale;
+  return moved > kLargest ? kLargest : moved;
 }
 
 void UpdateColumns(const ColumnArgs& args, const ColumnMatrix& matrix) {

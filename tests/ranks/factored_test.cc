@@ -203,6 +203,21 @@ TEST(FactoredTest, AStepThatIsSkippedLeavesNothingInTheSumsOfColumns) {
   }
 }
 
+// Of squares beyond fp32 at that.
+TEST(FactoredTest, GradientsThatAreFiniteLeaveWeightsFinite) {
+  TrainingCase c = Case(Matrices(), 2);
+  c.edit = [](int param, int step, int rank, std::vector<float>* gradient) {
+    if (step == 2 && rank == 0) (*gradient)[5] = param % 2 == 0 ? 3e20f : 1e30f;
+    if (param == 3) std::fill(gradient->begin(), gradient->begin() + 4, 0.0f);
+    return true;
+  };
+  c.options.max_grad_norm = 0;
+  c.options.non_finite = NonFiniteGradients::kSkip;
+  for (const std::vector<float>& weights : Train(c).weights) {
+    for (float w : weights) ASSERT_TRUE(std::isfinite(w)) << w;
+  }
+}
+
 // Padding is of outputs, whichever dimension they are.
 TEST(FactoredTest, PaddingOfWhatIsStoredInOutStaysOutOfTheAverages) {
   for (const BlockRule& rule : {BlockRule::Columns(), BlockRule::Factored()}) {
