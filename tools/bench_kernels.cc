@@ -277,9 +277,11 @@ int Run(const Options& options) {
 void AddBenchKernels(CLI::App& bench, int* exit_code) {
   CLI::App* verb = bench.add_subcommand(
       "kernels",
-      "Update kernels on this CPU: Adam-mini, AdamW, Adam-mini with\n"
-      "bf16 weights, a remainder and coded momentum (mini_*), and plain\n"
-      "in-place streams (rmw_7: 28 bytes a parameter, rmw_5: 20)");
+      "Update kernels on this CPU: Adam-mini, AdamW, factored second\n"
+      "moments (factored_step), Adam-mini with bf16 weights, a remainder and\n"
+      "coded momentum (mini_*), and plain in-place streams (rmw_7: 28 bytes\n"
+      "a parameter, rmw_5: 20). *_fused: one pass; *_step: statistics first,\n"
+      "as a step that clips takes them");
   auto options = std::make_shared<Options>();
   verb->add_option("--params", options->params,
                    "Parameters; 32 bytes of memory each")

@@ -454,7 +454,9 @@ int64_t zeromini_second_moment_count(const zeromini_optimizer* optimizer,
                                      int param);
 
 /* Collective; a state event. `momentum` and `second_moment` have room for the
- * counts above. Any of the three may be NULL. */
+ * counts above. Any of the three may be NULL. Of what is factored second_moment
+ * has an average of each row, then of each column; optimizer.h has the order of
+ * all forms (Optimizer::ConsolidatedState()). */
 zeromini_code zeromini_consolidated_state(zeromini_optimizer* optimizer,
                                           int param, float* momentum,
                                           float* second_moment, int64_t* steps,

@@ -227,9 +227,15 @@ class Optimizer {
   // is one of each.
   virtual absl::Status BroadcastParams() = 0;
 
-  // Collective; a state event. The full momentum in the parameter's shape and
-  // the second moments on every rank: the parameter's shape, or [blocks] and
-  // then [row_elements] of each of MatricesOf().
+  // Collective; a state event. On every rank the full momentum, in the
+  // parameter's shape, and the second moments as they are kept, averages of
+  // squares without bias correction: in the parameter's shape if
+  // PlannedParam::element_state is true, none for SGD. Else scalars in the
+  // order of the plan's rows (outputs if PlannedParam::transposed, else as they
+  // are stored), one of each block, one of each row of what is kFactored, none
+  // of what is kColumns; and then [row_elements] of each of MatricesOf(), one
+  // of each column. An element of what is kFactored has r_i c_j / mean(c), c
+  // being its own matrix's.
   struct ParamState {
     std::vector<float> momentum;
     std::vector<float> second_moment;
