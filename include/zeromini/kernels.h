@@ -163,14 +163,14 @@ struct StateCodecArgs {
   const StepScalars* scalars = nullptr;  // As for weights.
 };
 
-enum class UpdateRule { kAdamMini, kAdamW, kSgd };
+enum class UpdateRule { kAdamMini, kAdamW, kSgd, kFactored };
 
 // An update of an array whose weights or state rest in fewer bits, in one pass
 // over what is stored: 20 bytes per parameter with statistics where weights are
 // bf16 beside 16-bit remainders and momentum is bf16, 16 with 8-bit remainders
 // and int8, 24 if all were fp32. The bits are those of unpack_weights and
-// unpack_state, then adam_mini_step, adamw or sgd, then pack_weights and
-// pack_state, of the same table.
+// unpack_state, then adam_mini_step, adamw, sgd or factored_step, then
+// pack_weights and pack_state, of the same table.
 struct CodedUpdateArgs {
   UpdateRule rule;
   // Of the codecs `unpacked` and `scalars` are not used. `momentum` says how
@@ -184,7 +184,11 @@ struct CodedUpdateArgs {
   const double* block_sums;  // [blocks]
   int64_t blocks;
   int64_t block_elements;
-  const StepScalars* scalars;  // Never null.
+  // kFactored: as in FactoredArgs.
+  float* row_moments;           // [rows], or null.
+  const double* row_sums;       // [rows]
+  const float* column_factors;  // [row_elements]
+  const StepScalars* scalars;   // Never null.
 };
 
 // Finite values beyond +-limit become +-limit; what is not finite stays.

@@ -26,6 +26,7 @@ inline __attribute__((always_inline)) IntChunk WidenChunk(const char* bytes) {
 #include "kernels/cpu/codec_state_kernels.inc"
 #include "kernels/cpu/update_rules.inc"
 #include "kernels/cpu/coded_chunks.inc"
+#include "kernels/cpu/coded_rules.inc"
 #include "kernels/cpu/coded_kernels.inc"
 #include "kernels/cpu/lane_kernels.inc"
 #include "kernels/cpu/column_kernels.inc"

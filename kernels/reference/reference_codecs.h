@@ -18,6 +18,7 @@ struct ReferenceRules {
   void (*adam_mini_step)(const AdamMiniArgs&);
   void (*adamw)(const AdamWArgs&);
   void (*sgd)(const SgdArgs&);
+  void (*factored_step)(const FactoredArgs&);
 };
 void ReferenceCodedUpdate(const CodedUpdateArgs& args,
                           const ReferenceRules& rules);

@@ -181,7 +181,7 @@ void Statistics(const StatisticsArgs& args) {
 }
 
 void CodedUpdate(const CodedUpdateArgs& args) {
-  ReferenceCodedUpdate(args, {AdamMiniStep, AdamW, Sgd});
+  ReferenceCodedUpdate(args, {AdamMiniStep, AdamW, Sgd, ReferenceFactoredStep});
 }
 
 constexpr HostKernels kKernels = {

@@ -38,6 +38,11 @@ void Update(const CodedUpdateArgs& args, const ReferenceRules& rules,
     case UpdateRule::kSgd:
       return rules.sgd({values.weights.data(), args.gradient,
                         values.momentum.data(), elements, args.scalars});
+    case UpdateRule::kFactored:
+      return rules.factored_step({values.weights.data(), args.gradient,
+                                  values.momentum.data(), args.row_moments,
+                                  args.row_sums, args.column_factors,
+                                  args.momentum.rows, columns, args.scalars});
   }
 }
 

@@ -52,23 +52,35 @@ absl::Status TiledUpdate::RunCoded(const KernelTable& kernels,
     return kernels.coded_update(CodedArgs(job, rule, {0, job.run.run->rows}),
                                 on);
   }
-  float* const moments = job.state.block_scalars(job.bucket);
-  for (const SpanState& state : job.run.spans) {
-    const BlockSpan& span = state.span;
-    if (span.matrix >= 0) {
-      ZEROMINI_RETURN_IF_ERROR(RunSpan(kernels, job, state, on));
-      continue;
-    }
-    CodedUpdateArgs args = CodedArgs(job, rule,
-                                     {span.first_row - job.run.run->first_row,
-                                      span.blocks * span.rows_per_block});
-    args.block_moments = moments + state.second_moment_offset;
-    args.block_sums = job.block_sums + state.sums_offset;
-    args.blocks = span.blocks;
-    args.block_elements = span.block_elements;
-    ZEROMINI_RETURN_IF_ERROR(kernels.coded_update(args, on));
+  for (const SpanState& span : job.run.spans) {
+    ZEROMINI_RETURN_IF_ERROR(kernels.coded_update(SpanArgs(job, span), on));
   }
   return absl::OkStatus();
+}
+
+CodedUpdateArgs TiledUpdate::SpanArgs(const RunJob& job,
+                                      const SpanState& state) const {
+  const BlockSpan& span = state.span;
+  const RowRange rows = {span.first_row - job.run.run->first_row,
+                         span.blocks * span.rows_per_block};
+  float* const moments =
+      job.state.block_scalars(job.bucket) + state.second_moment_offset;
+  const double* const sums = job.block_sums + state.sums_offset;
+  if (span.matrix < 0) {
+    CodedUpdateArgs args = CodedArgs(job, UpdateRule::kAdamMini, rows);
+    args.block_moments = moments;
+    args.block_sums = sums;
+    args.blocks = span.blocks;
+    args.block_elements = span.block_elements;
+    return args;
+  }
+  CodedUpdateArgs args = CodedArgs(job, UpdateRule::kFactored, rows);
+  args.column_factors = job.state.columns().factors() + state.columns_at;
+  if (span.form == MomentForm::kFactored) {
+    args.row_moments = moments;
+    args.row_sums = sums;
+  }
+  return args;
 }
 
 CodedUpdateArgs TiledUpdate::CodedArgs(const RunJob& job, UpdateRule rule,

@@ -56,6 +56,8 @@ class TiledUpdate {
                         UpdateRule rule, Stream on) const;
   CodedUpdateArgs CodedArgs(const RunJob& job, UpdateRule rule,
                             RowRange rows) const;
+  // Of blocks or, where the span is of a matrix with columns, its rows.
+  CodedUpdateArgs SpanArgs(const RunJob& job, const SpanState& span) const;
   int64_t RowsPerTile(const PlannedParam& param) const;
   absl::Status RunSpan(const KernelTable& kernels, const RunJob& job,
                        const SpanState& span, Stream on) const;

@@ -3,6 +3,7 @@
 #ifndef ZEROMINI_TESTS_KERNELS_CODED_ARRAYS_H_
 #define ZEROMINI_TESTS_KERNELS_CODED_ARRAYS_H_
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -15,7 +16,8 @@
 namespace zeromini {
 
 inline constexpr UpdateRule kUpdateRules[] = {
-    UpdateRule::kAdamMini, UpdateRule::kAdamW, UpdateRule::kSgd};
+    UpdateRule::kAdamMini, UpdateRule::kAdamW, UpdateRule::kSgd,
+    UpdateRule::kFactored};
 
 inline constexpr StateFormat kStateFormats[] = {
     StateFormat::kFloat32, StateFormat::kBFloat16, StateFormat::kInt8};
@@ -63,9 +65,15 @@ struct CodedArrays {
                       c.row_elements),
         gradient(14, c.elements()),
         block_moments(RandomFloats(15, c.blocks, 1)),
-        block_sums(c.blocks) {
+        block_sums(c.blocks),
+        row_moments(RandomFloats(16, c.rows(), 1)),
+        row_sums(c.rows()),
+        column_factors(RandomFloats(17, c.row_elements, 1)) {
     for (float& v : block_moments) v = v * v;
     for (int64_t b = 0; b < c.blocks; ++b) block_sums[b] = 0.5 + double(b);
+    for (float& v : row_moments) v = v * v;
+    for (int64_t r = 0; r < c.rows(); ++r) row_sums[r] = 0.25 + double(r);
+    for (float& f : column_factors) f = std::abs(f);
     RunKernel(ReferenceKernels().pack_weights, weights.args());
     RunKernel(ReferenceKernels().pack_state, momentum.args());
     RunKernel(ReferenceKernels().pack_state, second_moment.args());
@@ -81,19 +89,23 @@ struct CodedArrays {
             block_sums.data(),
             c.blocks,
             c.block_rows * c.row_elements + c.other_blocks_elements,
+            row_moments.data(),
+            row_sums.data(),
+            column_factors.data(),
             &scalars};
   }
 
   std::vector<std::vector<uint8_t>> stored() const {
-    const auto* moments =
-        reinterpret_cast<const uint8_t*>(block_moments.data());
+    const std::vector<float>& moments =
+        c.rule == UpdateRule::kFactored ? row_moments : block_moments;
+    const auto* bytes = reinterpret_cast<const uint8_t*>(moments.data());
     return {weights.weights.bytes(),
             weights.master.bytes(),
             momentum.packed.bytes(),
             momentum.scales.bytes(),
             second_moment.packed.bytes(),
             second_moment.scales.bytes(),
-            {moments, moments + block_moments.size() * sizeof(float)}};
+            {bytes, bytes + moments.size() * sizeof(float)}};
   }
 
   CodedCase c;
@@ -103,6 +115,9 @@ struct CodedArrays {
   UnalignedFloats gradient;
   std::vector<float> block_moments;
   std::vector<double> block_sums;
+  std::vector<float> row_moments;
+  std::vector<double> row_sums;
+  std::vector<float> column_factors;  // Room for no vector beyond the last.
   StepScalars scalars = TypicalScalars();
 };
 
@@ -124,12 +139,17 @@ inline void UpdateUnpacked(const KernelTable& table, const CodedArrays& arrays,
     case UpdateRule::kSgd:
       return RunKernel(table.sgd, {weights, args.gradient, momentum,
                                    arrays.c.elements(), args.scalars});
+    case UpdateRule::kFactored:
+      return RunKernel(table.factored_step,
+                       {weights, args.gradient, momentum, args.row_moments,
+                        args.row_sums, args.column_factors, arrays.c.rows(),
+                        arrays.c.row_elements, args.scalars});
   }
 }
 
-// The road of five kernels.
-inline void UnpackUpdatePack(const KernelTable& table, CodedArrays& arrays) {
-  CodedUpdateArgs args = arrays.args();
+// The road of five kernels; `args` are of `arrays`.
+inline void UnpackUpdatePack(const KernelTable& table,
+                             const CodedArrays& arrays, CodedUpdateArgs args) {
   args.weights.scalars = args.momentum.scalars = args.second_moment.scalars =
       args.scalars;
   const bool moments = args.rule == UpdateRule::kAdamW;
@@ -140,6 +160,10 @@ inline void UnpackUpdatePack(const KernelTable& table, CodedArrays& arrays) {
   RunKernel(table.pack_weights, args.weights);
   RunKernel(table.pack_state, args.momentum);
   if (moments) RunKernel(table.pack_state, args.second_moment);
+}
+
+inline void UnpackUpdatePack(const KernelTable& table, CodedArrays& arrays) {
+  UnpackUpdatePack(table, arrays, arrays.args());
 }
 
 }  // namespace zeromini

@@ -81,6 +81,32 @@ TEST(CodedUpdateTest, OfASplitBlockTheMeanIsOverTheWholeBlock) {
   ExpectOnePassIsFive(shape);
 }
 
+CodedUpdateArgs WithoutRowMoments(CodedUpdateArgs args) {
+  args.row_moments = nullptr;
+  args.row_sums = nullptr;
+  return args;
+}
+
+TEST(CodedUpdateTest, MatricesWithoutRowMomentsHaveColumnsAlone) {
+  CodedCase shape;
+  shape.rule = UpdateRule::kFactored;
+  shape.block_rows = 3;
+  for (int64_t n : {5, 32, 133}) {
+    shape.row_elements = n;
+    ForEachForm(shape, [](const CodedCase& c) {
+      if (c.rule != UpdateRule::kFactored) return;
+      SCOPED_TRACE(NameOf(c));
+      for (const KernelTable* table : AllTables()) {
+        CodedArrays five(c);
+        CodedArrays one(c);
+        UnpackUpdatePack(*table, five, WithoutRowMoments(five.args()));
+        RunKernel(table->coded_update, WithoutRowMoments(one.args()));
+        EXPECT_EQ(one.stored(), five.stored());
+      }
+    });
+  }
+}
+
 TEST(CodedUpdateTest, RandomNumbersGoOnBeyondTwoToThe32) {
   CodedCase shape;
   shape.block_rows = 2;

@@ -208,6 +208,8 @@ TEST_P(KernelBitsTest, CodedUpdates) {
             0x1e0aab45c6d38827u);
   EXPECT_EQ(HashOfCodedUpdates(*kernels_, UpdateRule::kSgd),
             0x920cb94a16a39276u);
+  EXPECT_EQ(HashOfCodedUpdates(*kernels_, UpdateRule::kFactored),
+            0xb137f232fc99c9e5u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Levels, KernelBitsTest,

@@ -101,6 +101,9 @@ void TurnAll(CodedUpdateArgs& a, Pointers& p) {
   p.Turn("gradient", &a.gradient)
       .Turn("block_moments", &a.block_moments)
       .Turn("block_sums", &a.block_sums)
+      .Turn("row_moments", &a.row_moments)
+      .Turn("row_sums", &a.row_sums)
+      .Turn("column_factors", &a.column_factors)
       .Turn("scalars", &a.scalars);
 }
 void TurnAll(StatisticsArgs& a, Pointers& p) {
