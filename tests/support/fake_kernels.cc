@@ -106,11 +106,33 @@ void TurnAll(CodedUpdateArgs& a, Pointers& p) {
       .Turn("column_factors", &a.column_factors)
       .Turn("scalars", &a.scalars);
 }
+void TurnAll(ColumnSums& a, Pointers& p) {
+  p.Turn("digits", &a.digits).Turn("tops", &a.tops);
+}
 void TurnAll(StatisticsArgs& a, Pointers& p) {
   p.Turn("gradient", &a.gradient)
       .Turn("spans", &a.spans)
       .Turn("block_sums", &a.block_sums)
       .Turn("words", &a.words);
+  TurnAll(a.columns, p);
+}
+void TurnAll(ColumnArgs& a, Pointers& p) {
+  TurnAll(a.sums, p);
+  p.Turn("matrices", &a.matrices)
+      .Turn("agreed", &a.agreed)
+      .Turn("words", &a.words)
+      .Turn("moments", &a.moments)
+      .Turn("factors", &a.factors)
+      .Turn("scalars", &a.scalars);
+}
+void TurnAll(FactoredArgs& a, Pointers& p) {
+  p.Turn("parameter", &a.parameter)
+      .Turn("gradient", &a.gradient)
+      .Turn("momentum", &a.momentum)
+      .Turn("row_moments", &a.row_moments)
+      .Turn("row_sums", &a.row_sums)
+      .Turn("column_factors", &a.column_factors)
+      .Turn("scalars", &a.scalars);
 }
 void TurnAll(AddWordsArgs& a, Pointers& p) {
   p.Turn("sum", &a.sum).Turn("addend", &a.addend);
@@ -188,6 +210,10 @@ KernelTable MakeTable() {
   ZEROMINI_FAKE_KERNEL(statistics);
   ZEROMINI_FAKE_KERNEL(add_words);
   ZEROMINI_FAKE_KERNEL(decide);
+  ZEROMINI_FAKE_KERNEL(column_tops);
+  ZEROMINI_FAKE_KERNEL(column_words);
+  ZEROMINI_FAKE_KERNEL(column_moments);
+  ZEROMINI_FAKE_KERNEL(factored_step);
   ZEROMINI_FAKE_KERNEL(coded_update);
 #undef ZEROMINI_FAKE_KERNEL
   return table;
