@@ -18,6 +18,16 @@ inline __attribute__((always_inline)) IntChunk WidenChunk(const char* bytes) {
   return wide;
 }
 
+// A loop, which becomes packs of registers.
+template <typename Element>
+inline __attribute__((always_inline)) void NarrowChunk(const BitsChunk& wide,
+                                                       char* bytes) {
+  auto* to = reinterpret_cast<Element*>(bytes);
+  uint32_t lanes[kChunk];
+  __builtin_memcpy(lanes, &wide, sizeof(lanes));
+  for (int i = 0; i < kChunk; ++i) to[i] = static_cast<Element>(lanes[i]);
+}
+
 }  // namespace
 
 // Each of these needs those before it.

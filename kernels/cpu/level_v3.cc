@@ -39,6 +39,36 @@ inline __attribute__((always_inline)) IntChunk WidenChunk(const char* bytes) {
   return wide;
 }
 
+inline __attribute__((always_inline)) __m256i PackPair(const BitsChunk& wide,
+                                                       int first,
+                                                       uint32_t mask) {
+  return _mm256_packus_epi32(
+      reinterpret_cast<__m256i>(wide.vectors[first] & mask),
+      reinterpret_cast<__m256i>(wide.vectors[first + 1] & mask));
+}
+
+// Elements of a byte or two. Packs leave the halves of registers apart.
+template <typename Element>
+inline __attribute__((always_inline)) void NarrowChunk(const BitsChunk& wide,
+                                                       char* bytes) {
+  if (sizeof(Element) == 1) {
+    const __m256i packed =
+        _mm256_packus_epi16(PackPair(wide, 0, 0xff), PackPair(wide, 2, 0xff));
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    Store(_mm256_permutevar8x32_epi32(packed, order), bytes);
+  } else {
+    for (int k = 0; k < kVectors; k += 2) {
+      Store(_mm256_permute4x64_epi64(PackPair(wide, k, 0xffff), 0xd8),
+            bytes + k * kFloats * sizeof(Element));
+    }
+  }
+}
+
+inline __attribute__((always_inline)) FloatVector ToFloat(IntVector numbers) {
+  return reinterpret_cast<FloatVector>(
+      _mm256_cvtepi32_ps(reinterpret_cast<__m256i>(numbers)));
+}
+
 }  // namespace
 
 // Each of these needs those before it.

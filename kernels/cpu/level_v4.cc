@@ -42,6 +42,26 @@ inline __attribute__((always_inline)) IntChunk WidenChunk(const char* bytes) {
   return wide;
 }
 
+// Elements of a byte or two.
+template <typename Element>
+inline __attribute__((always_inline)) void NarrowChunk(const BitsChunk& wide,
+                                                       char* bytes) {
+  for (int k = 0; k < kVectors; ++k) {
+    const auto lanes = reinterpret_cast<__m512i>(wide.vectors[k]);
+    char* const to = bytes + k * kFloats * sizeof(Element);
+    if (sizeof(Element) == 1) {
+      Store(_mm512_maskz_cvtepi32_epi8(kAll, lanes), to);
+    } else {
+      Store(_mm512_maskz_cvtepi32_epi16(kAll, lanes), to);
+    }
+  }
+}
+
+inline __attribute__((always_inline)) FloatVector ToFloat(IntVector numbers) {
+  return reinterpret_cast<FloatVector>(
+      _mm512_maskz_cvtepi32_ps(kAll, reinterpret_cast<__m512i>(numbers)));
+}
+
 }  // namespace
 
 // Each of these needs those before it.
