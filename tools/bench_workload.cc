@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "tools/scaled_preset.h"
 #include "tools/stopwatch.h"
 
@@ -14,6 +15,7 @@ namespace zeromini::tools {
 namespace {
 
 constexpr int64_t kHeadRows = 64;
+constexpr int64_t kWidth = 1024;
 
 // Sleeps end about this much late: shorter ones are put together.
 constexpr double kShortestSleep = 2e-4;
@@ -26,39 +28,36 @@ void Append(ParamSpec spec, Workload* workload) {
   if (workload->params[param].tied_to.empty()) workload->elements += elements;
 }
 
-void Add(int layer, const char* name, std::vector<int64_t> shape,
-         BlockRule rule, Workload* workload) {
+void Add(int layer, absl::string_view name, std::vector<int64_t> shape,
+         Workload* workload) {
   ParamSpec spec;
   spec.name = absl::StrCat("layers.", layer, ".", name, ".weight");
   spec.shape = std::move(shape);
-  spec.rule = std::move(rule);
   spec.layer = layer;
   Append(std::move(spec), workload);
 }
 
+int64_t AttentionRows(int64_t elements) {
+  const int64_t rows = std::max<int64_t>(1, elements / 12 / kWidth);
+  return rows < kHeadRows ? rows : rows - rows % kHeadRows;
+}
+
 // A third is attention, a third is `down`, and `up` takes what is left. Rows
-// are few in a small layer: widths stay, because kernels notice them.
+// are few in a small layer: widths stay, because kernels notice them. No rule
+// is given: by name a layer has what the optimizer's second moments are.
 void AddLayer(int layer, int64_t elements, Workload* workload) {
-  constexpr int64_t kWidth = 1024;
   constexpr int64_t kUpWidth = 2048;
   constexpr int64_t kDownWidth = 4096;
   const int64_t end = workload->elements + elements;
-  int64_t rows = std::max<int64_t>(1, elements / 12 / kWidth);
-  BlockRule heads = BlockRule::Rows();
-  if (rows >= kHeadRows) {
-    rows -= rows % kHeadRows;
-    heads = BlockRule::Heads(kHeadRows);
+  const int64_t rows = AttentionRows(elements);
+  for (const char* name : {"q_proj", "k_proj", "v_proj", "o_proj"}) {
+    Add(layer, absl::StrCat("self_attn.", name), {rows, kWidth}, workload);
   }
-  Add(layer, "q", {rows, kWidth}, heads, workload);
-  Add(layer, "k", {rows, kWidth}, heads, workload);
-  Add(layer, "v", {rows, kWidth}, BlockRule::Rows(), workload);
-  Add(layer, "o", {rows, kWidth}, BlockRule::Rows(), workload);
-  Add(layer, "norm", {kWidth}, BlockRule::Whole(), workload);
-  Add(layer, "down",
-      {std::max<int64_t>(1, elements / 3 / kDownWidth), kDownWidth},
-      BlockRule::Rows(), workload);
-  Add(layer, "up", {(end - workload->elements) / kUpWidth, kUpWidth},
-      BlockRule::Rows(), workload);
+  Add(layer, "input_layernorm", {kWidth}, workload);
+  Add(layer, "mlp.down_proj",
+      {std::max<int64_t>(1, elements / 3 / kDownWidth), kDownWidth}, workload);
+  Add(layer, "mlp.up_proj", {(end - workload->elements) / kUpWidth, kUpWidth},
+      workload);
 }
 
 }  // namespace
@@ -101,6 +100,9 @@ void ComputePass::Spend(double least_seconds) {
 Workload MakeWorkload(int64_t elements, int layers) {
   Workload workload;
   workload.layers = layers;
+  const int64_t rows = AttentionRows(elements / layers);
+  workload.shape.head_dim = rows < kHeadRows ? 1 : kHeadRows;
+  workload.shape.heads = rows / workload.shape.head_dim;
   for (int layer = 0; layer < layers; ++layer) {
     AddLayer(layer, elements / layers, &workload);
   }

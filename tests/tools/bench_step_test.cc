@@ -79,6 +79,10 @@ TEST_F(BenchStepTest, ComparesFormsOfSecondMomentsByName) {
   EXPECT_EQ(ran.json[0]["optimizer"], "adam-mini");
   EXPECT_EQ(ran.json[1]["optimizer"], "factored");
   EXPECT_EQ(ran.json[2]["optimizer"], "adamw");
+  const int official = ran.json[0]["collectives"].get<int>();
+  EXPECT_EQ(ran.json[1]["collectives"], official + 1)
+      << "ranks agree on the digits of columns, so matrices are factored";
+  EXPECT_EQ(ran.json[2]["collectives"], official);
 }
 
 TEST_F(BenchStepTest, HoldsWhatItPlansOfFactoredSecondMoments) {
