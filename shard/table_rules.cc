@@ -40,7 +40,8 @@ bool IsVectorRole(Role role) {
 }
 
 // Rows of dimension 0 would be filters, or layers, or experts.
-absl::Status CheckDimensions(const ParamSpec& spec, const NameClass& found) {
+absl::Status CheckDimensions(const ParamSpec& spec, const NameClass& found,
+                             SecondMoment form) {
   const size_t dims = spec.shape.size() - (spec.slices > 1 ? 1 : 0);
   const bool convolution = absl::string_view(found.table) == kConvolution;
   if (dims <= 2 || convolution || IsVectorRole(found.role)) {
@@ -68,7 +69,8 @@ absl::Status CheckDimensions(const ParamSpec& spec, const NameClass& found) {
           "(experts, layers), set ParamSpec::slices to ",
           spec.shape[0],
           "; if it is the output, as of a convolution, set ParamSpec::rule "
-          "to BlockRule::Rows()"));
+          "to BlockRule::",
+          form == SecondMoment::kFactored ? "Factored()" : "Rows()"));
 }
 
 std::string DefaultScalars(const ParamSpec& spec, bool matrix, bool factored) {
@@ -139,7 +141,10 @@ absl::StatusOr<BlockChoice> ChooseByTables(const PlanOptions& options,
       ClassifyName(spec.name, spec.slices > 1 ? dims - 1 : dims);
   SetSlices(found, options.model, spec);
   const bool adam_mini = options.algorithm == Algorithm::kAdamMini;
-  if (adam_mini) ZEROMINI_RETURN_IF_ERROR(CheckDimensions(spec, found));
+  if (adam_mini) {
+    ZEROMINI_RETURN_IF_ERROR(
+        CheckDimensions(spec, found, options.second_moment));
+  }
   ZEROMINI_ASSIGN_OR_RETURN(const RowGeometry geometry, GeometryOf(spec));
   BlockChoice choice;
   choice.role = found.role;

@@ -289,6 +289,11 @@ absl::StatusOr<ReplaySummary> ReplayRank(const ReplayInput& input,
                                          const ReplayOptions& options,
                                          Communicator& group,
                                          const ReplayParts& parts) {
+  if (options.second_moment && input.algorithm != Algorithm::kAdamMini) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--second-moment is of adam-mini's parameters, and this recording is ",
+        AlgorithmName(input.algorithm), "'s; leave it out"));
+  }
   return Walker(input, options, group, parts).Run();
 }
 

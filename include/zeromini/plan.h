@@ -47,8 +47,10 @@ enum class SecondMoment {
   // The paper's partition: heads, rows, whole tensors.
   kOfficial,
   // Not Adam-mini's, at about its bytes: matrices are factored (each of Q, K
-  // and V that are fused, each slice of a stack), norms, biases and other
-  // vectors have v per element. The estimate is Adafactor's (arXiv 1804.04235).
+  // and V that are fused, each slice of a stack, a convolution as its filters),
+  // norms, biases and other vectors have v per element. The estimate is
+  // Adafactor's (arXiv 1804.04235). ValueBlocks have no say. Refused where no
+  // hyper-parameter group is Adam-mini's.
   kFactored,
 };
 const char* SecondMomentName(SecondMoment form);  // "official", "factored".

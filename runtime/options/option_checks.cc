@@ -107,6 +107,21 @@ absl::Status CheckEnums(const OptimizerOptions& options) {
   return CheckEnum("value_blocks", options.value_blocks, ValueBlocks::kWhole);
 }
 
+// What no parameter could have would train as something else and not say so.
+absl::Status CheckSecondMoment(const OptimizerOptions& options) {
+  if (options.second_moment == SecondMoment::kOfficial) return absl::OkStatus();
+  for (const HyperGroup& group : options.hyper_groups) {
+    if (group.algorithm.value_or(options.algorithm) == Algorithm::kAdamMini) {
+      return absl::OkStatus();
+    }
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "second_moment is ", SecondMomentName(options.second_moment),
+      ", which parameters of Adam-mini get, but no group has that algorithm: "
+      "OptimizerOptions::algorithm is ",
+      AlgorithmName(options.algorithm)));
+}
+
 absl::Status CheckLayout(const OptimizerOptions& options) {
   const std::pair<const char*, int64_t> sizes[] = {
       {"bucket_bytes", options.bucket_bytes},
@@ -193,6 +208,7 @@ absl::Status CheckOptions(const OptimizerOptions& options) {
   for (const HyperGroup& group : options.hyper_groups) {
     ZEROMINI_RETURN_IF_ERROR(CheckGroup(group));
   }
+  ZEROMINI_RETURN_IF_ERROR(CheckSecondMoment(options));
   if (options.micro_steps < 1) {
     return absl::InvalidArgumentError(absl::StrCat(
         "micro_steps must be at least 1, got ", options.micro_steps));

@@ -7,6 +7,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "support/exact_training.h"
+#include "zeromini/plan_bytes.h"
 
 namespace zeromini {
 namespace {
@@ -121,6 +122,18 @@ TEST(SpecRefusalsTest, RulesThatContradictThemselvesAreRefusedOnEveryRank) {
                 StatusIs(kInvalid, AllOf(HasSubstr("rank 1: "),
                                          HasSubstr("second_moment is 2"))));
   });
+}
+
+TEST(SpecRefusalsTest, FactoredSecondMomentsNeedAGroupOfAdamMinis) {
+  OptimizerOptions options;
+  options.second_moment = SecondMoment::kFactored;
+  options.algorithm = Algorithm::kAdamW;
+  EXPECT_THAT(PlanFor(SmallModel(), options, 2),
+              StatusIs(kInvalid, AllOf(HasSubstr("second_moment is factored"),
+                                       HasSubstr("algorithm is adamw"))));
+  options.hyper_groups.push_back(Group("weights", {"*.weight"}));
+  options.hyper_groups.back().algorithm = Algorithm::kAdamMini;
+  EXPECT_OK(PlanFor(SmallModel(), options, 2));
 }
 
 TEST(SpecRefusalsTest, APatternThatMatchesNothingIsNamedWithItsGroup) {

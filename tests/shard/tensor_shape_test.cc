@@ -159,6 +159,12 @@ TEST(DimensionsTest, AsksForSlicesOrARuleWhereDimensionsAreUnclear) {
                  AllOf(HasSubstr(spec.name), HasSubstr("ParamSpec::slices"),
                        HasSubstr("BlockRule::Rows()"))))
         << spec.name;
+    PlanOptions factored = Gqa();
+    factored.second_moment = SecondMoment::kFactored;
+    EXPECT_THAT(MakePlan({spec}, factored),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("BlockRule::Factored()")))
+        << spec.name;
     EXPECT_OK(MakePlan({spec}, Gqa(Algorithm::kAdamW))) << spec.name;
     EXPECT_OK(MakePlan({spec}, Gqa(Algorithm::kSgd))) << spec.name;
     ParamSpec told = spec;

@@ -248,6 +248,8 @@ TEST_F(PlanVerbTest, RefusesFlagsThatWouldChangeNothing) {
       {"--master fp32 --dtype fp32", "give --dtype bf16"},
       {"--weight-wire bf16 --dtype fp16", "fp16 ones travel as they"},
       {"--weight-wire fp32 --dtype bf16", "bf16 ones travel as they"},
+      {"--value-blocks whole --second-moment factored", "nothing else has"},
+      {"--value-blocks whole --optimizer adamw", "nothing else has blocks"},
       {"--gather-budget 1GiB", "--stage is 1; leave it out"},
       {"--prefetch 2 --stage 2", "--stage is 2; leave it out"}};
   for (const auto& [flags, cure] : refused) {

@@ -167,6 +167,17 @@ TEST_F(ReplayTest, AFlagOverrulesWhatMetaSaysOfSecondMoments) {
   EXPECT_LE(difference.absolute, 6e-7);
 }
 
+TEST_F(ReplayTest, ARecordingOfAdamWTakesNoFormOfSecondMoments) {
+  json meta = Meta();
+  meta["optimizer"] = "adamw";
+  SetMeta(meta);
+  for (const char* form : {"official", "factored"}) {
+    const Ran ran = Run(absl::StrCat("--second-moment ", form));
+    EXPECT_EQ(ran.exit_code, 2) << form;
+    EXPECT_THAT(ran.error, HasSubstr("this recording is adamw's"));
+  }
+}
+
 TEST_F(ReplayTest, RefusesATruncatedGradient) {
   const std::string path = input_ + "grads_07.safetensors";
   fs::resize_file(path, fs::file_size(path) - 5);

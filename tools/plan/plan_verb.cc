@@ -109,6 +109,21 @@ absl::StatusOr<std::vector<ModelPreset>> FindModels(const PlanFlags& flags) {
   return presets;
 }
 
+absl::Status CheckValueBlocks(const PlanFlags& flags,
+                              const std::vector<OptimizerChoice>& choices) {
+  if (flags.value_blocks == "rows") return absl::OkStatus();
+  for (const OptimizerChoice& choice : choices) {
+    if (choice.algorithm == Algorithm::kAdamMini &&
+        choice.second_moment == SecondMoment::kOfficial) {
+      return absl::OkStatus();
+    }
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--value-blocks ", flags.value_blocks,
+      " is for --optimizer adam-mini with --second-moment official: nothing "
+      "else has blocks"));
+}
+
 absl::Status CheckFiles(const PlanFlags& flags) {
   std::vector<FlagFile> inputs;
   for (const std::string& config : flags.configs) {
@@ -125,6 +140,7 @@ absl::Status RunPlan(const CLI::App& verb, const PlanFlags& flags) {
   OptimizerOptions options = OptionsOf(flags);
   ZEROMINI_ASSIGN_OR_RETURN(const std::vector<OptimizerChoice> choices,
                             ChoicesOf(flags.optimizers, flags.second_moments));
+  ZEROMINI_RETURN_IF_ERROR(CheckValueBlocks(flags, choices));
   ZEROMINI_ASSIGN_OR_RETURN(const std::vector<ModelPreset> presets,
                             FindModels(flags));
   Json list = Json::array();
