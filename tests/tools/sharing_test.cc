@@ -115,6 +115,15 @@ TEST(FormChoiceTest, WhatStillChangesIsNotSettled) {
   EXPECT_THAT(SuggestionNote(suggestion), HasSubstr("Not settled"));
 }
 
+TEST(FormChoiceTest, NothingIsSettledByOneMeasurement) {
+  SharingRecord record = Steady(Query(), {0, 0, 0, 0, 0});
+  record.steps = {1};
+  record.parts[0].snr.resize(1);
+  const Suggestion suggestion = Suggest(record, 1);
+  EXPECT_EQ(suggestion.kinds[0].form, "element");
+  EXPECT_FALSE(suggestion.kinds[0].settled);
+}
+
 TEST(FormChoiceTest, ARunThatIsTooShortToTellSaysSo) {
   SharingRecord forgetful = Steady(Query(), {9, 2, 9, 9, 9});
   forgetful.beta2 = 0.999;  // The second half begins at step 100, not 3,000.

@@ -134,7 +134,9 @@ Suggestion Suggest(const SharingRecord& record, double threshold) {
   const auto late = KindMeans(record, middle, end);
   for (size_t k = 0; k < all.size(); ++k) {
     FormChoice choice = ChoiceOf(record, all[k], threshold, half);
+    // Of one measurement there are no two quarters that could agree.
     choice.settled =
+        middle > half &&
         ChoiceOf(record, early[k], threshold, half).form == choice.form &&
         ChoiceOf(record, late[k], threshold, half).form == choice.form;
     suggestion.kinds.push_back(std::move(choice));
@@ -182,8 +184,8 @@ std::string SuggestionNote(const Suggestion& suggestion) {
   }
   if (!open.empty()) {
     absl::StrAppend(&note,
-                    "\nNot settled (?), the two quarters of the second "
-                    "half disagree: ",
+                    "\nNot settled (?), the two quarters of the second half "
+                    "do not both give it: ",
                     absl::StrJoin(open, ", "), ".");
   }
   if (!suggestion.too_short.empty()) {

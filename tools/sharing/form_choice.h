@@ -29,7 +29,7 @@ struct FormChoice {
   std::string official_form;
   // Tensors whose own mean SNR of the form is below the threshold.
   int64_t below = 0;
-  bool settled = true;  // The same from either quarter of the second half.
+  bool settled = true;  // Each quarter of the second half gives it, too.
 
   // Momentum and second moments, fp32.
   int64_t bytes() const { return 4 * (elements + scalars); }
