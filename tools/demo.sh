@@ -42,5 +42,5 @@ train factored --optimizer adam-mini --second-moment factored
 echo
 zeromini report "$out/adamw" "$out/adam-mini" "$out/factored" \
   --out "$out/report.html"
-echo "Short runs flatter AdamW: see docs/measurements for longer ones."
+echo "One seed and one rate: see docs/measurements for more of them."
 echo "trained in $((SECONDS - began)) s; open $out/report.html"
