@@ -33,7 +33,8 @@ inline ParamSpec Spec(std::string name, std::vector<int64_t> shape,
 }
 
 // Heads, rows, whole blocks, elements, transposed, fused and stacked tensors,
-// factored and columnwise second moments, a frozen and a tied tensor, in three layers' buckets and what is outside of layers.
+// factored and columnwise second moments, a frozen and a tied tensor, in three
+// layers' buckets and what is outside of layers.
 inline std::vector<ParamSpec> EveryKindOfParam() {
   std::vector<ParamSpec> specs;
   specs.push_back(Spec("embedding", {11, 8}, BlockRule::Rows(), -1));
