@@ -107,6 +107,12 @@ inline void DrawOptions(Dice& dice, RandomCase* c) {
   o.model.head_dim = dice.Int(1, 3);
   DrawLayout(dice, c);
   DrawGroups(dice, c);
+  // Refused where no parameter could have it.
+  const bool has_mini = std::any_of(
+      o.hyper_groups.begin(), o.hyper_groups.end(), [&](const HyperGroup& g) {
+        return g.algorithm.value_or(o.algorithm) == Algorithm::kAdamMini;
+      });
+  if (!has_mini) o.second_moment = SecondMoment::kOfficial;
 }
 
 // Which of a parameter's gradients are given. Stage 3 and experts: all or none.
