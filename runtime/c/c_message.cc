@@ -46,6 +46,7 @@ constexpr Renamed kNames[] = {
     {"BlockRule::Factored", "ZEROMINI_RULE_FACTORED"},
     {"BlockRule::Columns", "ZEROMINI_RULE_COLUMNS"},
     {"BlockRule::", "zeromini_param."},
+    {"BlockCuts::kWhole", "ZEROMINI_BLOCKS_WHOLE"},
     {"Element()", "ZEROMINI_RULE_ELEMENT"},
     {"Rows()", "ZEROMINI_RULE_ROWS"},
     {"Heads(", "ZEROMINI_RULE_HEADS("},
