@@ -192,9 +192,9 @@ class Optimizer {
   // on. So it is if fp32 kernels cannot take the numbers given (a negative
   // rate, a rate over epsilon beyond fp32). Sends what CountingCommunicator
   // documents: gradients once per exchange and weights once, plus an all-reduce
-  // of 168 bytes, 8 per parameter, 168 per split block and 8 per column that has
-  // an average (BlockRule::kFactored, kColumns; an expert's once in each slice),
-  // and, if there are any, one before it of a byte per such column.
+  // of 168 bytes, 8 per parameter, 168 per split block and 8 per column that
+  // has an average (BlockRule::kFactored, kColumns; an expert's once in each
+  // slice), and, if there are any, one before it of a byte per such column.
   //
   // Aborted: what was pending of an older step was an error, which is told
   // now; the step of this call was taken as it should be, and LastReport() is
