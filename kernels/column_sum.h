@@ -18,10 +18,11 @@
 #include <cmath>
 #include <cstdint>
 
+#include "zeromini/kernels.h"
+
 namespace zeromini {
 
 inline constexpr int kColumnDigitBits = 15;
-inline constexpr int kColumnDigits = 3;
 inline constexpr uint8_t kColumnNotFinite = 255;
 
 // Squares of fp32 numbers are 0 or at least 2^-298; what they are taken as

@@ -1,44 +1,45 @@
 #include "shard/column_layout.h"
 
 #include "shard/rank_place.h"
+#include "shard/stretch.h"
 #include "zeromini/internal/check.h"
 
 namespace zeromini {
 namespace {
-
-constexpr int64_t kDigits = 3;  // Of ColumnSums.
 
 int64_t ColumnsOfAll(const Plan& plan, bool expert) {
   int64_t columns = 0;
   for (const PlannedParam& param : plan.params) {
     if (param.expert != expert || !param.has_state()) continue;
     columns +=
-        static_cast<int64_t>(MatricesOf(param).size()) * param.row_elements;
+        MatricesIn(param.blocks, 0, param.rows).count() * param.row_elements;
   }
   return columns;
 }
 
-// [param][matrix]: whether `rank` has rows of it.
-std::vector<std::vector<char>> HeldBy(const Plan& plan,
-                                      const OptimizerOptions& options,
-                                      int rank) {
-  std::vector<std::vector<char>> held(plan.params.size());
+HeldMatrices HeldBy(const Plan& plan, const OptimizerOptions& options,
+                    int rank) {
+  HeldMatrices held;
   for (const BucketPlan& bucket : plan.buckets) {
     const RankPlace place = PlaceOf(plan.options, options, bucket.expert, rank);
-    for (const Run& run : bucket.runs[place.rank]) {
-      const PlannedParam& param = plan.params[run.param];
-      for (const BlockSpan& span : SpansOf(param, run)) {
-        if (span.matrix < 0) continue;
-        std::vector<char>& own = held[run.param];
-        if (own.empty()) own.resize(MatricesOf(param).size());
-        own[span.matrix] = 1;
-      }
-    }
+    for (const Run& run : bucket.runs[place.rank]) held.Add(plan, run);
   }
   return held;
 }
 
 }  // namespace
+
+int64_t HeldMatrices::Add(const Plan& plan, const Run& run) {
+  const PlannedParam& param = plan.params[run.param];
+  if (!HasMatrices(param)) return 0;  // As most, and there are many runs.
+  const IndexRange here = MatricesIn(param.blocks, run.first_row, run.rows);
+  int64_t columns = 0;
+  for (int64_t matrix = here.begin; matrix < here.end; ++matrix) {
+    const bool added = held_.insert({run.param, matrix}).second;
+    if (added) columns += param.row_elements;
+  }
+  return columns;
+}
 
 int64_t SharedColumns(const Plan& plan, int expert_slices) {
   return ColumnsOfAll(plan, false) + expert_slices * ColumnsOfAll(plan, true);
@@ -53,7 +54,7 @@ ColumnLayout ColumnsOf(const Plan& plan, const OptimizerOptions& options,
   const int slice = PlaceOf(plan.options, options, true, rank).slice;
   int64_t dense_at = 0;
   int64_t expert_at = ColumnsOfAll(plan, false) + slice * of_slice;
-  const std::vector<std::vector<char>> held = HeldBy(plan, options, rank);
+  const HeldMatrices held = HeldBy(plan, options, rank);
   for (size_t p = 0; p < plan.params.size(); ++p) {
     const PlannedParam& param = plan.params[p];
     layout.first_of_param.push_back(
@@ -62,7 +63,7 @@ ColumnLayout ColumnsOf(const Plan& plan, const OptimizerOptions& options,
     int64_t& shared_at = param.expert ? expert_at : dense_at;
     int64_t index = 0;
     for (const ColumnedMatrix& matrix : MatricesOf(param)) {
-      const bool here = !held[p].empty() && held[p][index++] != 0;
+      const bool here = held.Has(static_cast<int>(p), index++);
       layout.local_at.push_back(here ? layout.local : -1);
       if (here) {
         layout.matrices.push_back(
@@ -93,7 +94,7 @@ void PlaceColumns(const ColumnLayout& columns, ShardLayout* layout) {
 ColumnBytes BytesOf(const ColumnLayout& columns) {
   ColumnBytes bytes;
   bytes.moments = columns.local * int64_t{sizeof(float)};
-  bytes.digits = kDigits * columns.local * int64_t{sizeof(int64_t)};
+  bytes.digits = kColumnDigits * columns.local * int64_t{sizeof(int64_t)};
   bytes.tops = columns.local;
   bytes.factors = columns.local * int64_t{sizeof(float)};
   bytes.agreed = columns.shared;

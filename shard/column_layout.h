@@ -5,6 +5,8 @@
 #define ZEROMINI_SHARD_COLUMN_LAYOUT_H_
 
 #include <cstdint>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "shard/shard_layout.h"
@@ -13,6 +15,20 @@
 #include "zeromini/plan.h"
 
 namespace zeromini {
+
+// Matrices that a rank has rows of.
+class HeldMatrices {
+ public:
+  // Returns the columns of those that `run` is the first to have rows of.
+  int64_t Add(const Plan& plan, const Run& run);
+  // `matrix`: its index in MatricesOf().
+  bool Has(int param, int64_t matrix) const {
+    return held_.count({param, matrix}) > 0;
+  }
+
+ private:
+  std::set<std::pair<int, int64_t>> held_;
+};
 
 // A rank keeps the columns of each matrix that it has rows of, and all ranks
 // exchange the sums of all: those of dense parameters, then of each expert

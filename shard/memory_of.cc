@@ -92,11 +92,6 @@ int64_t AddedAside(const Plan& plan, const OptimizerOptions& options) {
   return most * int64_t{sizeof(float)};
 }
 
-int64_t ColumnMoments(const Plan& plan, const OptimizerOptions& options,
-                      int rank) {
-  return BytesOf(ColumnsOf(plan, options, rank)).moments;
-}
-
 }  // namespace
 
 MemoryReport MemoryOf(const Plan& plan, const OptimizerOptions& options,
@@ -126,11 +121,13 @@ int LargestRank(const Plan& plan, const OptimizerOptions& options) {
   const int ranks = plan.options.ranks * plan.options.replicas;
   std::vector<int64_t> dense(plan.options.ranks, 0);
   std::vector<int64_t> experts(plan.options.ranks, 0);
+  std::vector<HeldMatrices> held(plan.options.ranks);
   for (const BucketPlan& bucket : plan.buckets) {
     std::vector<int64_t>& bytes = bucket.expert ? experts : dense;
     for (int rank = 0; rank < plan.options.ranks; ++rank) {
       for (const Run& run : bucket.runs[rank]) {
-        bytes[rank] += StateBytesOf(plan, run, options);
+        bytes[rank] += StateBytesOf(plan, run, options) +
+                       held[rank].Add(plan, run) * int64_t{sizeof(float)};
       }
     }
   }
@@ -138,7 +135,6 @@ int LargestRank(const Plan& plan, const OptimizerOptions& options) {
   int64_t most = -1;
   for (int rank = 0; rank < ranks; ++rank) {
     const int64_t bytes =
-        ColumnMoments(plan, options, rank) +
         dense[PlaceOf(plan.options, options, false, rank).rank] +
         experts[PlaceOf(plan.options, options, true, rank).rank];
     if (bytes <= most) continue;

@@ -97,14 +97,8 @@ void ForEachOverlap(const std::vector<Piece>& from,
   }
 }
 
-// Blocks or matrices of a move.
-struct Range {
-  int64_t begin = 0;
-  int64_t end = 0;
-};
-
-// Only the first and the last of a move can have rows in another one to the
-// same rank: one of them brings it.
+// Of the blocks or matrices of a move only the first and the last can have rows
+// in another one to the same rank: one of them brings it.
 template <typename RangeOf, typename Set>
 void FillRanges(absl::Span<Move> moves, const RangeOf& range_of,
                 const Set& set) {
@@ -117,13 +111,13 @@ void FillRanges(absl::Span<Move> moves, const RangeOf& range_of,
     if (chosen == nullptr || (local && !other_is_local)) chosen = &move;
   };
   for (Move& move : moves) {
-    const Range range = range_of(move);
-    if (range.begin == range.end) continue;
+    const IndexRange range = range_of(move);
+    if (range.count() == 0) continue;
     offer(move, range.begin);
     offer(move, range.end - 1);
   }
   for (Move& move : moves) {
-    Range range = range_of(move);
+    IndexRange range = range_of(move);
     const auto brings = [&](int64_t index) {
       return bringer[{move.to_rank, index}] == &move;
     };
@@ -135,30 +129,23 @@ void FillRanges(absl::Span<Move> moves, const RangeOf& range_of,
 
 void FillBlocks(const PlannedParam& param, absl::Span<Move> moves) {
   if (param.blocks.empty()) return;
-  const auto places = [&](const Move& move) {
-    return std::make_pair(
-        PlaceOf(param.blocks, move.first_row),
-        PlaceOf(param.blocks, move.first_row + move.rows - 1));
-  };
   FillRanges(
       moves,
       [&](const Move& move) {
-        const auto [first, last] = places(move);
-        return Range{first.block, last.block + (last.has_scalar() ? 1 : 0)};
+        return BlocksIn(param.blocks, move.first_row, move.rows);
       },
-      [](Move& move, Range range) {
+      [](Move& move, IndexRange range) {
         move.first_block = range.begin;
-        move.blocks = range.end - range.begin;
+        move.blocks = range.count();
       });
   FillRanges(
       moves,
       [&](const Move& move) {
-        const auto [first, last] = places(move);
-        return Range{first.matrix, last.matrix + (last.has_columns() ? 1 : 0)};
+        return MatricesIn(param.blocks, move.first_row, move.rows);
       },
-      [](Move& move, Range range) {
+      [](Move& move, IndexRange range) {
         move.first_matrix = range.begin;
-        move.matrices = range.end - range.begin;
+        move.matrices = range.count();
       });
 }
 

@@ -83,12 +83,15 @@ Stretch RowsOf(const Stretch& stretch) {
           stretch.unit_elements / stretch.unit_rows};
 }
 
-bool MaySplit(const PlannedParam& param) {
-  return !param.blocks.empty() && HasPlainUnits(param) &&
-         std::all_of(param.blocks.begin(), param.blocks.end(),
+bool HasMatrices(const PlannedParam& param) {
+  return std::any_of(param.blocks.begin(), param.blocks.end(),
                      [](const BlockSegment& segment) {
-                       return segment.form == MomentForm::kBlocks;
+                       return segment.form != MomentForm::kBlocks;
                      });
+}
+
+bool MaySplit(const PlannedParam& param) {
+  return !param.blocks.empty() && HasPlainUnits(param) && !HasMatrices(param);
 }
 
 std::vector<Stretch> UnitsOf(const Slice& slice, int position) {
@@ -161,6 +164,22 @@ BlockPlace PlaceOf(absl::Span<const BlockSegment> pattern, int64_t row) {
   }
   ZEROMINI_CHECK(false);
   return {};
+}
+
+IndexRange BlocksIn(absl::Span<const BlockSegment> pattern, int64_t first_row,
+                    int64_t rows) {
+  if (pattern.empty()) return {};
+  const BlockPlace last = PlaceOf(pattern, first_row + rows - 1);
+  return {PlaceOf(pattern, first_row).block,
+          last.block + (last.has_scalar() ? 1 : 0)};
+}
+
+IndexRange MatricesIn(absl::Span<const BlockSegment> pattern, int64_t first_row,
+                      int64_t rows) {
+  if (pattern.empty()) return {};
+  const BlockPlace last = PlaceOf(pattern, first_row + rows - 1);
+  return {PlaceOf(pattern, first_row).matrix,
+          last.matrix + (last.has_columns() ? 1 : 0)};
 }
 
 }  // namespace zeromini

@@ -48,6 +48,9 @@ std::vector<Stretch> UnitsOf(const Slice& slice, int position);
 // Each row as a unit.
 Stretch RowsOf(const Stretch& stretch);
 
+// Some of its rows are of matrices: see MatricesOf().
+bool HasMatrices(const PlannedParam& param);
+
 // The units may be cut at row edges. Not where there are averages over columns:
 // see kColumnGroupRows.
 bool MaySplit(const PlannedParam& param);
@@ -73,6 +76,20 @@ struct BlockPlace {
   bool has_columns() const { return form != MomentForm::kBlocks; }
 };
 BlockPlace PlaceOf(absl::Span<const BlockSegment> pattern, int64_t row);
+
+struct IndexRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+
+  int64_t count() const { return end - begin; }
+};
+// What is at least partly in `rows` rows, of which there must be some: blocks
+// that have scalars, and matrices by their index in MatricesOf(). None of an
+// empty pattern.
+IndexRange BlocksIn(absl::Span<const BlockSegment> pattern, int64_t first_row,
+                    int64_t rows);
+IndexRange MatricesIn(absl::Span<const BlockSegment> pattern, int64_t first_row,
+                      int64_t rows);
 
 }  // namespace zeromini
 

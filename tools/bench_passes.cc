@@ -9,6 +9,7 @@
 #include "zeromini/internal/check.h"
 #include "zeromini/internal/scalar_words.h"
 #include "zeromini/internal/status_macros.h"
+#include "zeromini/plan.h"
 
 namespace zeromini::tools {
 
@@ -40,8 +41,6 @@ absl::Status RunRowSums(const KernelTable& kernels, PassArrays& arrays,
 }
 
 namespace {
-
-constexpr int64_t kGroupRows = 8;
 
 AdamMiniArgs MiniArgs(PassArrays& arrays, const ArrayPart& part) {
   const BlockShape& shape = *part.shape;
@@ -89,7 +88,7 @@ absl::Status RunAdamMiniStep(const KernelTable& kernels, PassArrays& arrays,
 // Columns of one matrix that is this part alone.
 struct PartColumns {
   explicit PartColumns(int64_t columns)
-      : digits(3 * columns),
+      : digits(kColumnDigits * columns),
         tops(columns),
         words(columns),
         agreed(columns),
@@ -128,14 +127,15 @@ absl::Status RunColumns(const KernelTable& kernels, int64_t rows,
 absl::Status RunFactoredStep(const KernelTable& kernels, PassArrays& arrays,
                              const ArrayPart& part) {
   const int64_t n = part.shape->row_elements;
-  const int64_t rows = part.elements() / n / kGroupRows * kGroupRows;
+  const int64_t rows =
+      part.elements() / n / kColumnGroupRows * kColumnGroupRows;
   double* const row_sums = arrays.row_sums.data() + part.begin / n;
   PartColumns columns(n);
   std::vector<int64_t> words(ScalarWords(1, 0));
   SumSpan span = {part.begin, rows, n, 1};
   span.param_word = ParamWord(0);
   span.columns_at = 0;
-  span.group_rows = kGroupRows;
+  span.group_rows = kColumnGroupRows;
   ZEROMINI_RETURN_IF_ERROR(
       kernels.statistics({arrays.gradient.get(), &span, 1, row_sums,
                           words.data(), false, true, columns.sums()},

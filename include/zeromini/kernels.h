@@ -227,6 +227,7 @@ struct SumSpan {
 
 // Of one column, at most: their sum must fit an int64_t.
 inline constexpr int64_t kMaxColumnAddends = int64_t{1} << 18;
+inline constexpr int kColumnDigits = 3;
 
 // Sums of squares over the rows of a matrix, column by column, which ranks that
 // have some of the rows take each on its own and then add up to the same bits
@@ -240,7 +241,7 @@ inline constexpr int64_t kMaxColumnAddends = int64_t{1} << 18;
 //           the unit of the column's top: what is left if the top of another
 //           rank is k digits higher.
 struct ColumnSums {
-  int64_t* digits = nullptr;  // [3, columns]
+  int64_t* digits = nullptr;  // [kColumnDigits, columns]
   uint8_t* tops = nullptr;    // [columns]
   int64_t columns = 0;        // Of all matrices that this rank has rows of.
   // Addends are taken as divided by 2^exponent, alike on all ranks: about what

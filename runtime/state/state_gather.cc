@@ -36,17 +36,10 @@ std::vector<MomentRange> MomentsOf(const PlannedParam& param, const Run& run) {
 // Averages of columns, which come after those of blocks: of each matrix at
 // least partly in the run.
 MomentRange ColumnsOf(const PlannedParam& param, const Run& run) {
-  MomentRange columns;
-  if (param.blocks.empty()) return columns;
-  const BlockPlace first = PlaceOf(param.blocks, run.first_row);
-  const BlockPlace last = PlaceOf(param.blocks, run.first_row + run.rows - 1);
-  const int64_t end = last.matrix + (last.has_columns() ? 1 : 0);
-  columns.count = (end - first.matrix) * param.row_elements;
-  columns.first =
-      param.blocks_total -
-      static_cast<int64_t>(MatricesOf(param).size()) * param.row_elements +
-      first.matrix * param.row_elements;
-  return columns;
+  const IndexRange here = MatricesIn(param.blocks, run.first_row, run.rows);
+  const IndexRange all = MatricesIn(param.blocks, 0, param.rows);
+  return {param.blocks_total - (all.end - here.begin) * param.row_elements,
+          here.count() * param.row_elements};
 }
 
 // In the order of ShardState::Views().

@@ -25,24 +25,6 @@ uint16_t* AdvanceScales(uint16_t* scales, int64_t count) {
   return scales == nullptr ? nullptr : scales + count;
 }
 
-struct Range {
-  int64_t begin = 0;
-  int64_t end = 0;
-};
-
-// At least partly in `rows`.
-Range BlocksIn(const PlannedParam& param, RowRange rows) {
-  const BlockPlace last = PlaceOf(param.blocks, rows.first + rows.count - 1);
-  return {PlaceOf(param.blocks, rows.first).block,
-          last.block + (last.has_scalar() ? 1 : 0)};
-}
-
-Range MatricesIn(const PlannedParam& param, RowRange rows) {
-  const BlockPlace last = PlaceOf(param.blocks, rows.first + rows.count - 1);
-  return {PlaceOf(param.blocks, rows.first).matrix,
-          last.matrix + (last.has_columns() ? 1 : 0)};
-}
-
 absl::Status CopyFloats(const KernelTable& kernels, const void* from, void* to,
                         int64_t count, Stream on) {
   if (count == 0) return absl::OkStatus();
@@ -87,9 +69,10 @@ StateView ShardState::ViewOf(int bucket, const RunState& run) const {
 // them all.
 void ShardState::FillColumns(StateView* view) const {
   const PlannedParam& param = plan_->params[view->param];
-  const Range matrices = MatricesIn(param, {view->first_row, view->rows});
+  const IndexRange matrices =
+      MatricesIn(param.blocks, view->first_row, view->rows);
   view->first_matrix = matrices.begin;
-  view->matrices = matrices.end - matrices.begin;
+  view->matrices = matrices.count();
   view->column_moments =
       view->matrices == 0
           ? nullptr
@@ -130,9 +113,9 @@ StateView ShardState::Slice(const StateView& view, RowRange rows) const {
     slice.second_moment_scales =
         AdvanceScales(view.second_moment_scales, scales);
   } else if (view.blocks > 0) {
-    const Range blocks = BlocksIn(param, rows);
+    const IndexRange blocks = BlocksIn(param.blocks, rows.first, rows.count);
     slice.first_block = blocks.begin;
-    slice.blocks = blocks.end - blocks.begin;
+    slice.blocks = blocks.count();
     slice.second_moment =
         Advance(view.second_moment,
                 (slice.first_block - view.first_block) * kFloatBytes);
