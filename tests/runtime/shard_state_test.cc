@@ -52,6 +52,17 @@ void ForEachState(const Body& body) {
   }
 }
 
+// Matrices of the parameter with a row among these.
+int64_t MatricesWithin(const PlannedParam& param, int64_t first_row,
+                       int64_t rows) {
+  const std::vector<ColumnedMatrix> matrices = MatricesOf(param);
+  return std::count_if(matrices.begin(), matrices.end(),
+                       [&](const ColumnedMatrix& matrix) {
+                         return matrix.first_row < first_row + rows &&
+                                matrix.first_row + matrix.rows > first_row;
+                       });
+}
+
 void ExpectRowsOnce(const Plan& plan, std::vector<StateView> views) {
   std::sort(
       views.begin(), views.end(), [](const StateView& a, const StateView& b) {
@@ -76,14 +87,8 @@ void ExpectRowsOnce(const Plan& plan, std::vector<StateView> views) {
       const bool counts = FormsOfRows(param)[row - 1] != MomentForm::kColumns;
       EXPECT_EQ(view->first_block + view->blocks,
                 blocks[row - 1] + (counts ? 1 : 0));
-      const std::vector<ColumnedMatrix> matrices = MatricesOf(param);
       EXPECT_EQ(view->matrices,
-                std::count_if(matrices.begin(), matrices.end(),
-                              [&](const ColumnedMatrix& matrix) {
-                                return matrix.first_row < row &&
-                                       matrix.first_row + matrix.rows >
-                                           view->first_row;
-                              }));
+                MatricesWithin(param, view->first_row, view->rows));
     }
     EXPECT_EQ(row, HasState(param) ? param.rows : 0) << param.name;
   }
@@ -223,6 +228,8 @@ TEST(ShardStateTest, ASliceIsThePartOfItsView) {
                               MomentForm::kColumns;
           ASSERT_EQ(slice.blocks, last - block + (counts ? 1 : 0))
               << param.name;
+          ASSERT_EQ(slice.matrices,
+                    MatricesWithin(param, slice.first_row, rows));
           ASSERT_EQ(part.column_moments,
                     stretch(all.column_moments,
                             (slice.first_matrix - view.first_matrix) * columns,
